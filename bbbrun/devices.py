@@ -1,0 +1,49 @@
+"""Which device, how many threads, and whether a compiler pays."""
+
+import os
+import shutil
+
+import torch
+
+from bbbrun.config import Config, Device
+from bbbrun.errors import UserError
+
+
+def choose_device(device: Device) -> torch.device:
+    """The torch device for `device=auto|cpu|cuda`; raises UserError where CUDA is asked for and missing."""
+    available = torch.cuda.is_available()
+    if device is Device.cuda and not available:
+        raise UserError("device=cuda: this machine has no CUDA device that torch can use; say device=cpu or device=auto")
+    return torch.device("cuda" if available and device is not Device.cpu else "cpu")
+
+
+def set_threads(threads: int | None) -> int:
+    """Set torch's thread count unless `threads` is None, and return the count in force."""
+    if threads is not None:
+        torch.set_num_threads(threads)
+    return torch.get_num_threads()
+
+
+def has_compiler(device: torch.device) -> bool:
+    """Whether torch.compile finds what it needs: a C++ compiler for the CPU, Triton for CUDA."""
+    if device.type == "cuda":
+        import importlib.util
+
+        return importlib.util.find_spec("triton") is not None
+    return any(shutil.which(name) for name in (os.environ.get("CXX", "g++"), "g++", "clang++"))
+
+
+def should_compile(config: Config, weights: int, steps: int, draws: int, device: torch.device) -> tuple[bool, str]:
+    """Whether to compile the training step, and the warning to show where it cannot be.
+
+    auto compiles where the time saved exceeds a cold compilation. Measured on two cores: an eager step costs
+    about 3 ms and 60 ns a weight and draw more than a compiled one; compiling takes about 40 s. The answer
+    depends on the configuration and the machine alone, so a resumed run takes the same path.
+    """
+    if config.compile == "false":
+        return False, ""
+    if config.compile == "auto" and steps * (3e-3 + 60e-9 * weights * draws) < 40:
+        return False, ""
+    if not has_compiler(device):
+        return False, "no compiler found: training runs uncompiled, several times slower (compile=false hides this)"
+    return True, ""

@@ -1,0 +1,43 @@
+"""The variational posterior: a diagonal Gaussian over one flat vector of weights (paper, section 3.2)."""
+
+import math
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+class DiagonalGaussian(NamedTuple):
+    """q(w given theta) = N(w; mu, sigma^2), sigma = log(1 + exp(rho)), theta = (mu, rho), both of shape (P,).
+
+    Source: Blundell et al. 2015, section 3.2.
+    """
+
+    mu: Tensor
+    rho: Tensor
+
+    @property
+    def sigma(self) -> Tensor:
+        """sigma = softplus(rho) (P,); positive and finite in float32 for rho from -50 to 50 and beyond."""
+        return F.softplus(self.rho)
+
+    def sample(self, eps: Tensor) -> Tensor:
+        """w = mu + sigma * eps (P,), differentiable in mu and rho."""
+        return self.mu + self.sigma * eps
+
+    def log_prob(self, weights: Tensor) -> Tensor:
+        """log q(w given theta) of each weight, nats, shape of `weights`."""
+        return self.log_prob_of_noise((weights - self.mu) / self.sigma)
+
+    def log_prob_of_noise(self, eps: Tensor) -> Tensor:
+        """log q(mu + sigma * eps given theta) of each weight, nats.
+
+        -log sigma - eps^2 / 2 - log(2 pi) / 2. Exact where sigma is too small for mu + sigma * eps to
+        differ from mu in floating point.
+        """
+        return -torch.log(self.sigma) - 0.5 * eps.square() - 0.5 * math.log(2 * math.pi)
+
+    def signal_to_noise(self) -> Tensor:
+        """abs(mu) / sigma of each weight (P,); in dB, 10 log10 of it (paper, section 5.1)."""
+        return self.mu.abs() / self.sigma

@@ -1,0 +1,45 @@
+"""Predictions: the posterior predictive, a mean of PROBABILITIES over draws of the weights (paper, equation 1)."""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from bbbrun.networks import Network
+from bbbrun.noise import Stream, standard_normal
+from bbbrun.posterior import DiagonalGaussian
+
+_CHUNK = 5000  # examples in one forward pass: the activations of a 1200-unit layer then take 24 MB
+
+Sampler = Callable[[DiagonalGaussian, Tensor, Tensor, Tensor], tuple[Tensor, Tensor]]
+
+
+def draw_weights(posterior: DiagonalGaussian, seed: Tensor, step: Tensor, draw: Tensor) -> tuple[Tensor, Tensor]:
+    """Evaluation draw number `draw` at `step`: (weights, eps), both (P,); seed, step and draw are int32 scalars."""
+    eps = standard_normal(seed, step, draw + int(Stream.EVALUATE), len(posterior.mu), posterior.mu.device)
+    return posterior.sample(eps), eps
+
+
+@torch.no_grad()
+def class_probabilities(network: Network, weights: Tensor, inputs: Tensor) -> Tensor:
+    """softmax of the network's outputs (N, K) for flat weights (P,) and inputs (N, D)."""
+    chunks = [network(weights, chunk).softmax(dim=1) for chunk in inputs.split(_CHUNK)]
+    return torch.cat(chunks)
+
+
+@torch.no_grad()
+def posterior_predictive(
+    network: Network, posterior: DiagonalGaussian, inputs: Tensor, draws: int, seed: int, step: int, sampler: Sampler
+) -> Tensor:
+    """P(y given x, D) = mean over S = `draws` draws w of softmax(network(w, x)), (N, K).
+
+    Source: Blundell et al. 2015, equation 1.
+    """
+    device = inputs.device
+    key, now = (torch.tensor(value, dtype=torch.int32, device=device) for value in (seed, step))
+    total: Tensor | float = 0.0
+    for draw in range(draws):
+        weights, _ = sampler(posterior, key, now, torch.tensor(draw, dtype=torch.int32, device=device))
+        total = total + class_probabilities(network, weights, inputs)
+    assert isinstance(total, Tensor)
+    return total / draws

@@ -1,0 +1,86 @@
+"""Priors over the weights: densities that factorise over weights, with the gradient of their logarithm.
+
+To add one: a class here with `log_prob` and `score`, a dataclass in config.py, a YAML in configs/prior,
+an arm in `build_prior` and a row in tests/test_priors.py.
+"""
+
+import math
+from typing import NamedTuple, Protocol
+
+import torch
+from torch import Tensor
+
+from bbbrun.config import GaussianPriorConfig, PriorConfig, ScaleMixtureConfig
+
+
+class Prior(Protocol):
+    """What the objective asks of a prior."""
+
+    def log_prob(self, weights: Tensor) -> Tensor:
+        """log P(w) of each weight, nats, shape of `weights`."""
+
+    def score(self, weights: Tensor) -> Tensor:
+        """d log P(w) / dw of each weight, shape of `weights`."""
+
+
+class Gaussian(NamedTuple):
+    """P(w) = N(w; 0, sigma^2); sigma is a tensor without dimensions."""
+
+    sigma: Tensor
+
+    def log_prob(self, weights: Tensor) -> Tensor:
+        """-(w / sigma)^2 / 2 - log sigma - log(2 pi) / 2, nats."""
+        return _log_normal(weights, self.sigma)
+
+    def score(self, weights: Tensor) -> Tensor:
+        """-w / sigma^2."""
+        return -weights / self.sigma.square()
+
+
+class ScaleMixture(NamedTuple):
+    """P(w) = pi N(w; 0, sigma1^2) + (1 - pi) N(w; 0, sigma2^2); all three are tensors without dimensions.
+
+    Source: Blundell et al. 2015, equation 7.
+    """
+
+    pi: Tensor
+    sigma1: Tensor
+    sigma2: Tensor
+
+    def log_prob(self, weights: Tensor) -> Tensor:
+        """log of equation 7, nats, in log space: finite wherever the result has a finite representation."""
+        wide = torch.log(self.pi) + _log_normal(weights, self.sigma1)
+        narrow = torch.log1p(-self.pi) + _log_normal(weights, self.sigma2)
+        return torch.logaddexp(wide, narrow)
+
+    def score(self, weights: Tensor) -> Tensor:
+        """-w (r / sigma1^2 + (1 - r) / sigma2^2), r the wide component's share of the density at w.
+
+        r = sigmoid(log(pi / (1 - pi)) - log(sigma1 / sigma2) + w^2 (1 / sigma2^2 - 1 / sigma1^2) / 2):
+        one sigmoid, and no density that could underflow.
+        """
+        precision1, precision2 = self.sigma1.square().reciprocal(), self.sigma2.square().reciprocal()
+        offset = torch.logit(self.pi) - torch.log(self.sigma1 / self.sigma2)
+        share = torch.sigmoid(offset + weights.square() * (0.5 * (precision2 - precision1)))
+        return -weights * (precision2 + share * (precision1 - precision2))
+
+
+def _log_normal(x: Tensor, sigma: Tensor) -> Tensor:
+    return -0.5 * (x / sigma).square() - torch.log(sigma) - 0.5 * math.log(2 * math.pi)
+
+
+def build_prior(config: PriorConfig, device: torch.device | str) -> Prior:
+    """The prior that the configuration names, its numbers float32 tensors on `device`.
+
+    Tensors, not Python numbers: a compiled step then serves every value of a sweep.
+    """
+
+    def scalar(value: float) -> Tensor:
+        return torch.tensor(value, dtype=torch.float32, device=device)
+
+    match config:
+        case ScaleMixtureConfig():
+            return ScaleMixture(scalar(config.pi), scalar(config.sigma1), scalar(config.sigma2))
+        case GaussianPriorConfig():
+            return Gaussian(scalar(config.sigma))
+    raise TypeError(f"no prior for {config!r}")

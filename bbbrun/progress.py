@@ -1,0 +1,54 @@
+"""Progress a person can watch: a tqdm bar on a terminal, a line now and then elsewhere."""
+
+import sys
+import time
+
+from tqdm import tqdm
+
+_LINE_SECONDS = 10.0
+
+
+class Progress:
+    """Counts steps; shows the latest numbers, steps per second and the time left, on standard error."""
+
+    def __init__(self, total: int, done: int, label: str) -> None:
+        self._bar = tqdm(total=total, initial=done, desc=label, unit="step", disable=None, dynamic_ncols=True)
+        self._total, self._done, self._label = total, done, label
+        self._start, self._first = time.monotonic(), done
+        self._shown = self._start
+        self._numbers: dict[str, float] = {}
+
+    def update(self, steps: int) -> None:
+        """Count steps done since the last call."""
+        self._done += steps
+        if not self._bar.disable:
+            self._bar.update(steps)
+        elif time.monotonic() - self._shown >= _LINE_SECONDS:
+            self._line()
+
+    def show(self, numbers: dict[str, float]) -> None:
+        """Show these numbers from now on, in the order given."""
+        self._numbers = numbers
+        if not self._bar.disable:
+            self._bar.set_postfix({name: f"{value:.5g}" for name, value in numbers.items()})
+
+    def say(self, text: str) -> None:
+        """Print a line above the bar."""
+        tqdm.write(text, file=sys.stderr)
+
+    def _line(self) -> None:
+        self._shown = time.monotonic()
+        rate = (self._done - self._first) / max(self._shown - self._start, 1e-9)
+        left = (self._total - self._done) / rate if rate > 0 else float("inf")
+        numbers = "".join(f", {name} {value:.5g}" for name, value in self._numbers.items())
+        print(
+            f"{self._label}: step {self._done}/{self._total}{numbers}, {rate:.1f} steps/s, {left:.0f} s left",
+            file=sys.stderr,
+            flush=True,
+        )
+
+    def close(self) -> None:
+        """Show the last numbers once more and end the bar."""
+        if self._bar.disable:
+            self._line()
+        self._bar.close()

@@ -1,0 +1,63 @@
+"""One run from a valid configuration to its summary: the only place that knows the order of things."""
+
+import platform
+import subprocess
+from importlib.metadata import version
+from pathlib import Path
+
+import torch
+
+from bbbrun.classification import classification_task
+from bbbrun.config import Config
+from bbbrun.devices import choose_device, set_threads
+from bbbrun.figures import learning_curve
+from bbbrun.runs import METRICS, RunFolder
+from bbbrun.training import columns, fit
+
+_VERSIONS = ("bbbrun", "torch", "torchvision", "hydra-core", "omegaconf", "pandas", "scikit-learn", "matplotlib")
+
+
+def run(config: Config, folder: Path, command: str) -> dict[str, float]:
+    """Train and evaluate in `folder`, continuing what it holds; return the final metrics.
+
+    Raises UserError for what the user can mend.
+    """
+    device = choose_device(config.device)
+    threads = set_threads(config.threads)
+    task = classification_task(config, device)
+    run_folder = RunFolder(folder, columns(task))
+    try:
+        outcome = fit(config, task, run_folder, device)
+        learning_curve(folder / METRICS, folder / "figures", f"{config.name}, {config.method.name}")
+        run_folder.finish(
+            {
+                "metrics": outcome.metrics,
+                "seconds": outcome.seconds,
+                "steps_per_second": outcome.steps_per_second,
+                "compiled": outcome.compiled,
+                "versions": {"python": platform.python_version()} | {name: version(name) for name in _VERSIONS},
+                "commit": _commit(),
+                "device": torch.cuda.get_device_name(device) if device.type == "cuda" else f"cpu ({platform.machine()})",
+                "threads": threads,
+                "seed": config.seed,
+                "command": command,
+            }
+        )
+    finally:
+        run_folder.close()
+    return outcome.metrics
+
+
+def _commit() -> str | None:
+    """The commit of the source tree this package runs from, `+changes` where files differ; None when installed."""
+    source = Path(__file__).resolve().parent.parent
+    if not (source / ".git").exists():
+        return None
+
+    def git(*words: str) -> str:
+        return subprocess.run(["git", "-C", str(source), *words], capture_output=True, text=True, check=True).stdout.strip()
+
+    try:
+        return git("rev-parse", "HEAD") + ("+changes" if git("status", "--porcelain") else "")
+    except (OSError, subprocess.CalledProcessError):
+        return None

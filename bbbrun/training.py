@@ -1,0 +1,253 @@
+"""The training loop: epochs of compiled steps, a row per evaluation, checkpoints, and what a resume needs."""
+
+import math
+import time
+import warnings
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from bbbrun.config import BayesByBackpropConfig, Config
+from bbbrun.devices import should_compile
+from bbbrun.errors import UserError
+from bbbrun.networks import Network, initial_weights
+from bbbrun.noise import Stream, permutation, uniform
+from bbbrun.objective import minibatch_weights
+from bbbrun.optimizers import build_optimizer, learning_rates
+from bbbrun.posterior import DiagonalGaussian
+from bbbrun.predictive import Sampler, draw_weights
+from bbbrun.priors import build_prior
+from bbbrun.progress import Progress
+from bbbrun.runs import RunFolder
+from bbbrun.step import Epoch, Likelihood, State, initial_state, make_step
+
+OBJECTIVE_COLUMNS = ["nll", "log_posterior", "log_prior", "complexity", "free_energy"]
+_UNTIMED_STEPS = 100  # the first steps compile and warm up
+
+
+class Task(NamedTuple):
+    """What differs between kinds of task: data, network, likelihood, and what an evaluation adds to a row."""
+
+    inputs: Tensor
+    targets: Tensor
+    network: Network
+    likelihood: Likelihood
+    columns: list[str]
+    evaluate: Callable[[list[Tensor], int, Sampler], dict[str, float]]
+    shown: list[str]
+
+
+class Outcome(NamedTuple):
+    """What a finished training leaves for the summary and for figures."""
+
+    parameters: list[Tensor]
+    metrics: dict[str, float]
+    seconds: float
+    steps_per_second: float | None
+    compiled: bool
+
+
+def columns(task: Task) -> list[str]:
+    """The columns of metrics.csv, in order."""
+    return ["epoch", "step", "seconds", "lr", *OBJECTIVE_COLUMNS, *task.columns]
+
+
+def initial_parameters(config: Config, network: Network, device: torch.device) -> list[Tensor]:
+    """(mu, rho) for Bayes by Backprop, rho uniform in method.rho_init; (weights,) for the other methods."""
+    weights = initial_weights(network, config.network.init, config.network.init_scale, config.seed)
+    if not isinstance(config.method, BayesByBackpropConfig):
+        return [weights.to(device)]
+    low, high = config.method.rho_init
+    rho = low + (high - low) * uniform(config.seed, 0, Stream.INITIALISE + 1, network.size)
+    return [weights.to(device), rho.to(device)]
+
+
+class Trainer:
+    """Holds the tensors of one training and moves them by one epoch at a time."""
+
+    def __init__(self, config: Config, task: Task, device: torch.device) -> None:
+        self._config = config
+        self._examples = len(task.inputs)
+        size = config.train.batch_size
+        self.minibatches = math.ceil(self._examples / size)
+        shape = (self.minibatches, size)
+        self.epoch = Epoch(
+            order=torch.zeros(shape, dtype=torch.int64, device=device),
+            present=torch.zeros(shape, device=device),
+            complexity_weight=torch.zeros(self.minibatches, device=device),
+            lr=torch.zeros(self.minibatches, device=device),
+            position=torch.zeros(1, dtype=torch.int64, device=device),
+        )
+        draws = 1
+        weights = torch.zeros(self.minibatches, dtype=torch.float64)
+        prior = None
+        if isinstance(config.method, BayesByBackpropConfig):
+            draws = config.method.train_samples
+            weights = minibatch_weights(config.method.minibatch_weights, self.minibatches) * config.method.temperature
+            prior = build_prior(config.prior, device)
+        self.prior = prior
+        self.epoch.complexity_weight.copy_(weights)
+        optimizer = build_optimizer(config.optimizer)
+        self.state = initial_state(initial_parameters(config, task.network, device), optimizer)
+        eager = make_step(
+            task.network,
+            task.likelihood,
+            config.method,
+            prior,
+            optimizer,
+            task.inputs,
+            task.targets,
+            config.seed,
+            self.epoch,
+            self.state,
+        )
+        steps = config.train.epochs * self.minibatches
+        self.compiled, warning = should_compile(config, task.network.size, steps, draws, device)
+        if warning:
+            warnings.warn(warning, stacklevel=2)
+        self.sampler: Sampler = torch.compile(draw_weights, dynamic=False) if self.compiled else draw_weights
+        self._step = torch.compile(eager, dynamic=False, fullgraph=True) if self.compiled else eager
+        self._eager = eager
+
+    def begin_epoch(self, epoch: int) -> Tensor:
+        """Write the tables of an epoch (counted from 0) and return its learning rates."""
+        rates = learning_rates(self._config.optimizer, epoch, self._config.train.epochs, self.minibatches)
+        self.epoch.lr.copy_(rates)
+        slots = self.epoch.order.numel()
+        order = torch.zeros(slots, dtype=torch.int64)
+        order[: self._examples] = permutation(self._config.seed, epoch, self._examples)
+        self.epoch.order.copy_(order.view(self.epoch.order.shape))
+        self.epoch.present.view(-1)[: self._examples] = 1
+        self.epoch.position.zero_()
+        self.state.nll.zero_()
+        return rates
+
+    def step(self) -> None:
+        """One minibatch; falls back to the uncompiled step, with one warning, where compiling fails."""
+        try:
+            self._step()
+        except torch._dynamo.exc.TorchDynamoException as error:
+            # Compiling fails before anything runs, so the state is as it was.
+            reason = str(error).strip().splitlines()[0]
+            warnings.warn(f"torch.compile failed ({reason}): training runs uncompiled, several times slower", stacklevel=2)
+            self._step, self.compiled, self.sampler = self._eager, False, draw_weights
+            self._step()
+
+    def objective(self) -> dict[str, float]:
+        """The objective's parts for a row, after an epoch.
+
+        nll: mean nats per training example over the epoch's minibatches, each under its own draws. The
+        log densities, nats for the whole network, are of one draw of the present posterior; free_energy
+        = temperature * complexity + N * nll, that of the whole training set under either weighting.
+        """
+        nll = self.state.nll.item() / self._examples
+        if self.prior is None:
+            return {"nll": nll}
+        assert isinstance(self._config.method, BayesByBackpropConfig)
+        posterior = DiagonalGaussian(*self.state.parameters)
+        key = torch.tensor(self._config.seed, dtype=torch.int32, device=posterior.mu.device)
+        weights, eps = self.sampler(posterior, key, self.state.step, torch.zeros_like(self.state.step))
+        log_posterior = posterior.log_prob_of_noise(eps).sum(dtype=torch.float64).item()
+        log_prior = self.prior.log_prob(weights.double()).sum().item()
+        complexity = log_posterior - log_prior
+        free_energy = self._config.method.temperature * complexity + self._examples * nll
+        return {
+            "nll": nll,
+            "log_posterior": log_posterior,
+            "log_prior": log_prior,
+            "complexity": complexity,
+            "free_energy": free_energy,
+        }
+
+    def load(self, saved: dict[str, Any]) -> None:
+        """Continue from what `saved` held."""
+        for target, source in zip(self._tensors(), saved["tensors"], strict=True):
+            target.copy_(source)
+
+    def saved(self) -> list[Tensor]:
+        """The tensors a checkpoint holds, on the CPU."""
+        return [tensor.cpu() for tensor in self._tensors()]
+
+    def _tensors(self) -> list[Tensor]:
+        return [*self.state.parameters, *(slot for slots in self.state.slots for slot in slots), self.state.step]
+
+
+def fit(config: Config, task: Task, run: RunFolder, device: torch.device) -> Outcome:
+    """Train for train.epochs epochs, from the run's checkpoint where there is one.
+
+    Raises UserError where the objective stops being finite.
+    """
+    trainer = Trainer(config, task, device)
+    saved = run.checkpoint or {"epoch": 0, "seconds": 0.0, "timed_steps": 0, "timed_seconds": 0.0, "metrics": {}}
+    if run.checkpoint:
+        trainer.load(saved)
+    metrics: dict[str, float] = saved["metrics"]
+    timed_steps, timed_seconds = saved["timed_steps"], saved["timed_seconds"]
+    start = checkpointed = time.monotonic()
+    epochs, minibatches = config.train.epochs, trainer.minibatches
+    progress = Progress(epochs * minibatches, saved["epoch"] * minibatches, config.name)
+    if trainer.compiled:
+        progress.say("compiling the training step: about half a minute the first time, cached afterwards")
+    warm = False
+    try:
+        for epoch in range(saved["epoch"], epochs):
+            rates = trainer.begin_epoch(epoch)
+            steps, duration = _run_epoch(trainer, progress, device, 0 if warm else _UNTIMED_STEPS)
+            timed_steps, timed_seconds, warm = timed_steps + steps, timed_seconds + duration, True
+            seconds = saved["seconds"] + time.monotonic() - start
+            last = epoch + 1 == epochs
+            step = (epoch + 1) * minibatches
+            if last or (epoch + 1) % config.train.evaluate_every == 0:
+                row = {"epoch": epoch + 1, "step": step, "seconds": seconds, "lr": rates[-1].item()}
+                row |= trainer.objective() | task.evaluate(trainer.state.parameters, step, trainer.sampler)
+                run.append(row)
+                metrics = {name: value for name, value in row.items() if name not in ("epoch", "step", "seconds", "lr")}
+                _require_finite(row)
+                progress.show({name: row[name] for name in task.shown if name in row})
+            if last or time.monotonic() - checkpointed >= config.train.checkpoint_seconds:
+                run.save_checkpoint(
+                    {
+                        "epoch": epoch + 1,
+                        "step": step,
+                        "seconds": seconds,
+                        "timed_steps": timed_steps,
+                        "timed_seconds": timed_seconds,
+                        "metrics": metrics,
+                        "tensors": trainer.saved(),
+                    }
+                )
+                checkpointed = time.monotonic()
+    finally:
+        progress.close()
+    rate = timed_steps / timed_seconds if timed_steps else None
+    seconds = saved["seconds"] + time.monotonic() - start
+    return Outcome(trainer.state.parameters, metrics, seconds, rate, trainer.compiled)
+
+
+def _run_epoch(trainer: Trainer, progress: Progress, device: torch.device, untimed: int) -> tuple[int, float]:
+    """Run an epoch's steps; return how many were timed, and their seconds."""
+    clock = time.perf_counter()
+    for number in range(trainer.minibatches):
+        if number == untimed:
+            _synchronize(device)
+            clock = time.perf_counter()
+        trainer.step()
+        progress.update(1)
+    _synchronize(device)
+    timed = trainer.minibatches - untimed
+    return (timed, time.perf_counter() - clock) if timed > 0 else (0, 0.0)
+
+
+def _require_finite(row: dict[str, float]) -> None:
+    if not math.isfinite(row["nll"]) or not math.isfinite(row.get("free_energy", 0.0)):
+        raise UserError(
+            f"training diverged: nll is {row['nll']:g} after epoch {row['epoch']:g}; lower optimizer.lr, "
+            "or start with a smaller method.rho_init"
+        )
+
+
+def _synchronize(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)

@@ -1,0 +1,1 @@
+"""The YAML files of bbbrun, shipped as the package `bbbrun.configs`."""
