@@ -1,6 +1,7 @@
 """`scripts/bench`: the median training step of plain SGD, dropout and Bayes by Backprop, interleaved in one process."""
 
 import argparse
+import itertools
 import statistics
 import time
 from collections.abc import Callable
@@ -38,7 +39,7 @@ Contender = Callable[[], None]
 def pytorch_step(widths: list[int], inputs: torch.Tensor, labels: torch.Tensor, batch: int, dropout: bool) -> Contender:
     """One eager step as a PyTorch user writes it: nn.Linear, nn.Dropout, cross entropy, torch.optim.SGD."""
     layers: list[nn.Module] = [nn.Dropout(0.2)] if dropout else []
-    for width_in, width_out in zip(widths[:-2], widths[1:-1], strict=True):
+    for width_in, width_out in itertools.pairwise(widths):
         layers += [nn.Linear(width_in, width_out), nn.ReLU()] + ([nn.Dropout(0.5)] if dropout else [])
     network = nn.Sequential(*layers, nn.Linear(widths[-2], widths[-1])).to(inputs.device)
     optimizer = torch.optim.SGD(network.parameters(), lr=_LR)
@@ -50,14 +51,19 @@ def pytorch_step(widths: list[int], inputs: torch.Tensor, labels: torch.Tensor, 
         x, y = batches[count % _MINIBATCHES]
         count += 1
         optimizer.zero_grad()
-        F.cross_entropy(network(x), y, reduction="sum").backward()  # type: ignore[no-untyped-call]
+        F.cross_entropy(network(x), y, reduction="sum").backward()
         optimizer.step()
 
     return step
 
 
 def bbbrun_step(
-    widths: list[int], inputs: torch.Tensor, labels: torch.Tensor, batch: int, method: MethodConfig, prior: PriorConfig | None
+    widths: list[int],
+    inputs: torch.Tensor,
+    labels: torch.Tensor,
+    batch: int,
+    method: MethodConfig,
+    prior: PriorConfig | None,
 ) -> Contender:
     """One compiled step of this package, momentum-free SGD."""
     device = inputs.device

@@ -12,7 +12,15 @@ from bbbrun.posterior import DiagonalGaussian
 from bbbrun.predictive import Sampler, class_probabilities, posterior_predictive
 from bbbrun.training import Task
 
-COLUMNS = ["valid_error", "test_error", "test_error_mean", "test_nll", "test_ece", "valid_error_mean", "valid_nll"]
+COLUMNS = [
+    "valid_error",
+    "test_error",
+    "test_error_mean",
+    "test_nll",
+    "test_ece",
+    "valid_error_mean",
+    "valid_nll",
+]
 
 
 def categorical_nll(outputs: Tensor, labels: Tensor) -> Tensor:
@@ -50,5 +58,8 @@ def _judge(probabilities: Tensor, valid: Split, test: Split) -> dict[str, float]
         "test_ece": expected_calibration_error(on_test, test.labels),
     }
     if len(valid.labels):
-        row |= {"valid_error": error_percent(on_valid, valid.labels), "valid_nll": mean_nll(on_valid, valid.labels)}
+        row |= {
+            "valid_error": error_percent(on_valid, valid.labels),
+            "valid_nll": mean_nll(on_valid, valid.labels),
+        }
     return row

@@ -4,6 +4,8 @@ import os
 import shutil
 import sys
 import warnings
+from collections.abc import Callable
+from dataclasses import fields, is_dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -30,80 +32,109 @@ def main() -> None:
     warnings.showwarning = _show_warning
     _register_resolvers()
     register()
+    started: list[str] = []
     failed: list[str] = []
 
     @hydra.main(version_base="1.3", config_path="pkg://bbbrun.configs", config_name="config")
     def task(composed: DictConfig) -> dict[str, float] | None:
+        started.append(composed.name)
         try:
             return _run(composed)
         except UserError as error:
+            failed.append(_show_error(error))
             # A job of a sweep must raise, so that the launcher, which may be another process, knows.
             if debug or HydraConfig.get().mode is RunMode.MULTIRUN:
                 raise
-            failed.append(_fail(error))
             return None
 
     try:
         task()
     except KeyboardInterrupt:
         sys.exit(130)
-    except (UserError, HydraException, OmegaConfBaseException, OSError) as error:
-        if debug:
+    except Exception as error:
+        # Until a job starts there is nothing but the user's words, so whatever they raise is about them.
+        known = isinstance(error, (UserError, HydraException, OmegaConfBaseException, OSError))
+        if debug or (started and not known):
             raise
-        failed.append(_fail(error))
+        if not failed:
+            failed.append(_show_error(error))
     sys.exit(1 if failed else 0)
 
 
 def _run(composed: DictConfig) -> dict[str, float]:
-    config: Any = OmegaConf.to_object(composed)
-    assert isinstance(config, Config)
+    # Unresolved: an override may hold an interpolation.
+    words: Any = OmegaConf.to_container(HydraConfig.get().overrides.task)
     folder = Path(HydraConfig.get().runtime.output_dir).absolute()
     try:
+        config = _validated(composed)
         if config.resume is not None:
             folder = Path(config.resume).absolute()
             _require_same_run(composed, folder)
-        words = list(HydraConfig.get().overrides.task)
         if (folder / "summary.json").exists():
             print(f"already finished: {folder}", file=sys.stderr)
             return {}
-        print(f"run folder: {folder}", file=sys.stderr)
         from bbbrun.runner import run
 
-        try:
-            metrics = run(config, folder, " ".join(["bbbrun", *words]))
-        except KeyboardInterrupt:
-            kept = [word for word in words if not word.startswith("resume=")]
-            print(f"\ninterrupted; continue with: {' '.join(['bbbrun', *kept, f'resume={folder}'])}", file=sys.stderr)
-            raise
-    except UserError:
-        _remove_if_unused(folder)
+        return run(config, folder, " ".join(["bbbrun", *words]))
+    except KeyboardInterrupt:
+        kept = [word for word in words if not word.startswith("resume=")]
+        print(
+            f"\ninterrupted; continue with: {' '.join(['bbbrun', *kept, f'resume={folder}'])}",
+            file=sys.stderr,
+        )
         raise
-    print(f"finished: {folder}", file=sys.stderr)
-    return metrics
+    except OSError as error:
+        raise UserError(_one_line(error)) from error
+    finally:
+        _remove_if_unused(folder)
+
+
+def _validated(composed: DictConfig) -> Config:
+    _refuse_added_keys(composed)
+    try:
+        config: Any = OmegaConf.to_object(composed)
+    except OmegaConfBaseException as error:
+        raise UserError(_one_line(error)) from error
+    assert isinstance(config, Config)
+    return config
+
+
+def _refuse_added_keys(node: DictConfig, prefix: str = "") -> None:
+    """Raise UserError for a key added with + that its dataclass does not take."""
+    taker: Any = OmegaConf.get_type(node)
+    for key, value in node.items_ex(resolve=False):
+        if is_dataclass(taker) and key not in {field.name for field in fields(taker)}:
+            raise UserError(_unknown_key(prefix + str(key), taker))
+        if isinstance(value, DictConfig):
+            _refuse_added_keys(value, f"{prefix}{key!s}.")
 
 
 def _require_same_run(composed: DictConfig, folder: Path) -> None:
     saved = folder / ".hydra" / "config.yaml"
     if not saved.is_file():
         raise UserError(f"resume: {folder} is not the folder of a run (it has no .hydra/config.yaml)")
-    before, now = (_flat(OmegaConf.to_container(config)) for config in (OmegaConf.load(saved), composed))
+    before, now = (
+        _flat(OmegaConf.to_container(config, enum_to_str=True)) for config in (OmegaConf.load(saved), composed)
+    )
     for key in sorted(before.keys() | now.keys()):
         if before.get(key) != now.get(key) and key not in _FREE_ON_RESUME:
             raise UserError(
-                f"resume: {folder} was started with {key}={before.get(key)}, not {now.get(key)}: repeat the overrides it "
-                "was started with, or start a new run"
+                f"resume: {folder} was started with {key}={before.get(key)}, not {now.get(key)}: "
+                "repeat the overrides it was started with, or start a new run"
             )
 
 
 def _flat(tree: Any, prefix: str = "") -> dict[str, Any]:
     if not isinstance(tree, dict):
-        return {prefix: tree}
-    return {key: leaf for name, part in tree.items() for key, leaf in _flat(part, f"{prefix}.{name}".lstrip(".")).items()}
+        return {prefix: str(tree)}
+    return {
+        key: leaf for name, part in tree.items() for key, leaf in _flat(part, f"{prefix}.{name}".lstrip(".")).items()
+    }
 
 
 def _remove_if_unused(folder: Path) -> None:
-    """Take away a run folder that an error left with nothing but Hydra's record of the configuration."""
-    if [entry.name for entry in folder.iterdir()] == [".hydra"]:
+    """Take away a run folder that was left with nothing but Hydra's record of the configuration."""
+    if folder.is_dir() and [entry.name for entry in folder.iterdir()] == [".hydra"]:
         shutil.rmtree(folder)
 
 
@@ -113,27 +144,44 @@ def _register_resolvers() -> None:
 
     # A resumed run keeps its folder and its record of the configuration: Hydra's own folder is then the
     # present one, where it writes nothing.
-    OmegaConf.register_new_resolver(
-        "bbbrun.run_folder",
-        lambda resume, name: str(Path.cwd()) if resume else folder(Path.cwd() / "results" / "runs", name, f"{datetime.now():%f}"),
-        use_cache=True,
-        replace=True,
-    )
-    OmegaConf.register_new_resolver(
-        "bbbrun.sweep_subfolder",
-        lambda resume, name, number: str(Path.cwd()) if resume else folder(Path(), name, str(number)),
-        use_cache=True,
-        replace=True,
-    )
-    OmegaConf.register_new_resolver("bbbrun.output_subdir", lambda resume: None if resume else ".hydra", replace=True)
+    resolvers: dict[str, Callable[..., str | None]] = {
+        "run_folder": lambda resume, name: (
+            str(Path.cwd()) if resume else folder(Path.cwd() / "results" / "runs", name, f"{datetime.now():%f}")
+        ),
+        "sweep_subfolder": lambda resume, name, number: (
+            str(Path.cwd()) if resume else folder(Path(), name, str(number))
+        ),
+        "output_subdir": lambda resume: None if resume else ".hydra",
+    }
+    for name, resolver in resolvers.items():
+        OmegaConf.register_new_resolver(f"bbbrun.{name}", resolver, use_cache=True, replace=True)
 
 
-def _fail(error: BaseException) -> str:
-    """Print the error as one line and return it."""
-    parts = [str(error)]
-    if isinstance(error, HydraException) and isinstance(error.__cause__, OmegaConfBaseException):
-        parts.append(str(error.__cause__))
-    line = " ".join(" ".join(parts).split())
+def _one_line(error: BaseException) -> str:
+    """What an error says, in one line, without what only a developer of Hydra would read."""
+    if isinstance(error, OSError) and not isinstance(error, HydraException):
+        return f"{error.filename}: {error.strerror}" if error.filename else str(error)
+    cause = error.__cause__
+    if isinstance(cause, OmegaConfBaseException):
+        if cause.object_type_str is not None and "not in" in str(cause) and is_dataclass(cause.object_type):
+            return _unknown_key(str(cause.full_key), cause.object_type)
+        return f"{_one_line_of(str(error))}: {_one_line_of(str(cause))}"
+    return _one_line_of(str(error))
+
+
+def _one_line_of(text: str) -> str:
+    for tail in ("Config search path:", "full_key:", "See https:"):
+        text = text.partition(tail)[0]
+    return " ".join(text.split())
+
+
+def _unknown_key(key: str, taker: Any) -> str:
+    names = ", ".join(sorted(field.name for field in fields(taker)))
+    return f"unknown key '{key}': {taker.__name__} takes {names}"
+
+
+def _show_error(error: BaseException) -> str:
+    line = str(error) if isinstance(error, UserError) else _one_line(error)
     print(f"bbbrun: error: {line}", file=sys.stderr)
     return line
 

@@ -213,7 +213,12 @@ class TrainConfig:
         _require_count("train.epochs", self.epochs)
         _require_count("train.batch_size", self.batch_size)
         _require_count("train.evaluate_every", self.evaluate_every)
-        _require(0 <= self.checkpoint_seconds < math.inf, "train.checkpoint_seconds", "0 or more", self.checkpoint_seconds)
+        _require(
+            0 <= self.checkpoint_seconds < math.inf,
+            "train.checkpoint_seconds",
+            "0 or more",
+            self.checkpoint_seconds,
+        )
 
 
 @dataclass(slots=True, kw_only=True)

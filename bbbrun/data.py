@@ -46,7 +46,7 @@ def load_images(config: DatasetConfig, device: torch.device) -> Images:
         raise UserError(f"dataset.valid_size must be below the {len(pixels)} training images, not {config.valid_size}")
 
     def split(pixels: Tensor, labels: Tensor) -> Split:
-        inputs = pixels.reshape(len(pixels), -1).to(torch.float32) / config.pixel_divisor
+        inputs = pixels.flatten(start_dim=1).to(torch.float32) / config.pixel_divisor
         return Split(inputs.to(device), labels.to(device, torch.int64))
 
     return Images(

@@ -13,7 +13,9 @@ def choose_device(device: Device) -> torch.device:
     """The torch device for `device=auto|cpu|cuda`; raises UserError where CUDA is asked for and missing."""
     available = torch.cuda.is_available()
     if device is Device.cuda and not available:
-        raise UserError("device=cuda: this machine has no CUDA device that torch can use; say device=cpu or device=auto")
+        raise UserError(
+            "device=cuda: this machine has no CUDA device that torch can use; say device=cpu or device=auto"
+        )
     return torch.device("cuda" if available and device is not Device.cpu else "cpu")
 
 
@@ -45,5 +47,8 @@ def should_compile(config: Config, weights: int, steps: int, draws: int, device:
     if config.compile == "auto" and steps * (3e-3 + 60e-9 * weights * draws) < 40:
         return False, ""
     if not has_compiler(device):
-        return False, "no compiler found: training runs uncompiled, several times slower (compile=false hides this)"
+        return (
+            False,
+            "no compiler found: training runs uncompiled, several times slower (compile=false hides this)",
+        )
     return True, ""

@@ -44,7 +44,9 @@ def _root(root: str | None) -> Path:
     for key, value in (("dataset.root", root), ("BBBRUN_DATA", os.environ.get("BBBRUN_DATA"))):
         if value:
             if not Path(value).is_dir():
-                raise UserError(f"{key}: there is no folder {value}; name the one that holds MNIST/raw, or leave it out to download")
+                raise UserError(
+                    f"{key}: there is no folder {value}; name the one that holds MNIST/raw, or leave it out to download"
+                )
             return Path(value)
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "bbbrun"
 
@@ -58,7 +60,9 @@ def _read(raw: Path, archive: str, md5: str) -> bytes:
             _download(raw, archive, md5)
         return gzip.decompress(_verified(raw / archive, md5))
     except OSError as error:
-        raise UserError(f"{raw / archive}: cannot be read or written ({error.strerror or error}); check its permissions") from error
+        raise UserError(
+            f"{raw / archive}: cannot be read or written ({error.strerror or error}); check its permissions"
+        ) from error
 
 
 def _verified(path: Path, md5: str) -> bytes:

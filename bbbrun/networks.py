@@ -1,5 +1,6 @@
 """Networks as plain functions of (weights, inputs), the weights one flat vector of length P."""
 
+import itertools
 import math
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
@@ -45,7 +46,7 @@ def mlp(inputs: int, hidden: Sequence[int], outputs: int) -> Network:
     """A multilayer perceptron, ReLU between layers: the weight (out, in) and the bias (out,) of each layer in turn."""
     widths = [inputs, *hidden, outputs]
     shapes: list[tuple[int, ...]] = []
-    for width_in, width_out in zip(widths, widths[1:], strict=False):
+    for width_in, width_out in itertools.pairwise(widths):
         shapes += [(width_out, width_in), (width_out,)]
 
     def apply(weights: Sequence[Tensor], x: Tensor, masks: Masks = None) -> Tensor:

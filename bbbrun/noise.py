@@ -6,7 +6,6 @@ ordinary tensor code, so that it compiles into whatever uses it and leaves no ge
 
 import math
 from enum import IntEnum
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -54,7 +53,11 @@ def _word(value: int | Tensor, device: torch.device | str | None) -> Tensor:
 
 
 def random_words(
-    seed: int | Tensor, step: int | Tensor, draw: int | Tensor, pairs: int, device: torch.device | str | None = None
+    seed: int | Tensor,
+    step: int | Tensor,
+    draw: int | Tensor,
+    pairs: int,
+    device: torch.device | str | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Two int32 tensors (pairs,) of random bits; pair j depends on (seed, step, draw, j) alone."""
     index = torch.arange(pairs, dtype=torch.int32, device=device)
@@ -71,7 +74,11 @@ def _interleave(even: Tensor, odd: Tensor, size: int) -> Tensor:
 
 
 def uniform(
-    seed: int | Tensor, step: int | Tensor, draw: int | Tensor, size: int, device: torch.device | str | None = None
+    seed: int | Tensor,
+    step: int | Tensor,
+    draw: int | Tensor,
+    size: int,
+    device: torch.device | str | None = None,
 ) -> Tensor:
     """Uniform noise on [0, 1), float32 (size,); element i depends on (seed, step, draw, i) alone."""
     words = random_words(seed, step, draw, (size + 1) // 2, device)
@@ -79,7 +86,11 @@ def uniform(
 
 
 def standard_normal(
-    seed: int | Tensor, step: int | Tensor, draw: int | Tensor, size: int, device: torch.device | str | None = None
+    seed: int | Tensor,
+    step: int | Tensor,
+    draw: int | Tensor,
+    size: int,
+    device: torch.device | str | None = None,
 ) -> Tensor:
     """Standard normal noise, float32 (size,); element i depends on (seed, step, draw, i) alone.
 

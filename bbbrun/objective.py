@@ -33,7 +33,12 @@ class FreeEnergy(NamedTuple):
 
 
 def free_energy(
-    posterior: DiagonalGaussian, prior: Prior, eps: Tensor, nll: Tensor, weight: float | Tensor, temperature: float
+    posterior: DiagonalGaussian,
+    prior: Prior,
+    eps: Tensor,
+    nll: Tensor,
+    weight: float | Tensor,
+    temperature: float,
 ) -> FreeEnergy:
     """weight * temperature * complexity + nll for the draw w = mu + sigma * eps, with its parts.
 
@@ -65,4 +70,4 @@ def free_energy_gradient(
     Source: Blundell et al. 2015, section 3.2, steps 5 and 6.
     """
     shared = dnll - weight * prior.score(weights)
-    return shared, (shared * eps - weight / posterior.sigma) * torch.sigmoid(posterior.rho)
+    return shared, (shared * eps - weight / posterior.sigma) * posterior.sigma_slope

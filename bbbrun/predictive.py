@@ -29,7 +29,13 @@ def class_probabilities(network: Network, weights: Tensor, inputs: Tensor) -> Te
 
 @torch.no_grad()
 def posterior_predictive(
-    network: Network, posterior: DiagonalGaussian, inputs: Tensor, draws: int, seed: int, step: int, sampler: Sampler
+    network: Network,
+    posterior: DiagonalGaussian,
+    inputs: Tensor,
+    draws: int,
+    seed: int,
+    step: int,
+    sampler: Sampler,
 ) -> Tensor:
     """P(y given x, D) = mean over S = `draws` draws w of softmax(network(w, x)), (N, K).
 

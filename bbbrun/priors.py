@@ -54,15 +54,16 @@ class ScaleMixture(NamedTuple):
         return torch.logaddexp(wide, narrow)
 
     def score(self, weights: Tensor) -> Tensor:
-        """-w (r / sigma1^2 + (1 - r) / sigma2^2), r the wide component's share of the density at w.
+        """-w (1 / sigma1^2 + r (1 / sigma2^2 - 1 / sigma1^2)), r the narrow component's share of the density at w.
 
-        r = sigmoid(log(pi / (1 - pi)) - log(sigma1 / sigma2) + w^2 (1 / sigma2^2 - 1 / sigma1^2) / 2):
-        one sigmoid, and no density that could underflow.
+        r = sigmoid(log((1 - pi) / pi) + log(sigma1 / sigma2) - w^2 (1 / sigma2^2 - 1 / sigma1^2) / 2): one
+        sigmoid, and no density that could underflow. The narrow share, not 1 - the wide one: times
+        1 / sigma2^2, of the order of millions, the rounding of 1 - r would swamp 1 / sigma1^2.
         """
         precision1, precision2 = self.sigma1.square().reciprocal(), self.sigma2.square().reciprocal()
-        offset = torch.logit(self.pi) - torch.log(self.sigma1 / self.sigma2)
-        share = torch.sigmoid(offset + weights.square() * (0.5 * (precision2 - precision1)))
-        return -weights * (precision2 + share * (precision1 - precision2))
+        offset = torch.log(self.sigma1 / self.sigma2) - torch.logit(self.pi)
+        narrow = torch.sigmoid(offset - weights.square() * (0.5 * (precision2 - precision1)))
+        return -weights * (precision1 + narrow * (precision2 - precision1))
 
 
 def _log_normal(x: Tensor, sigma: Tensor) -> Tensor:

@@ -2,6 +2,7 @@
 
 import platform
 import subprocess
+import sys
 from importlib.metadata import version
 from pathlib import Path
 
@@ -14,7 +15,16 @@ from bbbrun.figures import learning_curve
 from bbbrun.runs import METRICS, RunFolder
 from bbbrun.training import columns, fit
 
-_VERSIONS = ("bbbrun", "torch", "torchvision", "hydra-core", "omegaconf", "pandas", "scikit-learn", "matplotlib")
+_VERSIONS = (
+    "bbbrun",
+    "torch",
+    "torchvision",
+    "hydra-core",
+    "omegaconf",
+    "pandas",
+    "scikit-learn",
+    "matplotlib",
+)
 
 
 def run(config: Config, folder: Path, command: str) -> dict[str, float]:
@@ -26,6 +36,7 @@ def run(config: Config, folder: Path, command: str) -> dict[str, float]:
     threads = set_threads(config.threads)
     task = classification_task(config, device)
     run_folder = RunFolder(folder, columns(task))
+    print(f"run folder: {folder}", file=sys.stderr)
     try:
         outcome = fit(config, task, run_folder, device)
         learning_curve(folder / METRICS, folder / "figures", f"{config.name}, {config.method.name}")
@@ -37,7 +48,9 @@ def run(config: Config, folder: Path, command: str) -> dict[str, float]:
                 "compiled": outcome.compiled,
                 "versions": {"python": platform.python_version()} | {name: version(name) for name in _VERSIONS},
                 "commit": _commit(),
-                "device": torch.cuda.get_device_name(device) if device.type == "cuda" else f"cpu ({platform.machine()})",
+                "device": torch.cuda.get_device_name(device)
+                if device.type == "cuda"
+                else f"cpu ({platform.machine()})",
                 "threads": threads,
                 "seed": config.seed,
                 "command": command,
@@ -45,6 +58,7 @@ def run(config: Config, folder: Path, command: str) -> dict[str, float]:
         )
     finally:
         run_folder.close()
+    print(f"finished: {folder}", file=sys.stderr)
     return outcome.metrics
 
 
@@ -55,7 +69,9 @@ def _commit() -> str | None:
         return None
 
     def git(*words: str) -> str:
-        return subprocess.run(["git", "-C", str(source), *words], capture_output=True, text=True, check=True).stdout.strip()
+        return subprocess.run(
+            ["git", "-C", str(source), *words], capture_output=True, text=True, check=True
+        ).stdout.strip()
 
     try:
         return git("rev-parse", "HEAD") + ("+changes" if git("status", "--porcelain") else "")

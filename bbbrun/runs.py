@@ -49,7 +49,9 @@ class RunFolder:
         try:
             state: dict[str, Any] = torch.load(path, weights_only=True, map_location="cpu")
         except Exception as error:
-            raise UserError(f"{path} is not a checkpoint that can be read ({type(error).__name__}): delete it to start over") from error
+            raise UserError(
+                f"{path} is not a checkpoint that can be read ({type(error).__name__}): delete it to start over"
+            ) from error
         return state
 
     def _open(self) -> IO[str]:

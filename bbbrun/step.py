@@ -1,6 +1,7 @@
 """One training step as one function of tensors, updated in place: what torch.compile turns into a few loops."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import NamedTuple
 
 import torch
@@ -87,7 +88,7 @@ def make_step(
         gradients, value = torch.func.grad_and_value(nll)(network.unflatten(weights))
         return torch.cat([gradient.reshape(-1) for gradient in gradients]), value
 
-    def bayes_by_backprop(batch: Batch, weight: Tensor) -> tuple[list[Tensor], Tensor]:
+    def bayes_by_backprop(prior: Prior, draws: int, batch: Batch, weight: Tensor) -> tuple[list[Tensor], Tensor]:
         posterior = DiagonalGaussian(*state.parameters)
         totals: list[Tensor] = []
         for draw in range(draws):
@@ -99,7 +100,7 @@ def make_step(
         *gradients, nll = [total / draws for total in totals] if draws > 1 else totals
         return gradients, nll
 
-    def plain(batch: Batch, weight: Tensor) -> tuple[list[Tensor], Tensor]:
+    def maximum_likelihood(rates: list[float], batch: Batch, weight: Tensor) -> tuple[list[Tensor], Tensor]:
         masks = []
         for number, (width, rate) in enumerate(zip(network.masked, rates, strict=False)):
             size = len(batch[0])
@@ -108,17 +109,16 @@ def make_step(
         gradient, nll = data_term(state.parameters[0], batch, masks or None)
         return [gradient], nll
 
-    rates: list[float] = []
     match method:
         case BayesByBackpropConfig():
-            assert prior is not None
-            draws = method.train_samples
-            gradients_of = bayes_by_backprop
+            if prior is None:
+                raise ValueError("Bayes by Backprop needs a prior")
+            gradients_of = partial(bayes_by_backprop, prior, method.train_samples)
         case DropoutConfig():
             rates = [method.input_rate] + [method.hidden_rate] * (len(network.masked) - 1)
-            gradients_of = plain
+            gradients_of = partial(maximum_likelihood, rates)
         case _:
-            gradients_of = plain
+            gradients_of = partial(maximum_likelihood, [])
 
     @torch.no_grad()
     def step() -> None:

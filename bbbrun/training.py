@@ -21,7 +21,7 @@ from bbbrun.predictive import Sampler, draw_weights
 from bbbrun.priors import build_prior
 from bbbrun.progress import Progress
 from bbbrun.runs import RunFolder
-from bbbrun.step import Epoch, Likelihood, State, initial_state, make_step
+from bbbrun.step import Epoch, Likelihood, initial_state, make_step
 
 OBJECTIVE_COLUMNS = ["nll", "log_posterior", "log_prior", "complexity", "free_energy"]
 _UNTIMED_STEPS = 100  # the first steps compile and warm up
@@ -131,7 +131,10 @@ class Trainer:
         except torch._dynamo.exc.TorchDynamoException as error:
             # Compiling fails before anything runs, so the state is as it was.
             reason = str(error).strip().splitlines()[0]
-            warnings.warn(f"torch.compile failed ({reason}): training runs uncompiled, several times slower", stacklevel=2)
+            warnings.warn(
+                f"torch.compile failed ({reason}): training runs uncompiled, several times slower",
+                stacklevel=2,
+            )
             self._step, self.compiled, self.sampler = self._eager, False, draw_weights
             self._step()
 
@@ -171,7 +174,11 @@ class Trainer:
         return [tensor.cpu() for tensor in self._tensors()]
 
     def _tensors(self) -> list[Tensor]:
-        return [*self.state.parameters, *(slot for slots in self.state.slots for slot in slots), self.state.step]
+        return [
+            *self.state.parameters,
+            *(slot for slots in self.state.slots for slot in slots),
+            self.state.step,
+        ]
 
 
 def fit(config: Config, task: Task, run: RunFolder, device: torch.device) -> Outcome:
@@ -180,7 +187,13 @@ def fit(config: Config, task: Task, run: RunFolder, device: torch.device) -> Out
     Raises UserError where the objective stops being finite.
     """
     trainer = Trainer(config, task, device)
-    saved = run.checkpoint or {"epoch": 0, "seconds": 0.0, "timed_steps": 0, "timed_seconds": 0.0, "metrics": {}}
+    saved = run.checkpoint or {
+        "epoch": 0,
+        "seconds": 0.0,
+        "timed_steps": 0,
+        "timed_seconds": 0.0,
+        "metrics": {},
+    }
     if run.checkpoint:
         trainer.load(saved)
     metrics: dict[str, float] = saved["metrics"]

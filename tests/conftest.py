@@ -1,0 +1,45 @@
+"""What several tests share: the real command line in a fresh folder, and the real data where it is."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+Command = Callable[..., subprocess.CompletedProcess[str]]
+
+
+@pytest.fixture
+def bbbrun(tmp_path: Path) -> Command:
+    """Run `python -m bbbrun ...` in tmp_path, away from the user's data and settings."""
+
+    def run(*words: str, **environment: str) -> subprocess.CompletedProcess[str]:
+        kept = {k: v for k, v in os.environ.items() if k not in ("BBBRUN_DATA", "HYDRA_FULL_ERROR")}
+        return subprocess.run(
+            [sys.executable, "-m", "bbbrun", *words],
+            cwd=tmp_path,
+            env=kept | environment,
+            capture_output=True,
+            text=True,
+            timeout=600,
+        )
+
+    return run
+
+
+@pytest.fixture
+def data_root() -> Path:
+    """The folder of the real data, from BBBRUN_DATA."""
+    root = os.environ.get("BBBRUN_DATA")
+    if not root or not (Path(root) / "MNIST" / "raw").is_dir():
+        pytest.skip("BBBRUN_DATA does not name a folder that holds MNIST/raw")
+    return Path(root)
+
+
+@pytest.fixture(autouse=True)
+def _one_thread_per_worker() -> None:
+    """Test processes that run side by side must not wait for each other's threads."""
+    torch.set_num_threads(1)

@@ -1,0 +1,254 @@
+"""The real command line in a fresh folder: what it leaves, and what it says to wrong input."""
+
+import csv
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from bbbrun.errors import UserError
+from bbbrun.mnist import load_mnist
+
+FAST = ("train.epochs=2", "network.hidden=[16]", "threads=1", "compile=false")
+
+
+def only_run(folder: Path) -> Path:
+    (run,) = folder.glob("results/runs/*/*/")
+    return run
+
+
+def rows(run: Path) -> list[dict[str, str]]:
+    with (run / "metrics.csv").open() as file:
+        return list(csv.DictReader(file))
+
+
+def untimed(run: Path) -> list[dict[str, str]]:
+    return [{key: value for key, value in row.items() if key != "seconds"} for row in rows(run)]
+
+
+def test_a_run_leaves_what_it_promises(bbbrun, tmp_path):
+    result = bbbrun(*FAST)
+    assert result.returncode == 0, result.stderr
+    run = only_run(tmp_path)
+    assert run.parent == tmp_path / "results" / "runs" / "digits"
+    left = sorted(str(path.relative_to(run)) for path in run.rglob("*") if path.is_file())
+    assert left == [
+        ".hydra/config.yaml",
+        ".hydra/hydra.yaml",
+        ".hydra/overrides.yaml",
+        "checkpoint.pt",
+        "figures/learning_curve.png",
+        "figures/learning_curve.svg",
+        "metrics.csv",
+        "summary.json",
+    ]
+    table = rows(run)
+    assert ",".join(list(table[0])[:14]) == (
+        "epoch,step,seconds,lr,nll,log_posterior,log_prior,complexity,free_energy,valid_error,"
+        "test_error,test_error_mean,test_nll,test_ece"
+    )
+    assert [row["epoch"] for row in table] == ["1", "2"]
+    assert [row["step"] for row in table] == ["10", "20"]
+    summary = json.loads((run / "summary.json").read_text())
+    assert summary["metrics"]["test_error"] == float(table[-1]["test_error"])
+    assert summary["command"] == "bbbrun " + " ".join(FAST)
+    assert (summary["seed"], summary["threads"]) == (0, 1)
+    assert summary["steps_per_second"] > 0
+    assert "run folder" in result.stderr
+    again = bbbrun(*FAST, f"resume={run}")
+    assert (again.returncode, again.stderr.strip()) == (0, f"already finished: {run}")
+
+
+def sweep(bbbrun, tmp_path, *words: str) -> list[list[dict[str, str]]]:
+    """The tables of the jobs of a sweep, in order."""
+    result = bbbrun("-m", *words, "hydra.sweep.dir=sweep", "hydra.sweep.subdir=${hydra.job.num}")
+    assert result.returncode == 0, result.stderr
+    return [untimed(path.parent) for path in sorted(tmp_path.glob("sweep/*/metrics.csv"))]
+
+
+def test_the_objective_adds_up_in_the_csv_under_both_weightings(bbbrun, tmp_path):
+    temperature, examples = 0.5, 1237
+    words = ("method.minibatch_weights=uniform,paper", f"method.temperature={temperature}")
+    tables = sweep(bbbrun, tmp_path, *FAST, *words)
+    assert len(tables) == 2
+    assert tables[0] != tables[1]
+    for row in [*tables[0], *tables[1]]:
+        value = {key: float(number) for key, number in row.items() if number}
+        assert value["complexity"] == value["log_posterior"] - value["log_prior"]
+        expected = temperature * value["complexity"] + examples * value["nll"]
+        assert value["free_energy"] == pytest.approx(expected, rel=1e-12)
+        # 1,210 weights under rho = -5: log q is about 1210 * (5 - 1.4).
+        assert 3000 < value["log_posterior"] < 6000
+        assert 0 < value["nll"] < 10
+
+
+def test_baselines_leave_empty_what_they_do_not_have(bbbrun, tmp_path):
+    for table in sweep(bbbrun, tmp_path, *FAST, "method=sgd,dropout"):
+        for row in table:
+            empty = {key for key, value in row.items() if value == ""}
+            objective = {"log_posterior", "log_prior", "complexity", "free_energy"}
+            assert empty == objective | {"test_error_mean", "valid_error_mean"}
+
+
+def test_the_same_seed_gives_the_same_csv_and_another_another(bbbrun, tmp_path):
+    one, other = sweep(bbbrun, tmp_path, *FAST, "seed=1,2")
+    assert bbbrun(*FAST, "seed=1").returncode == 0
+    assert untimed(only_run(tmp_path)) == one
+    assert one != other
+
+
+def test_one_and_four_threads_agree(bbbrun, tmp_path):
+    tables = sweep(bbbrun, tmp_path, "train.epochs=3", "threads=1,4")
+    for one, four in zip(*tables, strict=True):
+        for key in one:
+            assert float(one[key]) == pytest.approx(float(four[key]), rel=1e-3, abs=1e-3), key
+
+
+def test_a_failing_job_of_a_sweep_does_not_stop_the_others(bbbrun, tmp_path):
+    result = bbbrun("-m", *FAST, "dataset.valid_size=5000,100")
+    assert result.returncode == 1
+    assert "bbbrun: error: dataset.valid_size must be below" in result.stderr
+    assert "Traceback" not in result.stderr
+    assert (only_run(tmp_path) / "summary.json").exists()
+
+
+def test_help_and_configuration_load_no_torch(bbbrun, tmp_path):
+    (tmp_path / "torch.py").write_text("raise SystemExit('torch was imported')")
+    for words in (("--help",), ("--cfg", "job"), ("--cfg", "job", "experiment=mnist"), ("seed=-1",)):
+        result = bbbrun(*words, PYTHONPATH=str(tmp_path))
+        assert "torch was imported" not in result.stderr
+    assert "dropout" in bbbrun("--help").stdout
+
+
+NO_NETWORK = dict.fromkeys(("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY"), "http://127.0.0.1:9")
+
+# (words, what the one line must name). Words split at spaces; a file `occupied` stands in the folder.
+WRONG = [
+    ("sede=1", "unknown key 'sede': Config takes"),
+    ("+typo=1", "unknown key 'typo': Config takes"),
+    ("+network.typo=1", "unknown key 'network.typo': NetworkConfig takes hidden, init, init_scale"),
+    ("network.hiden=[3]", "unknown key 'network.hiden': NetworkConfig takes hidden, init, init_scale"),
+    ("method=sgd method.temperature=1", "unknown key 'method.temperature'"),
+    ("~seed", "seed"),
+    ("seed", "missing EQUAL"),
+    ("seed=", "seed"),
+    ("seed=???", "missing mandatory value: seed"),
+    ("seed=one", "seed=one: Value 'one' of type 'str' could not be converted to Integer"),
+    ("seed=-1", "seed must be from 0 to 2147483647, not -1"),
+    ("seed=2147483648", "seed must be from 0 to 2147483647"),
+    ("threads=0", "threads must be a whole number of at least 1, not 0"),
+    ("name=a/b", "name must be a plain folder name"),
+    ("compile=maybe", "compile must be auto, true or false, not maybe"),
+    ("device=gpu", "expected one of [auto, cpu, cuda]"),
+    ("experiment=cifar", "Could not find 'experiment/cifar' Available options in 'experiment': digits mnist"),
+    ("method=mcmc", "Available options in 'method': bbb dropout sgd"),
+    ("prior=null", "Config group override must be a string"),
+    ("network.hidden=5", "network.hidden=5"),
+    ("network.hidden=[10,0]", "network.hidden must be a list of whole numbers of at least 1"),
+    ("network.hidden=[10,-3]", "network.hidden must be a list of whole numbers of at least 1"),
+    ("network.init=xavier", "expected one of [he, uniform]"),
+    ("network.init_scale=0", "network.init_scale must be a positive finite number, not 0.0"),
+    ("train.epochs=0", "train.epochs must be a whole number of at least 1, not 0"),
+    ("train.epochs=2.5", "train.epochs=2.5"),
+    ("train.batch_size=-1", "train.batch_size must be a whole number of at least 1, not -1"),
+    ("train.evaluate_every=0", "train.evaluate_every must be"),
+    ("train.checkpoint_seconds=-1", "train.checkpoint_seconds must be 0 or more"),
+    ("dataset.valid_size=-1", "dataset.valid_size must be a whole number of at least 0, not -1"),
+    ("dataset.valid_size=1437", "dataset.valid_size must be below the 1437 training images"),
+    ("dataset.pixel_divisor=0", "dataset.pixel_divisor must be a positive finite number"),
+    ("method.train_samples=0", "method.train_samples must be"),
+    ("method.test_samples=0", "method.test_samples must be"),
+    ("method.temperature=0", "method.temperature must be a positive finite number"),
+    ("method.minibatch_weights=geometric", "expected one of [uniform, paper]"),
+    ("method.rho_init=[-1,-2]", "method.rho_init must be [lowest, highest]"),
+    ("method.rho_init=[-90,0]", "method.rho_init must be [lowest, highest]"),
+    ("method=dropout method.hidden_rate=1", "method.hidden_rate must be at least 0 and below 1, not 1.0"),
+    ("method=sgd prior=gaussian", "prior=gaussian has no effect with method=sgd"),
+    ("method=dropout prior=scale_mixture", "prior=scale_mixture has no effect with method=dropout"),
+    ("prior=none", "prior must be scale_mixture or gaussian with method=bbb, not none"),
+    ("prior.pi=1.5", "prior.pi must be above 0 and below 1, not 1.5"),
+    ("prior.sigma1=nan", "prior.sigma1 must be a positive finite number, not nan"),
+    ("prior.sigma2=2", "prior.sigma1 must be above prior.sigma2 = 2.0, not 1.0"),
+    ("prior=gaussian prior.sigma=-1", "prior.sigma must be a positive finite number, not -1.0"),
+    ("optimizer.lr=0", "optimizer.lr must be a positive finite number, not 0.0"),
+    ("optimizer.schedule=linear", "expected one of [constant, step, cosine]"),
+    ("optimizer.beta1=1", "optimizer.beta1 must be at least 0 and below 1, not 1.0"),
+    ("optimizer=sgd optimizer.momentum=1", "optimizer.momentum must be at least 0 and below 1"),
+    ("resume=nowhere", "nowhere is not the folder of a run"),
+    ("resume=occupied", "occupied is not the folder of a run"),
+    ("hydra.run.dir=occupied/run", "occupied/run: Not a directory"),
+    ("experiment=mnist dataset.root=nowhere", "dataset.root: there is no folder nowhere"),
+    ("experiment=mnist dataset.root=.", "train-images-idx3-ubyte.gz is missing and could not be downloaded"),
+]
+
+
+@pytest.mark.parametrize(("words", "expected"), WRONG, ids=[words for words, _ in WRONG])
+def test_wrong_input_gets_one_line(bbbrun, tmp_path, words, expected):
+    (tmp_path / "occupied").write_text("")
+    result = bbbrun(*words.split(), **NO_NETWORK)
+    assert result.returncode == 1
+    assert result.stdout == ""
+    (line,) = result.stderr.splitlines()
+    assert line.startswith("bbbrun: error: ")
+    assert expected in line
+    assert not list(tmp_path.glob("**/.hydra")), "a folder was left behind"
+
+
+def test_no_cuda_where_there_is_none(bbbrun):
+    result = bbbrun("device=cuda", CUDA_VISIBLE_DEVICES="")
+    assert (result.returncode, len(result.stderr.splitlines())) == (1, 1)
+    assert "device=cuda: this machine has no CUDA device" in result.stderr
+
+
+def test_results_folder_that_cannot_be_written(bbbrun, tmp_path):
+    (tmp_path / "results").write_text("a file where the folder should be")
+    result = bbbrun(*FAST)
+    assert (result.returncode, len(result.stderr.splitlines())) == (1, 1)
+    assert "results" in result.stderr
+
+
+def test_a_full_traceback_on_request(bbbrun):
+    result = bbbrun("seed=-1", HYDRA_FULL_ERROR="1")
+    assert result.returncode == 1
+    assert "Traceback" in result.stderr
+
+
+def test_training_that_diverges_says_so(bbbrun):
+    result = bbbrun(*FAST, "method=sgd", "optimizer.lr=1e20")
+    assert result.returncode == 1
+    assert "training diverged" in result.stderr.splitlines()[-1]
+    assert "Traceback" not in result.stderr
+
+
+def test_corrupt_and_truncated_mnist(bbbrun, data_root, tmp_path):
+    raw = tmp_path / "MNIST" / "raw"
+    shutil.copytree(data_root / "MNIST" / "raw", raw)
+    file = raw / "t10k-images-idx3-ubyte.gz"
+    content = file.read_bytes()
+    for wrong in (content[:-100], b""):
+        file.write_bytes(wrong)
+        with pytest.raises(UserError, match=r"t10k-images-idx3-ubyte\.gz is corrupt or cut short"):
+            load_mnist(str(tmp_path))
+    file.write_bytes(content[:5000] + b"x" + content[5001:])
+    result = bbbrun("experiment=mnist", "dataset.root=.", **NO_NETWORK)
+    assert result.returncode == 1
+    (line,) = result.stderr.splitlines()
+    assert "t10k-images-idx3-ubyte.gz is corrupt or cut short" in line
+    assert "delete it" in line
+
+
+def test_without_a_compiler_there_is_one_warning_and_the_same_training(bbbrun, tmp_path):
+    words = [
+        "-m",
+        *FAST[:-1],
+        "compile=true,false",
+        "hydra.sweep.dir=sweep",
+        "hydra.sweep.subdir=${hydra.job.num}",
+    ]
+    result = bbbrun(*words, PATH="/nonexistent", CXX="nothing")
+    assert result.returncode == 0, result.stderr
+    warnings = [line for line in result.stderr.splitlines() if "warning" in line]
+    assert len(warnings) == 1
+    assert "no compiler found" in warnings[0]
+    assert untimed(tmp_path / "sweep" / "0") == untimed(tmp_path / "sweep" / "1")

@@ -1,0 +1,146 @@
+"""A run killed at any moment and resumed ends in the metrics.csv of one that was never interrupted."""
+
+import csv
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+WORDS = ["train.epochs=4", "network.hidden=[16]", "threads=1", "train.checkpoint_seconds=0", "compile=false"]
+
+# Each wraps a function so that its n-th call kills the process at a chosen moment inside or after it.
+KILLS = {
+    "during the first epoch": "bbbrun.training.Trainer.step: 4, before",
+    "in the middle of a later epoch": "bbbrun.training.Trainer.step: 25, before",
+    "before the first row": "bbbrun.runs.RunFolder.append: 1, before",
+    "between a row and its checkpoint": "bbbrun.runs.RunFolder.save_checkpoint: 2, before",
+    "while a checkpoint is written": "bbbrun.runs.write_atomically: 3, half",
+    "before a checkpoint takes its name": "pathlib.Path.replace: 3, before",
+    "after the last checkpoint": "bbbrun.runner.learning_curve: 1, before",
+    "while a row is written": "bbbrun.runs.RunFolder.append: 3, half a row",
+    "while the summary is written": "bbbrun.runs.RunFolder.finish: 1, before",
+}
+
+KILLER = """
+import importlib, os, signal, sys
+target, number, moment = sys.argv.pop(1), int(sys.argv.pop(1)), sys.argv.pop(1)
+import bbbrun.runner, bbbrun.runs, bbbrun.training, pathlib
+parts = target.split(".")
+owner = sys.modules[".".join(parts[:2])] if parts[0] == "bbbrun" else pathlib
+for part in (parts[2:-1] if parts[0] == "bbbrun" else parts[1:-1]):
+    owner = getattr(owner, part)
+original, calls = getattr(owner, parts[-1]), 0
+
+def killing(*words, **named):
+    global calls
+    calls += 1
+    if calls == number:
+        if moment == "half":
+            path, content = words
+            path.with_name(path.name + ".tmp").write_bytes(content[: len(content) // 2])
+        if moment == "half a row":
+            words[0]._file.write("3,30,1.5,0.0")
+            words[0]._file.flush()
+        os.kill(os.getpid(), signal.SIGKILL)
+    return original(*words, **named)
+
+setattr(owner, parts[-1], killing)
+from bbbrun.cli import main
+main()
+"""
+
+
+def untimed(run: Path) -> list[list[str]]:
+    with (run / "metrics.csv").open(newline="") as file:
+        return [[cell for number, cell in enumerate(row) if number != 2] for row in csv.reader(file)]
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(tmp_path_factory) -> list[list[str]]:
+    folder = tmp_path_factory.mktemp("uninterrupted")
+    subprocess.run([sys.executable, "-m", "bbbrun", *WORDS, "hydra.run.dir=run"], cwd=folder, check=True)
+    return untimed(folder / "run")
+
+
+@pytest.mark.parametrize(
+    "moment",
+    [
+        pytest.param(moment, marks=[] if moment.startswith("while a checkpoint") else pytest.mark.slow)
+        for moment in KILLS
+    ],
+)
+def test_killed_and_resumed_equals_uninterrupted(bbbrun, tmp_path, uninterrupted, moment):
+    target, number, how = KILLS[moment].replace(": ", "|").replace(", ", "|").split("|")
+    killed = subprocess.run(
+        [sys.executable, "-c", KILLER, target, number, how, *WORDS, "hydra.run.dir=run"],
+        cwd=tmp_path,
+        check=False,
+    )
+    assert killed.returncode == -signal.SIGKILL
+    assert not (tmp_path / "run" / "summary.json").exists()
+    resumed = bbbrun(*WORDS, "resume=run")
+    assert resumed.returncode == 0, resumed.stderr
+    assert untimed(tmp_path / "run") == uninterrupted
+    assert (tmp_path / "run" / "summary.json").exists()
+    lines = (tmp_path / "run" / "metrics.csv").read_text().splitlines()[1:]
+    seconds = [float(line.split(",")[2]) for line in lines]
+    assert seconds == sorted(seconds)
+
+
+def interrupt(folder: Path, *words: str) -> tuple[int, str]:
+    """Start a long run, wait for its second row, and send what Ctrl-C sends."""
+    with subprocess.Popen(
+        [sys.executable, "-m", "bbbrun", *words, "hydra.run.dir=run"],
+        cwd=folder,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        metrics = folder / "run" / "metrics.csv"
+        deadline = time.monotonic() + 120
+        while not (metrics.exists() and metrics.read_text().count("\n") > 2) and time.monotonic() < deadline:
+            time.sleep(0.05)
+        os.kill(process.pid, signal.SIGINT)
+        _, errors = process.communicate()
+    return process.returncode, errors
+
+
+def test_ctrl_c_leaves_a_resumable_run_and_says_how(bbbrun, tmp_path):
+    words = [*WORDS, "train.epochs=100000"]
+    code, errors = interrupt(tmp_path, *words)
+    assert code == 130
+    assert "Traceback" not in errors
+    last = errors.strip().splitlines()[-1]
+    assert last == f"interrupted; continue with: bbbrun {' '.join(words)} resume={tmp_path / 'run'}"
+    before = untimed(tmp_path / "run")
+    other = bbbrun(*WORDS, "train.epochs=5", "resume=run")
+    assert other.returncode == 1
+    assert "was started with train.epochs=100000, not 5" in other.stderr
+    assert untimed(tmp_path / "run") == before
+
+
+def test_two_processes_cannot_write_one_run(bbbrun, tmp_path):
+    words = [*WORDS, "train.epochs=100000"]
+    with subprocess.Popen(
+        [sys.executable, "-m", "bbbrun", *words, "hydra.run.dir=run"], cwd=tmp_path, stderr=subprocess.DEVNULL
+    ) as process:
+        deadline = time.monotonic() + 120
+        while not (tmp_path / "run" / "checkpoint.pt").exists() and time.monotonic() < deadline:
+            time.sleep(0.05)
+        second = bbbrun(*words, "resume=run")
+        process.kill()
+    assert second.returncode == 1
+    assert "is being written by another process" in second.stderr
+
+
+def test_a_checkpoint_that_is_none_is_named(bbbrun, tmp_path):
+    assert bbbrun(*WORDS, "hydra.run.dir=run").returncode == 0
+    (tmp_path / "run" / "summary.json").unlink()
+    (tmp_path / "run" / "checkpoint.pt").write_bytes(b"not a checkpoint")
+    result = bbbrun(*WORDS, "resume=run")
+    assert result.returncode == 1
+    (line,) = result.stderr.splitlines()
+    assert "checkpoint.pt is not a checkpoint that can be read" in line

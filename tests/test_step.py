@@ -1,0 +1,258 @@
+import math
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from bbbrun.classification import categorical_nll
+from bbbrun.config import (
+    AdamConfig,
+    BayesByBackpropConfig,
+    DropoutConfig,
+    GaussianPriorConfig,
+    Init,
+    MinibatchWeights,
+    ScaleMixtureConfig,
+    Schedule,
+    SgdConfig,
+    SgdMethodConfig,
+)
+from bbbrun.networks import from_module, initial_weights, mlp
+from bbbrun.noise import standard_normal
+from bbbrun.optimizers import Adam, Sgd, build_optimizer, learning_rates
+from bbbrun.posterior import DiagonalGaussian
+from bbbrun.priors import build_prior
+from bbbrun.step import Epoch, initial_state, make_step
+
+NETWORK = mlp(6, [8, 5], 3)
+MIXTURE = ScaleMixtureConfig(name="scale_mixture", pi=0.25, sigma1=1.0, sigma2=math.exp(-6))
+GAUSSIAN = GaussianPriorConfig(name="gaussian", sigma=0.3)
+GENERATOR = torch.Generator().manual_seed(0)
+INPUTS = torch.rand(10, 6, generator=GENERATOR)
+LABELS = torch.randint(3, (10,), generator=GENERATOR)
+
+
+def bbb(draws: int = 1) -> BayesByBackpropConfig:
+    return BayesByBackpropConfig(
+        name="bbb",
+        train_samples=draws,
+        test_samples=1,
+        minibatch_weights=MinibatchWeights.paper,
+        temperature=1.0,
+        rho_init=[-3, -3],
+    )
+
+
+def two_minibatches(lr: float) -> Epoch:
+    """Minibatches of 8 and of 2 examples, the second filled up with example 0, as training lays them out."""
+    order = torch.tensor([[3, 1, 4, 9, 5, 2, 6, 8], [7, 0, 0, 0, 0, 0, 0, 0]])
+    present = torch.tensor([[1.0] * 8, [1.0] * 2 + [0.0] * 6])
+    return Epoch(
+        order,
+        present,
+        torch.tensor([2 / 3, 1 / 3]),
+        torch.tensor([lr, lr / 2]),
+        torch.zeros(1, dtype=torch.int64),
+    )
+
+
+def start(network=NETWORK, rho: float | None = -3.0) -> list[torch.Tensor]:
+    weights = initial_weights(network, Init.he, 1.0, seed=0)
+    return [weights] if rho is None else [weights, torch.full_like(weights, rho)]
+
+
+@pytest.mark.parametrize("config", [MIXTURE, GAUSSIAN])
+@pytest.mark.parametrize("draws", [1, 3])
+def test_two_sgd_steps_equal_a_reference_by_torch_distributions(config, draws):
+    lr, seed = 1e-3, 5
+    epoch, prior = two_minibatches(lr), build_prior(config, "cpu")
+    state = initial_state(start(), Sgd(0.0))
+    step = make_step(NETWORK, categorical_nll, bbb(draws), prior, Sgd(0.0), INPUTS, LABELS, seed, epoch, state)
+    step()
+    step()
+
+    mu, rho = (tensor.double().requires_grad_() for tensor in start())
+    nlls = []
+    for number, (rows, weight, rate) in enumerate([([3, 1, 4, 9, 5, 2, 6, 8], 2 / 3, lr), ([7, 0], 1 / 3, lr / 2)]):
+        energy, posterior = torch.tensor(0.0).double(), torch.distributions.Normal(mu, F.softplus(rho))
+        for draw in range(draws):
+            w = mu + F.softplus(rho) * standard_normal(seed, number, draw, NETWORK.size).double()
+            logits = NETWORK(w, INPUTS[rows].double())
+            nll = F.cross_entropy(logits, LABELS[rows], reduction="sum")
+            complexity = (posterior.log_prob(w) - prior.log_prob(w)).sum()
+            energy = energy + (weight * complexity + nll) / draws
+            nlls.append(nll.item() / draws)
+        gradients = torch.autograd.grad(energy, (mu, rho))
+        mu, rho = ((p - rate * g).detach().requires_grad_() for p, g in zip((mu, rho), gradients, strict=True))
+    for ours, reference in zip(state.parameters, (mu, rho), strict=True):
+        torch.testing.assert_close(ours.double(), reference.detach(), rtol=1e-4, atol=1e-5)
+    assert state.nll.item() == pytest.approx(sum(nlls), rel=1e-5)
+    assert state.step.item() == 2
+
+
+def test_plain_sgd_step_equals_pytorch_on_the_summed_likelihood():
+    epoch, state = two_minibatches(1e-2), initial_state(start(rho=None), Sgd(0.9))
+    step = make_step(
+        NETWORK, categorical_nll, SgdMethodConfig(name="sgd"), None, Sgd(0.9), INPUTS, LABELS, 0, epoch, state
+    )
+    weights = start(rho=None)[0].requires_grad_()
+    reference = torch.optim.SGD([weights], lr=1e-2, momentum=0.9)
+    for rows in ([3, 1, 4, 9, 5, 2, 6, 8], [7, 0]):
+        reference.zero_grad()
+        F.cross_entropy(NETWORK(weights, INPUTS[rows]), LABELS[rows], reduction="sum").backward()
+        reference.step()
+        step()
+        for group in reference.param_groups:
+            group["lr"] = 5e-3
+    torch.testing.assert_close(state.parameters[0], weights.detach(), rtol=1e-5, atol=1e-6)
+
+
+def test_dropout_with_rate_zero_is_plain_sgd_and_otherwise_unbiased():
+    def after_a_step(method, seed):
+        state = initial_state(start(rho=None), Sgd(0.0))
+        make_step(
+            NETWORK,
+            categorical_nll,
+            method,
+            None,
+            Sgd(0.0),
+            INPUTS,
+            LABELS,
+            seed,
+            two_minibatches(1.0),
+            state,
+        )()
+        return state
+
+    plain = after_a_step(SgdMethodConfig(name="sgd"), 0)
+    none = after_a_step(DropoutConfig(name="dropout", input_rate=0.0, hidden_rate=0.0), 0)
+    assert torch.equal(plain.parameters[0], none.parameters[0])
+
+    # One linear layer under inverted dropout: the mean of the outputs, so of the gradient of a loss that is
+    # linear in them, is that without dropout.
+    linear = mlp(6, [], 3)
+    weights, totals = initial_weights(linear, Init.he, 1.0, 0), []
+    for seed in range(2000):
+        state = initial_state([weights.clone()], Sgd(0.0))
+        method = DropoutConfig(name="dropout", input_rate=0.2, hidden_rate=0.5)
+        make_step(
+            linear,
+            lambda out, y: out.sum(dim=1),
+            method,
+            None,
+            Sgd(0.0),
+            INPUTS,
+            LABELS,
+            seed,
+            two_minibatches(1.0),
+            state,
+        )()
+        totals.append(weights - state.parameters[0])
+    draws = torch.stack(totals).double()
+    rows = [3, 1, 4, 9, 5, 2, 6, 8]
+    expected = torch.cat([INPUTS[rows].sum(dim=0).repeat(3), torch.full((3,), 8.0)]).double()
+    error = (draws.mean(dim=0) - expected).abs()
+    assert (error <= 5 * draws.std(dim=0) / math.sqrt(2000) + 1e-5).all()
+    assert draws.std(dim=0)[:18].min() > 0.1
+
+
+def test_adam_equals_torch_adam():
+    parameter, gradients = torch.randn(50), torch.randn(20, 50)
+    reference = parameter.clone().requires_grad_()
+    optimizer = torch.optim.Adam([reference], lr=0.01, betas=(0.8, 0.99), eps=1e-6)
+    slots = [torch.zeros(50), torch.zeros(50)]
+    for step, gradient in enumerate(gradients):
+        reference.grad = gradient
+        optimizer.step()
+        Adam(0.8, 0.99, 1e-6).update(parameter, gradient, slots, torch.tensor(0.01), torch.tensor(step))
+    torch.testing.assert_close(parameter, reference.detach(), rtol=1e-5, atol=1e-6)
+
+
+def test_the_configuration_names_its_optimizer():
+    shared = {"lr": 0.1, "schedule": Schedule.constant, "decay_epochs": 1, "decay_factor": 1.0}
+    assert build_optimizer(SgdConfig(name="sgd", momentum=0.5, **shared)) == Sgd(0.5)
+    adam = AdamConfig(name="adam", beta1=0.8, beta2=0.9, epsilon=1e-3, **shared)
+    assert build_optimizer(adam) == Adam(0.8, 0.9, 1e-3)
+
+
+def test_learning_rate_schedules():
+    def rates(schedule, epoch):
+        config = SgdConfig(name="sgd", momentum=0.0, lr=0.8, schedule=schedule, decay_epochs=2, decay_factor=0.5)
+        return learning_rates(config, epoch, 4, 5)
+
+    assert rates(Schedule.constant, 3).tolist() == [0.8] * 5
+    assert [rates(Schedule.step, epoch)[0].item() for epoch in range(4)] == pytest.approx([0.8, 0.8, 0.4, 0.4])
+    cosine = torch.cat([rates(Schedule.cosine, epoch) for epoch in range(4)])
+    assert cosine[0] == 0.8
+    assert cosine[10] == pytest.approx(0.4)
+    assert (cosine.diff() < 0).all()
+    assert 0 < cosine[-1] < 0.01
+
+
+def test_any_module_can_be_made_bayesian():
+    torch.manual_seed(0)
+    module = nn.Sequential(nn.Unflatten(1, (1, 6)), nn.Conv1d(1, 2, 3), nn.Flatten(), nn.Linear(8, 3))
+    network, weights = from_module(module)
+    assert network.size == sum(parameter.numel() for parameter in module.parameters())
+    torch.testing.assert_close(network(weights, INPUTS), module(INPUTS))
+    state = initial_state([weights, torch.full_like(weights, -4.0)], Adam(0.9, 0.999, 1e-8))
+    epoch = two_minibatches(0.03)
+    epoch.complexity_weight.mul_(1e-3)
+    step = make_step(
+        network,
+        categorical_nll,
+        bbb(),
+        build_prior(GAUSSIAN, "cpu"),
+        Adam(0.9, 0.999, 1e-8),
+        INPUTS,
+        LABELS,
+        0,
+        epoch,
+        state,
+    )
+    before = F.cross_entropy(network(weights.clone(), INPUTS), LABELS)
+    for _ in range(60):
+        epoch.position.zero_()
+        step()
+        step()
+    after = F.cross_entropy(network(DiagonalGaussian(*state.parameters).mu, INPUTS), LABELS)
+    assert after < 0.5 * before
+
+
+def test_a_module_with_state_is_refused():
+    with pytest.raises(ValueError, match="buffers"):
+        from_module(nn.BatchNorm1d(3))
+
+
+def test_initial_weights():
+    network = mlp(400, [300], 10)
+    first, bias, *_ = network.unflatten(initial_weights(network, Init.he, 2.0, 1))
+    assert first.std().item() == pytest.approx(2 * math.sqrt(2 / 400), rel=0.02)
+    assert (bias == 0).all()
+    uniform = network.unflatten(initial_weights(network, Init.uniform, 0.03, 1))[0]
+    assert uniform.abs().max() <= 0.03
+    assert uniform.std().item() == pytest.approx(0.03 / math.sqrt(3), rel=0.02)
+    assert not torch.equal(initial_weights(network, Init.he, 1.0, 1), initial_weights(network, Init.he, 1.0, 2))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("method", [bbb(2), DropoutConfig(name="dropout", input_rate=0.2, hidden_rate=0.5)])
+def test_the_compiled_step_equals_the_eager_one(method):
+    bayes = isinstance(method, BayesByBackpropConfig)
+    prior = build_prior(MIXTURE, "cpu") if bayes else None
+    results = []
+    for compiled in (False, True):
+        state, epoch = (
+            initial_state(start(rho=-3.0 if bayes else None), Adam(0.9, 0.999, 1e-8)),
+            two_minibatches(1e-3),
+        )
+        step = make_step(
+            NETWORK, categorical_nll, method, prior, Adam(0.9, 0.999, 1e-8), INPUTS, LABELS, 0, epoch, state
+        )
+        if compiled:
+            step = torch.compile(step, dynamic=False, fullgraph=True)
+        step()
+        step()
+        results.append(torch.cat([*state.parameters, state.nll.float()[None]]))
+    torch.testing.assert_close(*results, rtol=1e-4, atol=1e-5)
