@@ -13,7 +13,10 @@ from torch import nn
 from tqdm import trange
 
 from bbbrun.classification import categorical_nll
-from bbbrun.config import (
+from bbbrun.devices import set_threads
+from bbbrun.networks import initial_weights, mlp
+from bbbrun.optimizers import Sgd
+from bbbrun.options import (
     BayesByBackpropConfig,
     DropoutConfig,
     GaussianPriorConfig,
@@ -24,9 +27,6 @@ from bbbrun.config import (
     ScaleMixtureConfig,
     SgdMethodConfig,
 )
-from bbbrun.devices import set_threads
-from bbbrun.networks import initial_weights, mlp
-from bbbrun.optimizers import Sgd
 from bbbrun.priors import build_prior
 from bbbrun.step import Epoch, initial_state, make_step
 

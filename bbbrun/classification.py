@@ -4,10 +4,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from bbbrun.config import BayesByBackpropConfig, Config
+from bbbrun.config import Config
 from bbbrun.data import Split, load_images
 from bbbrun.metrics import error_percent, expected_calibration_error, mean_nll
 from bbbrun.networks import mlp
+from bbbrun.options import BayesByBackpropConfig
 from bbbrun.posterior import DiagonalGaussian
 from bbbrun.predictive import Sampler, class_probabilities, posterior_predictive
 from bbbrun.training import Task

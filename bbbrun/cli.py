@@ -86,7 +86,8 @@ def _run(composed: DictConfig) -> dict[str, float]:
     except OSError as error:
         raise UserError(_one_line(error)) from error
     finally:
-        _remove_if_unused(folder)
+        if HydraConfig.get().output_subdir is not None:
+            _remove_if_unused(Path(HydraConfig.get().runtime.output_dir))
 
 
 def _validated(composed: DictConfig) -> Config:

@@ -9,8 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from bbbrun.config import Init
 from bbbrun.noise import Stream, standard_normal, uniform
+from bbbrun.options import Init
 
 Masks = Sequence[Tensor] | None
 

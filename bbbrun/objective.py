@@ -5,7 +5,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from bbbrun.config import MinibatchWeights
+from bbbrun.options import MinibatchWeights
 from bbbrun.posterior import DiagonalGaussian
 from bbbrun.priors import Prior
 

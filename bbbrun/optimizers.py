@@ -6,7 +6,7 @@ from typing import NamedTuple, Protocol
 import torch
 from torch import Tensor
 
-from bbbrun.config import AdamConfig, OptimizerConfig, Schedule, SgdConfig
+from bbbrun.options import AdamConfig, OptimizerConfig, Schedule, SgdConfig
 
 
 class Optimizer(Protocol):

@@ -1,6 +1,6 @@
 """Priors over the weights: densities that factorise over weights, with the gradient of their logarithm.
 
-To add one: a class here with `log_prob` and `score`, a dataclass in config.py, a YAML in configs/prior,
+To add one: a class here with `log_prob` and `score`, a dataclass in options.py, a row of OPTIONS in config.py, a YAML in configs/prior,
 an arm in `build_prior` and a row in tests/test_priors.py.
 """
 
@@ -10,7 +10,7 @@ from typing import NamedTuple, Protocol
 import torch
 from torch import Tensor
 
-from bbbrun.config import GaussianPriorConfig, PriorConfig, ScaleMixtureConfig
+from bbbrun.options import GaussianPriorConfig, PriorConfig, ScaleMixtureConfig
 
 
 class Prior(Protocol):

@@ -7,11 +7,11 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from bbbrun.config import BayesByBackpropConfig, DropoutConfig, MethodConfig
 from bbbrun.networks import Masks, Network
 from bbbrun.noise import Stream, standard_normal, uniform
 from bbbrun.objective import free_energy_gradient
 from bbbrun.optimizers import Optimizer
+from bbbrun.options import BayesByBackpropConfig, DropoutConfig, MethodConfig
 from bbbrun.posterior import DiagonalGaussian
 from bbbrun.priors import Prior
 

@@ -9,13 +9,14 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from bbbrun.config import BayesByBackpropConfig, Config
+from bbbrun.config import Config
 from bbbrun.devices import should_compile
 from bbbrun.errors import UserError
 from bbbrun.networks import Network, initial_weights
 from bbbrun.noise import Stream, permutation, uniform
 from bbbrun.objective import minibatch_weights
 from bbbrun.optimizers import build_optimizer, learning_rates
+from bbbrun.options import BayesByBackpropConfig
 from bbbrun.posterior import DiagonalGaussian
 from bbbrun.predictive import Sampler, draw_weights
 from bbbrun.priors import build_prior
@@ -107,6 +108,8 @@ class Trainer:
         self.compiled, warning = should_compile(config, task.network.size, steps, draws, device)
         if warning:
             warnings.warn(warning, stacklevel=2)
+        # The jobs of a sweep share a process, and its compiler refuses a ninth version of one function.
+        torch.compiler.reset()
         self.sampler: Sampler = torch.compile(draw_weights, dynamic=False) if self.compiled else draw_weights
         self._step = torch.compile(eager, dynamic=False, fullgraph=True) if self.compiled else eager
         self._eager = eager

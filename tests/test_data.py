@@ -5,9 +5,9 @@ import numpy as np
 import pytest
 import torch
 
-from bbbrun.config import DigitsConfig, MnistConfig
 from bbbrun.data import load_images
 from bbbrun.errors import UserError
+from bbbrun.options import DigitsConfig, MnistConfig
 
 FILES = [f"{part}-{kind}-ubyte" for part in ("train", "t10k") for kind in ("images-idx3", "labels-idx1")]
 

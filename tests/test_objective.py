@@ -5,9 +5,9 @@ import torch
 import torch.nn.functional as F
 from torch.distributions import Normal
 
-from bbbrun.config import GaussianPriorConfig, MinibatchWeights, ScaleMixtureConfig
 from bbbrun.noise import standard_normal
 from bbbrun.objective import free_energy, free_energy_gradient, minibatch_weights
+from bbbrun.options import GaussianPriorConfig, MinibatchWeights, ScaleMixtureConfig
 from bbbrun.posterior import DiagonalGaussian
 from bbbrun.priors import Gaussian, build_prior
 

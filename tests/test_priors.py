@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch.distributions import Categorical, MixtureSameFamily, Normal
 
-from bbbrun.config import GaussianPriorConfig, NoPriorConfig, ScaleMixtureConfig
+from bbbrun.options import GaussianPriorConfig, NoPriorConfig, ScaleMixtureConfig
 from bbbrun.priors import build_prior
 
 

@@ -6,7 +6,10 @@ import torch.nn.functional as F
 from torch import nn
 
 from bbbrun.classification import categorical_nll
-from bbbrun.config import (
+from bbbrun.networks import from_module, initial_weights, mlp
+from bbbrun.noise import standard_normal
+from bbbrun.optimizers import Adam, Sgd, build_optimizer, learning_rates
+from bbbrun.options import (
     AdamConfig,
     BayesByBackpropConfig,
     DropoutConfig,
@@ -18,9 +21,6 @@ from bbbrun.config import (
     SgdConfig,
     SgdMethodConfig,
 )
-from bbbrun.networks import from_module, initial_weights, mlp
-from bbbrun.noise import standard_normal
-from bbbrun.optimizers import Adam, Sgd, build_optimizer, learning_rates
 from bbbrun.posterior import DiagonalGaussian
 from bbbrun.priors import build_prior
 from bbbrun.step import Epoch, initial_state, make_step

@@ -1,0 +1,190 @@
+"""The options of each configuration group: their keys, types and ranges. YAML in configs/ holds every value."""
+
+import math
+from dataclasses import dataclass
+from enum import Enum
+
+from bbbrun.errors import UserError
+
+
+class MinibatchWeights(Enum):
+    uniform = "uniform"
+    paper = "paper"
+
+
+class Schedule(Enum):
+    constant = "constant"
+    step = "step"
+    cosine = "cosine"
+
+
+class Init(Enum):
+    he = "he"
+    uniform = "uniform"
+
+
+def require(holds: bool, key: str, expected: str, value: object) -> None:
+    if not holds:
+        raise UserError(f"{key} must be {expected}, not {value}")
+
+
+def require_positive(key: str, value: float) -> None:
+    require(0 < value < math.inf, key, "a positive finite number", value)
+
+
+def require_count(key: str, value: int, least: int = 1) -> None:
+    require(value >= least, key, f"a whole number of at least {least}", value)
+
+
+@dataclass(slots=True, kw_only=True)
+class DatasetConfig:
+    """Base of the data sets."""
+
+    name: str
+
+
+@dataclass(slots=True, kw_only=True)
+class ImageDatasetConfig(DatasetConfig):
+    """Images of K classes, pixels divided by `pixel_divisor`, `valid_size` of the training images held out."""
+
+    valid_size: int
+    pixel_divisor: float
+
+    def __post_init__(self) -> None:
+        require_count("dataset.valid_size", self.valid_size, least=0)
+        require_positive("dataset.pixel_divisor", self.pixel_divisor)
+
+
+@dataclass(slots=True, kw_only=True)
+class MnistConfig(ImageDatasetConfig):
+    root: str | None
+
+
+@dataclass(slots=True, kw_only=True)
+class DigitsConfig(ImageDatasetConfig):
+    pass
+
+
+@dataclass(slots=True, kw_only=True)
+class NetworkConfig:
+    hidden: list[int]
+    init: Init
+    init_scale: float
+
+    def __post_init__(self) -> None:
+        for units in self.hidden:
+            require(units >= 1, "network.hidden", "a list of whole numbers of at least 1", self.hidden)
+        require_positive("network.init_scale", self.init_scale)
+
+
+@dataclass(slots=True, kw_only=True)
+class MethodConfig:
+    """Base of the methods."""
+
+    name: str
+
+
+@dataclass(slots=True, kw_only=True)
+class BayesByBackpropConfig(MethodConfig):
+    train_samples: int
+    test_samples: int
+    minibatch_weights: MinibatchWeights
+    temperature: float
+    rho_init: list[float]
+
+    def __post_init__(self) -> None:
+        require_count("method.train_samples", self.train_samples)
+        require_count("method.test_samples", self.test_samples)
+        require_positive("method.temperature", self.temperature)
+        require(
+            len(self.rho_init) == 2 and -50 <= self.rho_init[0] <= self.rho_init[-1] <= 50,
+            "method.rho_init",
+            "[lowest, highest] with -50 <= lowest <= highest <= 50",
+            self.rho_init,
+        )
+
+
+@dataclass(slots=True, kw_only=True)
+class DropoutConfig(MethodConfig):
+    input_rate: float
+    hidden_rate: float
+
+    def __post_init__(self) -> None:
+        for key, rate in (("input_rate", self.input_rate), ("hidden_rate", self.hidden_rate)):
+            require(0 <= rate < 1, f"method.{key}", "at least 0 and below 1", rate)
+
+
+@dataclass(slots=True, kw_only=True)
+class SgdMethodConfig(MethodConfig):
+    pass
+
+
+@dataclass(slots=True, kw_only=True)
+class PriorConfig:
+    """Base of the priors."""
+
+    name: str
+
+
+@dataclass(slots=True, kw_only=True)
+class ScaleMixtureConfig(PriorConfig):
+    pi: float
+    sigma1: float
+    sigma2: float
+
+    def __post_init__(self) -> None:
+        require(0 < self.pi < 1, "prior.pi", "above 0 and below 1", self.pi)
+        require_positive("prior.sigma1", self.sigma1)
+        require_positive("prior.sigma2", self.sigma2)
+        require(self.sigma1 > self.sigma2, "prior.sigma1", f"above prior.sigma2 = {self.sigma2}", self.sigma1)
+
+
+@dataclass(slots=True, kw_only=True)
+class GaussianPriorConfig(PriorConfig):
+    sigma: float
+
+    def __post_init__(self) -> None:
+        require_positive("prior.sigma", self.sigma)
+
+
+@dataclass(slots=True, kw_only=True)
+class NoPriorConfig(PriorConfig):
+    pass
+
+
+@dataclass(slots=True, kw_only=True)
+class OptimizerConfig:
+    """Base of the optimizers: `lr` is on the summed minibatch likelihood, decayed by `schedule`."""
+
+    name: str
+    lr: float
+    schedule: Schedule
+    decay_epochs: int
+    decay_factor: float
+
+    def __post_init__(self) -> None:
+        require_positive("optimizer.lr", self.lr)
+        require_count("optimizer.decay_epochs", self.decay_epochs)
+        require(0 < self.decay_factor <= 1, "optimizer.decay_factor", "above 0 and at most 1", self.decay_factor)
+
+
+@dataclass(slots=True, kw_only=True)
+class SgdConfig(OptimizerConfig):
+    momentum: float
+
+    def __post_init__(self) -> None:
+        OptimizerConfig.__post_init__(self)
+        require(0 <= self.momentum < 1, "optimizer.momentum", "at least 0 and below 1", self.momentum)
+
+
+@dataclass(slots=True, kw_only=True)
+class AdamConfig(OptimizerConfig):
+    beta1: float
+    beta2: float
+    epsilon: float
+
+    def __post_init__(self) -> None:
+        OptimizerConfig.__post_init__(self)
+        for key, beta in (("beta1", self.beta1), ("beta2", self.beta2)):
+            require(0 <= beta < 1, f"optimizer.{key}", "at least 0 and below 1", beta)
+        require_positive("optimizer.epsilon", self.epsilon)
