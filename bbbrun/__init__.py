@@ -1,3 +1,1 @@
 """Bayes by Backprop: Weight Uncertainty in Neural Networks (Blundell et al., 2015), reproduced."""
-
-__version__ = "0.1.0"

@@ -13,7 +13,9 @@ from torch import nn
 from tqdm import trange
 
 from bbbrun.classification import categorical_nll
-from bbbrun.devices import set_threads
+from bbbrun.config import Device
+from bbbrun.devices import choose_device, set_threads, synchronize
+from bbbrun.errors import UserError
 from bbbrun.networks import initial_weights, mlp
 from bbbrun.optimizers import Sgd
 from bbbrun.options import (
@@ -133,20 +135,15 @@ def measure(steps: dict[str, Contender], rounds: int, device: torch.device) -> p
             steps[name]()
     for _ in trange(rounds, disable=None, unit="round"):
         for name, step in steps.items():
-            _synchronize(device)
+            synchronize(device)
             start = time.perf_counter()
             step()
-            _synchronize(device)
+            synchronize(device)
             times[name].append(1e3 * (time.perf_counter() - start))
     medians = {name: statistics.median(values) for name, values in times.items()}
     first = next(iter(medians.values()))
     rows = [(name, median, median / first) for name, median in medians.items()]
-    return pd.DataFrame(rows, columns=["step", "median_ms", "ratio_to_sgd"])
-
-
-def _synchronize(device: torch.device) -> None:
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
+    return pd.DataFrame(rows, columns=["step", "median_ms", "ratio_to_eager_sgd"])
 
 
 def main() -> None:
@@ -161,8 +158,13 @@ def main() -> None:
     parser.add_argument("--output", help="a CSV file to write")
     arguments = parser.parse_args()
     threads = set_threads(arguments.threads)
-    device = torch.device(arguments.device)
-    widths = [int(width) for width in arguments.network.split("-")]
+    try:
+        device = choose_device(Device(arguments.device))
+        widths = [int(width) for width in arguments.network.split("-")]
+    except (UserError, ValueError) as error:
+        parser.error(str(error))
+    if len(widths) < 2 or min([*widths, arguments.batch, arguments.draws, arguments.rounds]) < 1:
+        parser.error("--network takes at least two widths, and every number must be at least 1")
     table = measure(contenders(widths, arguments.batch, arguments.draws, device), arguments.rounds, device)
     print(f"{arguments.network}, batch {arguments.batch}, {arguments.draws} draw(s), {device}, {threads} thread(s)")
     print(table.to_string(index=False, float_format=lambda value: f"{value:.2f}"))

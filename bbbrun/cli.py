@@ -1,7 +1,7 @@
 """The command line: Hydra composes, this validates, gives each run its folder, and turns errors into one line."""
 
 import os
-import shutil
+import shlex
 import sys
 import warnings
 from collections.abc import Callable
@@ -16,9 +16,11 @@ from hydra.errors import HydraException
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError
 
 from bbbrun.config import Config, register
 from bbbrun.errors import UserError
+from bbbrun.files import CHECKPOINT, METRICS, SUMMARY
 
 # What may differ between a run and its resumption: where and how fast, not what.
 _FREE_ON_RESUME = ("resume", "device", "threads", "dataset.root", "train.checkpoint_seconds")
@@ -32,16 +34,17 @@ def main() -> None:
     warnings.showwarning = _show_warning
     _register_resolvers()
     register()
-    started: list[str] = []
-    failed: list[str] = []
+    started: list[bool] = []
+    failed: list[bool] = []
 
     @hydra.main(version_base="1.3", config_path="pkg://bbbrun.configs", config_name="config")
     def task(composed: DictConfig) -> dict[str, float] | None:
-        started.append(composed.name)
+        started.append(True)
         try:
             return _run(composed)
-        except UserError as error:
-            failed.append(_show_error(error))
+        except (UserError, OSError) as error:
+            _show_error(error)
+            failed.append(True)
             # A job of a sweep must raise, so that the launcher, which may be another process, knows.
             if debug or HydraConfig.get().mode is RunMode.MULTIRUN:
                 raise
@@ -57,37 +60,36 @@ def main() -> None:
         if debug or (started and not known):
             raise
         if not failed:
-            failed.append(_show_error(error))
+            _show_error(error)
+        failed.append(True)
     sys.exit(1 if failed else 0)
 
 
 def _run(composed: DictConfig) -> dict[str, float]:
+    hydra_config = HydraConfig.get()
+    folder = Path(hydra_config.runtime.output_dir)
     # Unresolved: an override may hold an interpolation.
-    words: Any = OmegaConf.to_container(HydraConfig.get().overrides.task)
-    folder = Path(HydraConfig.get().runtime.output_dir).absolute()
+    words: Any = OmegaConf.to_container(hydra_config.overrides.task)
     try:
         config = _validated(composed)
-        if config.resume is not None:
+        if config.resume is None:
+            _require_unused(folder)
+        else:
             folder = Path(config.resume).absolute()
-            _require_same_run(composed, folder)
-        if (folder / "summary.json").exists():
-            print(f"already finished: {folder}", file=sys.stderr)
-            return {}
+            words = _require_same_run(composed, folder)
+            if (folder / SUMMARY).exists():
+                print(f"already finished: {folder}", file=sys.stderr)
+                return {}
         from bbbrun.runner import run
 
-        return run(config, folder, " ".join(["bbbrun", *words]))
+        return run(config, folder, _command(words), _record(composed))
     except KeyboardInterrupt:
-        kept = [word for word in words if not word.startswith("resume=")]
-        print(
-            f"\ninterrupted; continue with: {' '.join(['bbbrun', *kept, f'resume={folder}'])}",
-            file=sys.stderr,
-        )
+        begun = (folder / METRICS).exists()
+        remedy = f"continue with: {_command([*words, f'resume={folder}'])}" if begun else "nothing was begun"
+        print(f"\ninterrupted; {remedy}", file=sys.stderr)
         raise
-    except OSError as error:
-        raise UserError(_one_line(error)) from error
     finally:
-        if HydraConfig.get().output_subdir is not None:
-            _remove_if_unused(Path(HydraConfig.get().runtime.output_dir))
+        _remove_if_empty(Path(hydra_config.runtime.output_dir))
 
 
 def _validated(composed: DictConfig) -> Config:
@@ -100,6 +102,12 @@ def _validated(composed: DictConfig) -> Config:
     return config
 
 
+def _require_unused(folder: Path) -> None:
+    for name in (METRICS, CHECKPOINT, SUMMARY):
+        if (folder / name).exists():
+            raise UserError(f"{folder} holds another run ({name}): continue it with resume=, or name another folder")
+
+
 def _refuse_added_keys(node: DictConfig, prefix: str = "") -> None:
     """Raise UserError for a key added with + that its dataclass does not take."""
     taker: Any = OmegaConf.get_type(node)
@@ -110,19 +118,29 @@ def _refuse_added_keys(node: DictConfig, prefix: str = "") -> None:
             _refuse_added_keys(value, f"{prefix}{key!s}.")
 
 
-def _require_same_run(composed: DictConfig, folder: Path) -> None:
+def _command(words: list[str]) -> str:
+    """The command line as the user typed it, for a shell: scripts/run says so in BBBRUN_COMMAND."""
+    return shlex.join([os.environ.get("BBBRUN_COMMAND", "bbbrun"), *words])
+
+
+def _require_same_run(composed: DictConfig, folder: Path) -> list[str]:
+    """Raise UserError where `folder` is no run of this configuration; return the overrides it was started with."""
     saved = folder / ".hydra" / "config.yaml"
     if not saved.is_file():
         raise UserError(f"resume: {folder} is not the folder of a run (it has no .hydra/config.yaml)")
-    before, now = (
-        _flat(OmegaConf.to_container(config, enum_to_str=True)) for config in (OmegaConf.load(saved), composed)
-    )
+    try:
+        before = _flat(OmegaConf.to_container(OmegaConf.load(saved)))
+        overrides: Any = OmegaConf.to_container(OmegaConf.load(saved.with_name("overrides.yaml")))
+    except (YAMLError, OmegaConfBaseException, OSError, ValueError) as error:
+        raise UserError(f"resume: the record in {saved.parent} cannot be read: start a new run") from error
+    now = _flat(OmegaConf.to_container(composed, enum_to_str=True))
     for key in sorted(before.keys() | now.keys()):
         if before.get(key) != now.get(key) and key not in _FREE_ON_RESUME:
             raise UserError(
                 f"resume: {folder} was started with {key}={before.get(key)}, not {now.get(key)}: "
                 "repeat the overrides it was started with, or start a new run"
             )
+    return [str(word) for word in overrides]
 
 
 def _flat(tree: Any, prefix: str = "") -> dict[str, Any]:
@@ -133,18 +151,27 @@ def _flat(tree: Any, prefix: str = "") -> dict[str, Any]:
     }
 
 
-def _remove_if_unused(folder: Path) -> None:
-    """Take away a run folder that was left with nothing but Hydra's record of the configuration."""
-    if folder.is_dir() and [entry.name for entry in folder.iterdir()] == [".hydra"]:
-        shutil.rmtree(folder)
+def _record(composed: DictConfig) -> dict[str, str]:
+    """What Hydra keeps of a run: the composed configuration, Hydra's own, and the overrides, as YAML."""
+    hydra_config = HydraConfig.get()
+    return {
+        "config.yaml": OmegaConf.to_yaml(composed),
+        "hydra.yaml": OmegaConf.to_yaml(OmegaConf.create({"hydra": OmegaConf.to_container(hydra_config)})),
+        "overrides.yaml": OmegaConf.to_yaml(hydra_config.overrides.task),
+    }
+
+
+def _remove_if_empty(folder: Path) -> None:
+    """Take away the folder that Hydra made for a run which then was refused."""
+    if folder.is_dir() and folder != Path.cwd() and not any(folder.iterdir()):
+        folder.rmdir()
 
 
 def _register_resolvers() -> None:
     def folder(parent: Path, name: str, number: str) -> str:
         return str(parent / name / f"{datetime.now():%Y-%m-%d_%H%M%S}_{number}")
 
-    # A resumed run keeps its folder and its record of the configuration: Hydra's own folder is then the
-    # present one, where it writes nothing.
+    # A resumed run keeps its folder; Hydra's own is then the present one, where it writes nothing.
     resolvers: dict[str, Callable[..., str | None]] = {
         "run_folder": lambda resume, name: (
             str(Path.cwd()) if resume else folder(Path.cwd() / "results" / "runs", name, f"{datetime.now():%f}")
@@ -152,7 +179,6 @@ def _register_resolvers() -> None:
         "sweep_subfolder": lambda resume, name, number: (
             str(Path.cwd()) if resume else folder(Path(), name, str(number))
         ),
-        "output_subdir": lambda resume: None if resume else ".hydra",
     }
     for name, resolver in resolvers.items():
         OmegaConf.register_new_resolver(f"bbbrun.{name}", resolver, use_cache=True, replace=True)
@@ -160,17 +186,19 @@ def _register_resolvers() -> None:
 
 def _one_line(error: BaseException) -> str:
     """What an error says, in one line, without what only a developer of Hydra would read."""
+    if isinstance(error, UserError) and error.__cause__ is None:
+        return _first_sentence(str(error))
     if isinstance(error, OSError) and not isinstance(error, HydraException):
         return f"{error.filename}: {error.strerror}" if error.filename else str(error)
     cause = error.__cause__
     if isinstance(cause, OmegaConfBaseException):
         if cause.object_type_str is not None and "not in" in str(cause) and is_dataclass(cause.object_type):
             return _unknown_key(str(cause.full_key), cause.object_type)
-        return f"{_one_line_of(str(error))}: {_one_line_of(str(cause))}"
-    return _one_line_of(str(error))
+        return f"{_first_sentence(str(error))}: {_first_sentence(str(cause))}"
+    return _first_sentence(str(error))
 
 
-def _one_line_of(text: str) -> str:
+def _first_sentence(text: str) -> str:
     for tail in ("Config search path:", "full_key:", "See https:"):
         text = text.partition(tail)[0]
     return " ".join(text.split())
@@ -181,10 +209,8 @@ def _unknown_key(key: str, taker: Any) -> str:
     return f"unknown key '{key}': {taker.__name__} takes {names}"
 
 
-def _show_error(error: BaseException) -> str:
-    line = str(error) if isinstance(error, UserError) else _one_line(error)
-    print(f"bbbrun: error: {line}", file=sys.stderr)
-    return line
+def _show_error(error: BaseException) -> None:
+    print(f"bbbrun: error: {_one_line(error)}", file=sys.stderr)
 
 
 def _show_warning(message: Warning | str, *_: Any, **__: Any) -> None:

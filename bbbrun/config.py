@@ -4,6 +4,7 @@ Imports nothing heavy: a wrong key is found before torch is loaded or data is re
 """
 
 import math
+import re
 from dataclasses import dataclass
 from enum import Enum
 from typing import Any
@@ -75,16 +76,22 @@ class Config:
     train: TrainConfig
 
     def __post_init__(self) -> None:
-        plain = self.name not in (".", "..") and not set(self.name) & set('/\\:*?"<>|')
-        require(bool(self.name) and plain, "name", "a plain folder name", repr(self.name))
+        plain = re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9._-]*", self.name) is not None
+        require(plain, "name", "a plain folder name: letters, digits, '.', '_' and '-'", repr(self.name))
         require(0 <= self.seed < 2**31, "seed", "from 0 to 2147483647", self.seed)
         if self.threads is not None:
-            require_count("threads", self.threads)
+            require(1 <= self.threads <= 4096, "threads", "a whole number from 1 to 4096", self.threads)
         self.compile = self.compile.lower()
         require(self.compile in ("auto", "true", "false"), "compile", "auto, true or false", self.compile)
+        for group, options in OPTIONS.items():
+            if group != "network":
+                part = getattr(self, group)
+                named = options.get(part.name)
+                require(named is type(part), f"{group}.name", f"that of the option chosen by {group}=...", part.name)
         needs_prior = isinstance(self.method, BayesByBackpropConfig)
         if needs_prior and isinstance(self.prior, NoPriorConfig):
-            raise UserError(f"prior must be scale_mixture or gaussian with method={self.method.name}, not none")
+            choices = [name for name, option in OPTIONS["prior"].items() if option is not NoPriorConfig]
+            raise UserError(f"prior must be {' or '.join(choices)} with method={self.method.name}, not none")
         if not needs_prior and not isinstance(self.prior, NoPriorConfig):
             raise UserError(
                 f"prior={self.prior.name} has no effect with method={self.method.name}: leave it out or say prior=none"

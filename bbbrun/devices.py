@@ -52,3 +52,9 @@ def should_compile(config: Config, weights: int, steps: int, draws: int, device:
             "no compiler found: training runs uncompiled, several times slower (compile=false hides this)",
         )
     return True, ""
+
+
+def synchronize(device: torch.device) -> None:
+    """Wait until the device has done all that it was told, so that a clock can be read."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)

@@ -2,37 +2,40 @@
 
 from pathlib import Path
 
-import matplotlib
 import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
-matplotlib.use("Agg")
-
-import matplotlib.pyplot as plt
+_PANELS = (
+    ("error (percent)", {"valid_error": "validation", "test_error": "test", "test_error_mean": "test, w = mu"}),
+    ("training nll (nats per example)", {"nll": "nll"}),
+    ("complexity (nats)", {"complexity": "complexity"}),
+)
 
 
 def learning_curve(metrics: Path, folder: Path, title: str) -> None:
-    """Draw error (percent) and the objective's parts by epoch out of metrics.csv as learning_curve.png and .svg."""
+    """Draw error, training nll and complexity by epoch out of metrics.csv as learning_curve.png and .svg."""
     rows = pd.read_csv(metrics)
-    figure, (errors, objective) = plt.subplots(1, 2, figsize=(10, 4), layout="constrained")
-    marker = "o" if len(rows) == 1 else None
-    for column, label in (
-        ("valid_error", "validation"),
-        ("test_error", "test"),
-        ("test_error_mean", "test, w = mu"),
-    ):
-        if rows[column].notna().any():
-            errors.plot(rows["epoch"], rows[column], label=label, marker=marker)
-    errors.set(xlabel="epoch", ylabel="error (percent)", title=title)
-    errors.legend()
-    objective.plot(rows["epoch"], rows["nll"], color="C0", label="nll", marker=marker)
-    objective.set(xlabel="epoch", ylabel="training nll (nats per example)")
-    lines = objective.get_lines()
-    if rows["complexity"].notna().any():
-        right = objective.twinx()
-        lines += right.plot(rows["epoch"], rows["complexity"], color="C1", label="complexity", marker=marker)
-        right.set_ylabel("complexity (nats)")
-    objective.legend(lines, [str(line.get_label()) for line in lines])
+    panels = [(label, lines) for label, lines in _PANELS if rows[list(lines)].notna().to_numpy().any()]
+    figure = Figure(figsize=(4.5 * len(panels), 4), layout="constrained")
+    for axes, (label, lines) in zip(figure.subplots(1, len(panels)), panels, strict=True):
+        _panel(axes, rows, label, lines)
+    figure.suptitle(title)
     folder.mkdir(exist_ok=True)
     for ending in ("png", "svg"):
         figure.savefig(folder / f"learning_curve.{ending}", dpi=150)
-    plt.close(figure)
+
+
+def _panel(axes: Axes, rows: pd.DataFrame, label: str, lines: dict[str, str]) -> None:
+    for (column, name), style in zip(lines.items(), ("-", "-", "--"), strict=False):
+        if rows[column].notna().any():
+            axes.plot(rows["epoch"], rows[column], style, label=name, marker="o" if len(rows) < 10 else "")
+    # Errors and nll fall by orders of magnitude in the first epochs; what matters comes after.
+    if (rows[list(lines)].min(numeric_only=True) > 0).all() and "complexity" not in lines:
+        axes.set_yscale("log")
+    axes.set(xlabel="epoch", ylabel=label, xlim=(0, max(rows["epoch"].max(), 1) * 1.02))
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.grid(alpha=0.3, which="both")
+    if len(lines) > 1:
+        axes.legend()

@@ -65,11 +65,13 @@ def mlp(inputs: int, hidden: Sequence[int], outputs: int) -> Network:
 def from_module(module: nn.Module) -> tuple[Network, Tensor]:
     """Any stateless module as a network, with its present parameters as a flat vector (P,).
 
-    Raises ValueError for a module with buffers (batch normalisation's running statistics, say): a forward
-    pass would leave state behind.
+    Raises ValueError for a module with buffers (batch normalisation's running statistics, say), whose forward
+    pass would leave state behind, or with dropout in training mode, whose noise is not the run's.
     """
     if any(True for _ in module.buffers()):
         raise ValueError("the module has buffers: a Bayesian network must be a function of weights and inputs alone")
+    if any(isinstance(part, nn.modules.dropout._DropoutNd) and part.training for part in module.modules()):
+        raise ValueError("the module drops out at random: call eval() on it, the weights are what is random here")
     names = [name for name, _ in module.named_parameters()]
     parameters = [parameter.detach() for _, parameter in module.named_parameters()]
 

@@ -32,6 +32,11 @@ def require_positive(key: str, value: float) -> None:
     require(0 < value < math.inf, key, "a positive finite number", value)
 
 
+def require_deviation(key: str, value: float) -> None:
+    # Its inverse square is a float32.
+    require(1e-15 <= value <= 1e15, key, "from 1e-15 to 1e15", value)
+
+
 def require_count(key: str, value: int, least: int = 1) -> None:
     require(value >= least, key, f"a whole number of at least {least}", value)
 
@@ -133,9 +138,9 @@ class ScaleMixtureConfig(PriorConfig):
     sigma2: float
 
     def __post_init__(self) -> None:
-        require(0 < self.pi < 1, "prior.pi", "above 0 and below 1", self.pi)
-        require_positive("prior.sigma1", self.sigma1)
-        require_positive("prior.sigma2", self.sigma2)
+        require(1e-6 <= self.pi <= 1 - 1e-6, "prior.pi", "from 1e-6 to 1 - 1e-6", self.pi)
+        require_deviation("prior.sigma1", self.sigma1)
+        require_deviation("prior.sigma2", self.sigma2)
         require(self.sigma1 > self.sigma2, "prior.sigma1", f"above prior.sigma2 = {self.sigma2}", self.sigma1)
 
 
@@ -144,7 +149,7 @@ class GaussianPriorConfig(PriorConfig):
     sigma: float
 
     def __post_init__(self) -> None:
-        require_positive("prior.sigma", self.sigma)
+        require_deviation("prior.sigma", self.sigma)
 
 
 @dataclass(slots=True, kw_only=True)

@@ -41,10 +41,6 @@ class DiagonalGaussian(NamedTuple):
         """w = mu + sigma * eps (P,), differentiable in mu and rho."""
         return self.mu + self.sigma * eps
 
-    def log_prob(self, weights: Tensor) -> Tensor:
-        """log q(w given theta) of each weight, nats, shape of `weights`."""
-        return self.log_prob_of_noise((weights - self.mu) / self.sigma)
-
     def log_prob_of_noise(self, eps: Tensor) -> Tensor:
         """log q(mu + sigma * eps given theta) of each weight, nats.
 

@@ -1,7 +1,6 @@
 """Priors over the weights: densities that factorise over weights, with the gradient of their logarithm.
 
-To add one: a class here with `log_prob` and `score`, a dataclass in options.py, a row of OPTIONS in config.py, a YAML in configs/prior,
-an arm in `build_prior` and a row in tests/test_priors.py.
+README.md says what to touch to add one.
 """
 
 import math

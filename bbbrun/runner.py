@@ -11,8 +11,10 @@ import torch
 from bbbrun.classification import classification_task
 from bbbrun.config import Config
 from bbbrun.devices import choose_device, set_threads
+from bbbrun.errors import UserError
 from bbbrun.figures import learning_curve
-from bbbrun.runs import METRICS, RunFolder
+from bbbrun.files import METRICS
+from bbbrun.runs import RunFolder
 from bbbrun.training import columns, fit
 
 _VERSIONS = (
@@ -27,19 +29,20 @@ _VERSIONS = (
 )
 
 
-def run(config: Config, folder: Path, command: str) -> dict[str, float]:
+def run(config: Config, folder: Path, command: str, record: dict[str, str]) -> dict[str, float]:
     """Train and evaluate in `folder`, continuing what it holds; return the final metrics.
 
+    command: the words that started the run. record: file names and texts that a new run keeps under .hydra.
     Raises UserError for what the user can mend.
     """
     device = choose_device(config.device)
     threads = set_threads(config.threads)
     task = classification_task(config, device)
-    run_folder = RunFolder(folder, columns(task))
+    run_folder = RunFolder(folder, columns(task), record)
     print(f"run folder: {folder}", file=sys.stderr)
     try:
         outcome = fit(config, task, run_folder, device)
-        learning_curve(folder / METRICS, folder / "figures", f"{config.name}, {config.method.name}")
+        learning_curve(folder / METRICS, folder / "figures", f"{config.name}, {config.method.name}, seed {config.seed}")
         run_folder.finish(
             {
                 "metrics": outcome.metrics,
@@ -56,6 +59,11 @@ def run(config: Config, folder: Path, command: str) -> dict[str, float]:
                 "command": command,
             }
         )
+    except (MemoryError, RuntimeError) as error:
+        # torch has no type of its own for a failed allocation on the CPU.
+        if isinstance(error, (MemoryError, torch.OutOfMemoryError)) or "allocate memory" in str(error):
+            raise UserError("out of memory: make network.hidden or train.batch_size smaller") from error
+        raise
     finally:
         run_folder.close()
     print(f"finished: {folder}", file=sys.stderr)

@@ -10,13 +10,12 @@ from typing import IO, Any
 import torch
 
 from bbbrun.errors import UserError
+from bbbrun.files import CHECKPOINT, METRICS, SUMMARY
 
 try:
     import fcntl
 except ImportError:  # not a POSIX system: runs go unlocked
     fcntl = None  # type: ignore[assignment]
-
-METRICS, CHECKPOINT, SUMMARY = "metrics.csv", "checkpoint.pt", "summary.json"
 
 
 def write_atomically(path: Path, content: bytes) -> None:
@@ -29,52 +28,76 @@ def write_atomically(path: Path, content: bytes) -> None:
     temporary.replace(path)
 
 
-class RunFolder:
-    """The folder of one run, held by one process: metrics.csv, checkpoint.pt, summary.json, figures/.
+_CHECKPOINT_KEYS = {"epoch", "step", "seconds", "timed_steps", "timed_seconds", "metrics", "tensors", "rows"}
 
-    Opening an existing folder cuts metrics.csv back to the rows that its checkpoint covers.
-    Raises UserError where another process holds the folder.
+
+class RunFolder:
+    """The folder of one run, held by one process: .hydra/, metrics.csv, checkpoint.pt, summary.json, figures/.
+
+    A new run keeps `record` (file names and texts) under .hydra. Opening an existing folder cuts metrics.csv
+    back to the rows that its checkpoint covers. Raises UserError where another process holds the folder, or a
+    file in it is damaged.
     """
 
-    def __init__(self, path: Path, columns: list[str]) -> None:
+    def __init__(self, path: Path, columns: list[str], record: dict[str, str]) -> None:
         self.path = path
         self._columns = columns
+        self._file = self._locked()
         self.checkpoint = self._load_checkpoint()
-        self._file = self._open()
+        self._rows = self._cut()
+        kept = path / ".hydra"
+        if not kept.exists():
+            kept.mkdir()
+            for name, text in record.items():
+                (kept / name).write_text(text)
+
+    def _locked(self) -> IO[str]:
+        file = (self.path / METRICS).open("a+", newline="")
+        if fcntl is not None:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError as error:
+                file.close()
+                raise UserError(f"{self.path} is being written by another process: wait for it, or stop it") from error
+        return file
 
     def _load_checkpoint(self) -> dict[str, Any] | None:
         path = self.path / CHECKPOINT
         if not path.exists():
             return None
         try:
-            state: dict[str, Any] = torch.load(path, weights_only=True, map_location="cpu")
+            state: Any = torch.load(path, weights_only=True, map_location="cpu")
+            if not isinstance(state, dict) or not state.keys() >= _CHECKPOINT_KEYS:
+                raise ValueError("it lacks what a checkpoint holds")
         except Exception as error:
-            raise UserError(
-                f"{path} is not a checkpoint that can be read ({type(error).__name__}): delete it to start over"
-            ) from error
+            reason = type(error).__name__
+            raise UserError(f"{path} is not a checkpoint that can be read ({reason}): start a new run") from error
         return state
 
-    def _open(self) -> IO[str]:
+    def _cut(self) -> int:
+        """Cut metrics.csv back to its header and the rows that the checkpoint covers; return their number."""
         path = self.path / METRICS
-        file = path.open("a+", newline="")
-        if fcntl is not None:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError as error:
-                raise UserError(f"{self.path} is being written by another process: wait for it, or stop it") from error
-        file.seek(0)
-        lines = file.read().splitlines(keepends=True)
-        covered = self.checkpoint["step"] if self.checkpoint else -1
-        # A line without its end is torn; a row past the checkpoint will be written again.
-        kept = [line for line in lines[1:] if line.endswith("\n") and self._step(line) <= covered]
         header = ",".join(self._columns) + "\n"
-        if lines and lines[0].endswith("\n") and lines[0] != header:
-            raise UserError(f"{path} has other columns than this version writes: it cannot be continued")
+        covered, expected = (self.checkpoint["step"], self.checkpoint["rows"]) if self.checkpoint else (-1, 0)
+        self._file.seek(0)
+        try:
+            lines = self._file.read().splitlines(keepends=True)
+            # A line without its end is torn; a row past the checkpoint will be written again.
+            whole = [line for line in lines[1:] if line.endswith("\n")]
+            kept = [line for line in whole if self._step(line) <= covered]
+        except (ValueError, IndexError, StopIteration) as error:
+            raise UserError(f"{path} is damaged: it cannot be continued") from error
+        foreign = bool(lines) and lines[0].endswith("\n") and lines[0] != header
+        if foreign or len(kept) != expected or lines[1 : 1 + expected] != kept:
+            raise UserError(f"{path} does not hold the rows that {CHECKPOINT} covers: it cannot be continued")
         if lines != [header, *kept]:
-            write_atomically(path, "".join([header, *kept]).encode())
-            file.close()
-            return self._open()
-        return file
+            # In place, under the lock: what is cut will be written again, so a kill here loses nothing.
+            self._file.truncate(len("".join(kept)) + len(header) if lines[:1] == [header] else 0)
+            if lines[:1] != [header]:
+                self._file.write(header)
+            self._file.flush()
+            os.fsync(self._file.fileno())
+        return len(kept)
 
     def _step(self, line: str) -> int:
         return int(next(csv.reader([line]))[self._columns.index("step")])
@@ -86,11 +109,12 @@ class RunFolder:
         self._file.write(text.getvalue())
         self._file.flush()
         os.fsync(self._file.fileno())
+        self._rows += 1
 
     def save_checkpoint(self, state: dict[str, Any]) -> None:
-        """Replace checkpoint.pt; `state` holds tensors, numbers, strings and containers of them, and its `step`."""
+        """Replace checkpoint.pt; `state` has _CHECKPOINT_KEYS: tensors, numbers, strings, containers of them."""
         content = io.BytesIO()
-        torch.save(state, content)
+        torch.save(state | {"rows": self._rows}, content)
         write_atomically(self.path / CHECKPOINT, content.getvalue())
 
     def finish(self, summary: dict[str, Any]) -> None:

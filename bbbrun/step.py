@@ -22,7 +22,7 @@ Batch = tuple[Tensor, Tensor, Tensor]  # inputs (B, D), targets (B, ...), presen
 
 
 class Epoch(NamedTuple):
-    """What the steps of an epoch read, rewritten in place for each epoch so that a step takes no arguments.
+    """What the steps of an epoch read; order, lr and position are rewritten in place for each epoch.
 
     order: (M, B) int64, the examples of each minibatch, the last one filled up with example 0.
     present: (M, B) float32, 0 where an example only fills up.
@@ -115,6 +115,8 @@ def make_step(
                 raise ValueError("Bayes by Backprop needs a prior")
             gradients_of = partial(bayes_by_backprop, prior, method.train_samples)
         case DropoutConfig():
+            if not network.masked:
+                raise ValueError("dropout needs a network that takes masks: this one has none")
             rates = [method.input_rate] + [method.hidden_rate] * (len(network.masked) - 1)
             gradients_of = partial(maximum_likelihood, rates)
         case _:

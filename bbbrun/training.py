@@ -10,11 +10,12 @@ import torch
 from torch import Tensor
 
 from bbbrun.config import Config
-from bbbrun.devices import should_compile
+from bbbrun.devices import should_compile, synchronize
 from bbbrun.errors import UserError
+from bbbrun.files import CHECKPOINT
 from bbbrun.networks import Network, initial_weights
 from bbbrun.noise import Stream, permutation, uniform
-from bbbrun.objective import minibatch_weights
+from bbbrun.objective import free_energy, minibatch_weights
 from bbbrun.optimizers import build_optimizer, learning_rates
 from bbbrun.options import BayesByBackpropConfig
 from bbbrun.posterior import DiagonalGaussian
@@ -41,9 +42,8 @@ class Task(NamedTuple):
 
 
 class Outcome(NamedTuple):
-    """What a finished training leaves for the summary and for figures."""
+    """What a finished training leaves for the summary."""
 
-    parameters: list[Tensor]
     metrics: dict[str, float]
     seconds: float
     steps_per_second: float | None
@@ -71,7 +71,7 @@ class Trainer:
     def __init__(self, config: Config, task: Task, device: torch.device) -> None:
         self._config = config
         self._examples = len(task.inputs)
-        size = config.train.batch_size
+        size = min(config.train.batch_size, self._examples)
         self.minibatches = math.ceil(self._examples / size)
         shape = (self.minibatches, size)
         self.epoch = Epoch(
@@ -90,6 +90,7 @@ class Trainer:
             prior = build_prior(config.prior, device)
         self.prior = prior
         self.epoch.complexity_weight.copy_(weights)
+        self.epoch.present.view(-1)[: self._examples] = 1
         optimizer = build_optimizer(config.optimizer)
         self.state = initial_state(initial_parameters(config, task.network, device), optimizer)
         eager = make_step(
@@ -118,11 +119,9 @@ class Trainer:
         """Write the tables of an epoch (counted from 0) and return its learning rates."""
         rates = learning_rates(self._config.optimizer, epoch, self._config.train.epochs, self.minibatches)
         self.epoch.lr.copy_(rates)
-        slots = self.epoch.order.numel()
-        order = torch.zeros(slots, dtype=torch.int64)
+        order = torch.zeros(self.epoch.order.numel(), dtype=torch.int64)
         order[: self._examples] = permutation(self._config.seed, epoch, self._examples)
         self.epoch.order.copy_(order.view(self.epoch.order.shape))
-        self.epoch.present.view(-1)[: self._examples] = 1
         self.epoch.position.zero_()
         self.state.nll.zero_()
         return rates
@@ -141,34 +140,34 @@ class Trainer:
             self._step, self.compiled, self.sampler = self._eager, False, draw_weights
             self._step()
 
+    def mean_nll(self) -> float:
+        """The epoch's nll so far, nats per training example, each minibatch under its own draws."""
+        return self.state.nll.item() / self._examples
+
     def objective(self) -> dict[str, float]:
         """The objective's parts for a row, after an epoch.
 
-        nll: mean nats per training example over the epoch's minibatches, each under its own draws. The
-        log densities, nats for the whole network, are of one draw of the present posterior; free_energy
-        = temperature * complexity + N * nll, that of the whole training set under either weighting.
+        nll: `mean_nll`. The log densities, nats for the whole network, are of one draw of the posterior as it
+        stands; free_energy = temperature * complexity + N * nll, equation 8 summed over the epoch's
+        minibatches, whose weights sum to 1 under either weighting.
         """
-        nll = self.state.nll.item() / self._examples
         if self.prior is None:
-            return {"nll": nll}
+            return {"nll": self.mean_nll()}
         assert isinstance(self._config.method, BayesByBackpropConfig)
         posterior = DiagonalGaussian(*self.state.parameters)
         key = torch.tensor(self._config.seed, dtype=torch.int32, device=posterior.mu.device)
-        weights, eps = self.sampler(posterior, key, self.state.step, torch.zeros_like(self.state.step))
-        log_posterior = posterior.log_prob_of_noise(eps).sum(dtype=torch.float64).item()
-        log_prior = self.prior.log_prob(weights.double()).sum().item()
-        complexity = log_posterior - log_prior
-        free_energy = self._config.method.temperature * complexity + self._examples * nll
-        return {
-            "nll": nll,
-            "log_posterior": log_posterior,
-            "log_prior": log_prior,
-            "complexity": complexity,
-            "free_energy": free_energy,
-        }
+        _, eps = self.sampler(posterior, key, self.state.step, torch.zeros_like(self.state.step))
+        # Double precision: millions of terms are summed, and the two log densities subtracted.
+        posterior = DiagonalGaussian(*(parameter.double() for parameter in posterior))
+        nll = torch.tensor(self.mean_nll() * self._examples, dtype=torch.float64, device=posterior.mu.device)
+        parts = free_energy(posterior, self.prior, eps.double(), nll, 1.0, self._config.method.temperature)
+        return {name: part.item() for name, part in parts._asdict().items()} | {"nll": self.mean_nll()}
 
     def load(self, saved: dict[str, Any]) -> None:
-        """Continue from what `saved` held."""
+        """Continue from what `saved` held; raises UserError where it is of another network or optimizer."""
+        shapes = [tensor.shape for tensor in self._tensors()]
+        if [tensor.shape for tensor in saved["tensors"]] != shapes:
+            raise UserError(f"{CHECKPOINT} is of another network or optimizer: start a new run")
         for target, source in zip(self._tensors(), saved["tensors"], strict=True):
             target.copy_(source)
 
@@ -216,12 +215,11 @@ def fit(config: Config, task: Task, run: RunFolder, device: torch.device) -> Out
             last = epoch + 1 == epochs
             step = (epoch + 1) * minibatches
             if last or (epoch + 1) % config.train.evaluate_every == 0:
-                row = {"epoch": epoch + 1, "step": step, "seconds": seconds, "lr": rates[-1].item()}
-                row |= trainer.objective() | task.evaluate(trainer.state.parameters, step, trainer.sampler)
-                run.append(row)
-                metrics = {name: value for name, value in row.items() if name not in ("epoch", "step", "seconds", "lr")}
-                _require_finite(row)
-                progress.show({name: row[name] for name in task.shown if name in row})
+                metrics = trainer.objective() | task.evaluate(trainer.state.parameters, step, trainer.sampler)
+                run.append({"epoch": epoch + 1, "step": step, "seconds": seconds, "lr": rates[-1].item()} | metrics)
+                progress.show({name: metrics[name] for name in task.shown if name in metrics})
+            # Before a checkpoint can hold it: a resume must not start from what has diverged.
+            _require_finite(trainer.mean_nll(), epoch + 1)
             if last or time.monotonic() - checkpointed >= config.train.checkpoint_seconds:
                 run.save_checkpoint(
                     {
@@ -239,7 +237,7 @@ def fit(config: Config, task: Task, run: RunFolder, device: torch.device) -> Out
         progress.close()
     rate = timed_steps / timed_seconds if timed_steps else None
     seconds = saved["seconds"] + time.monotonic() - start
-    return Outcome(trainer.state.parameters, metrics, seconds, rate, trainer.compiled)
+    return Outcome(metrics, seconds, rate, trainer.compiled)
 
 
 def _run_epoch(trainer: Trainer, progress: Progress, device: torch.device, untimed: int) -> tuple[int, float]:
@@ -247,23 +245,17 @@ def _run_epoch(trainer: Trainer, progress: Progress, device: torch.device, untim
     clock = time.perf_counter()
     for number in range(trainer.minibatches):
         if number == untimed:
-            _synchronize(device)
+            synchronize(device)
             clock = time.perf_counter()
         trainer.step()
         progress.update(1)
-    _synchronize(device)
+    synchronize(device)
     timed = trainer.minibatches - untimed
     return (timed, time.perf_counter() - clock) if timed > 0 else (0, 0.0)
 
 
-def _require_finite(row: dict[str, float]) -> None:
-    if not math.isfinite(row["nll"]) or not math.isfinite(row.get("free_energy", 0.0)):
+def _require_finite(nll: float, epoch: int) -> None:
+    if not math.isfinite(nll):
         raise UserError(
-            f"training diverged: nll is {row['nll']:g} after epoch {row['epoch']:g}; lower optimizer.lr, "
-            "or start with a smaller method.rho_init"
+            f"training diverged: nll is {nll:g} in epoch {epoch}; lower optimizer.lr, or network.init_scale"
         )
-
-
-def _synchronize(device: torch.device) -> None:
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)

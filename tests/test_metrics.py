@@ -34,6 +34,13 @@ def test_calibration_error_by_hand():
     assert expected_calibration_error(probabilities, labels) == pytest.approx(100 * (0.5 * 0.4 + 0.5 * 0.4), abs=1e-4)
 
 
+def test_calibration_error_has_fifteen_bins():
+    # 0.61 and 0.65 fall into the bin 9/15 .. 10/15 together, and cancel in part; 0.68 is in the next.
+    probabilities = torch.tensor([[0.61, 0.39], [0.65, 0.35], [0.68, 0.32]])
+    expected = 100 * (abs((0.61 - 0) + (0.65 - 1)) + (1 - 0.68)) / 3
+    assert expected_calibration_error(probabilities, torch.tensor([1, 0, 0])) == pytest.approx(expected, abs=1e-4)
+
+
 def test_certain_and_right_is_perfectly_calibrated():
     assert expected_calibration_error(torch.eye(3), torch.arange(3)) == 0
 

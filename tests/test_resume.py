@@ -2,6 +2,8 @@
 
 import csv
 import os
+import shlex
+import shutil
 import signal
 import subprocess
 import sys
@@ -9,6 +11,7 @@ import time
 from pathlib import Path
 
 import pytest
+import torch
 
 WORDS = ["train.epochs=4", "network.hidden=[16]", "threads=1", "train.checkpoint_seconds=0", "compile=false"]
 
@@ -114,7 +117,7 @@ def test_ctrl_c_leaves_a_resumable_run_and_says_how(bbbrun, tmp_path):
     assert code == 130
     assert "Traceback" not in errors
     last = errors.strip().splitlines()[-1]
-    assert last == f"interrupted; continue with: bbbrun {' '.join(words)} resume={tmp_path / 'run'}"
+    assert last == f"interrupted; continue with: {shlex.join(['bbbrun', *words, f'resume={tmp_path}/run'])}"
     before = untimed(tmp_path / "run")
     other = bbbrun(*WORDS, "train.epochs=5", "resume=run")
     assert other.returncode == 1
@@ -136,11 +139,69 @@ def test_two_processes_cannot_write_one_run(bbbrun, tmp_path):
     assert "is being written by another process" in second.stderr
 
 
-def test_a_checkpoint_that_is_none_is_named(bbbrun, tmp_path):
-    assert bbbrun(*WORDS, "hydra.run.dir=run").returncode == 0
-    (tmp_path / "run" / "summary.json").unlink()
-    (tmp_path / "run" / "checkpoint.pt").write_bytes(b"not a checkpoint")
+def damage_checkpoint(run: Path) -> None:
+    (run / "checkpoint.pt").write_bytes(b"not a checkpoint")
+
+
+def damage_other_checkpoint(run: Path) -> None:
+    torch.save({"a": 1}, run / "checkpoint.pt")
+
+
+def damage_shapes(run: Path) -> None:
+    state = torch.load(run / "checkpoint.pt", weights_only=True)
+    state["tensors"][0] = state["tensors"][0][:-1]
+    torch.save(state, run / "checkpoint.pt")
+
+
+def damage_cell(run: Path) -> None:
+    text = (run / "metrics.csv").read_text()
+    (run / "metrics.csv").write_text(text.replace("\n2,20,", "\n2,x,"))
+
+
+def damage_bytes(run: Path) -> None:
+    (run / "metrics.csv").write_bytes(b"\xff\xfe" + (run / "metrics.csv").read_bytes())
+
+
+def damage_missing_row(run: Path) -> None:
+    lines = (run / "metrics.csv").read_text().splitlines(keepends=True)
+    (run / "metrics.csv").write_text("".join(lines[:2] + lines[3:]))
+
+
+def damage_all_rows(run: Path) -> None:
+    (run / "metrics.csv").unlink()
+
+
+def damage_record(run: Path) -> None:
+    (run / ".hydra" / "config.yaml").write_text("{")
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("finished")
+    subprocess.run([sys.executable, "-m", "bbbrun", *WORDS, "hydra.run.dir=run"], cwd=folder, check=True)
+    (folder / "run" / "summary.json").unlink()
+    return folder / "run"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("damage", "expected"),
+    [
+        (damage_checkpoint, "checkpoint.pt is not a checkpoint that can be read"),
+        (damage_other_checkpoint, "checkpoint.pt is not a checkpoint that can be read"),
+        (damage_shapes, "checkpoint.pt is of another network or optimizer"),
+        (damage_cell, "metrics.csv is damaged"),
+        (damage_bytes, "metrics.csv is damaged"),
+        (damage_missing_row, "metrics.csv does not hold the rows that checkpoint.pt covers"),
+        (damage_all_rows, "metrics.csv does not hold the rows that checkpoint.pt covers"),
+        (damage_record, "cannot be read: start a new run"),
+    ],
+)
+def test_a_damaged_run_is_refused_in_one_line(bbbrun, tmp_path, finished, damage, expected):
+    shutil.copytree(finished, tmp_path / "run")
+    damage(tmp_path / "run")
     result = bbbrun(*WORDS, "resume=run")
     assert result.returncode == 1
-    (line,) = result.stderr.splitlines()
-    assert "checkpoint.pt is not a checkpoint that can be read" in line
+    lines = [line for line in result.stderr.splitlines() if not line.startswith(("run folder", "digits:"))]
+    assert len(lines) == 1
+    assert expected in lines[0]

@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from bbbrun.classification import categorical_nll
-from bbbrun.networks import from_module, initial_weights, mlp
+from bbbrun.networks import Network, from_module, initial_weights, mlp
 from bbbrun.noise import standard_normal
 from bbbrun.optimizers import Adam, Sgd, build_optimizer, learning_rates
 from bbbrun.options import (
@@ -157,6 +157,30 @@ def test_dropout_with_rate_zero_is_plain_sgd_and_otherwise_unbiased():
     assert draws.std(dim=0)[:18].min() > 0.1
 
 
+def test_dropout_masks_have_their_rates_and_differ_by_example_layer_and_step():
+    seen: list[list[torch.Tensor]] = []
+
+    def apply(weights, x, masks):
+        seen.append([mask.clone() for mask in masks])
+        return NETWORK.apply(weights, x, None)
+
+    wide = Network(NETWORK.shapes, apply, (6, 400, 300))
+    method = DropoutConfig(name="dropout", input_rate=0.2, hidden_rate=0.5)
+    state = initial_state(start(rho=None), Sgd(0.0))
+    step = make_step(wide, categorical_nll, method, None, Sgd(0.0), INPUTS, LABELS, 0, two_minibatches(1e-3), state)
+    step()
+    step()
+    for masks in seen:
+        assert [mask.shape for mask in masks] == [(8, 6), (8, 400), (8, 300)]
+        for mask, rate in zip(masks, (0.2, 0.5, 0.5), strict=True):
+            torch.testing.assert_close(mask.unique(), torch.tensor([0.0, 1 / (1 - rate)]))
+        for mask in masks[1:]:
+            assert abs((mask > 0).double().mean() - 0.5) < 5 * 0.5 / math.sqrt(mask.numel())
+            assert len(mask.unique(dim=0)) == 8
+        assert not torch.equal(masks[1][:, :300], masks[2])
+    assert not torch.equal(seen[0][1], seen[1][1])
+
+
 def test_adam_equals_torch_adam():
     parameter, gradients = torch.randn(50), torch.randn(20, 50)
     reference = parameter.clone().requires_grad_()
@@ -223,6 +247,17 @@ def test_any_module_can_be_made_bayesian():
 def test_a_module_with_state_is_refused():
     with pytest.raises(ValueError, match="buffers"):
         from_module(nn.BatchNorm1d(3))
+    with pytest.raises(ValueError, match="drops out"):
+        from_module(nn.Sequential(nn.Linear(3, 2), nn.Dropout(0.5)))
+    from_module(nn.Sequential(nn.Linear(3, 2), nn.Dropout(0.5)).eval())
+
+
+def test_dropout_needs_a_network_that_takes_masks():
+    network, weights = from_module(nn.Linear(6, 3))
+    method = DropoutConfig(name="dropout", input_rate=0.2, hidden_rate=0.5)
+    state = initial_state([weights], Sgd(0.0))
+    with pytest.raises(ValueError, match="takes masks"):
+        make_step(network, categorical_nll, method, None, Sgd(0.0), INPUTS, LABELS, 0, two_minibatches(1.0), state)
 
 
 def test_initial_weights():

@@ -1,0 +1,150 @@
+"""The trainer's tables and objective against hand-made ones, and the whole thing against what must be learned."""
+
+import json
+import math
+
+import pytest
+import torch
+import torch.nn.functional as F
+from hydra import compose, initialize_config_module
+from omegaconf import OmegaConf
+
+from bbbrun.classification import categorical_nll, classification_task
+from bbbrun.config import Config, register
+from bbbrun.data import load_images
+from bbbrun.networks import mlp
+from bbbrun.noise import Stream, permutation, standard_normal
+from bbbrun.objective import minibatch_weights
+from bbbrun.options import MinibatchWeights
+from bbbrun.predictive import draw_weights
+from bbbrun.training import Task, Trainer
+
+CPU = torch.device("cpu")
+INPUTS = torch.rand(21, 4, generator=torch.Generator().manual_seed(0))
+LABELS = torch.arange(21) % 3
+NETWORK = mlp(4, [5], 3)
+
+
+def configured(*words: str) -> Config:
+    register()
+    with initialize_config_module("bbbrun.configs", version_base="1.3"):
+        composed = compose("config", overrides=["compile=false", *words])
+    config = OmegaConf.to_object(composed)
+    assert isinstance(config, Config)
+    return config
+
+
+def small_trainer(*words: str) -> Trainer:
+    task = Task(INPUTS, LABELS, NETWORK, categorical_nll, [], lambda *_: {}, [])
+    return Trainer(configured("train.batch_size=8", "train.epochs=3", "seed=7", *words), task, CPU)
+
+
+def test_an_epoch_visits_every_example_once_in_the_seeds_order():
+    trainer = small_trainer()
+    for epoch in range(2):
+        rates = trainer.begin_epoch(epoch)
+        order, present = trainer.epoch.order, trainer.epoch.present
+        assert order.shape == (3, 8)
+        assert torch.equal(order[present == 1], permutation(7, epoch, 21))
+        assert present.view(-1).tolist() == [1.0] * 21 + [0.0] * 3
+        torch.testing.assert_close(trainer.epoch.lr, rates.float())
+
+
+OPTIMIZERS = {"sgd": torch.optim.SGD, "adam": torch.optim.Adam}
+
+
+@pytest.mark.parametrize("optimizer", list(OPTIMIZERS))
+@pytest.mark.parametrize("kind", list(MinibatchWeights))
+@pytest.mark.parametrize("prior", ["scale_mixture", "gaussian"])
+def test_two_epochs_descend_equation_8_minibatch_by_minibatch(kind, prior, optimizer):
+    words = (f"method.minibatch_weights={kind.value}", f"prior={prior}", "method.temperature=0.3")
+    trainer = small_trainer(*words, f"optimizer={optimizer}", "optimizer.lr=1e-3")
+    mu, rho = theta = [tensor.double().requires_grad_() for tensor in trainer.state.parameters]
+    reference = OPTIMIZERS[optimizer](theta, lr=1e-3)
+    shares, step = minibatch_weights(kind, 3), 0
+    for epoch in range(2):
+        trainer.begin_epoch(epoch)
+        total = 0.0
+        for number, rows in enumerate(permutation(7, epoch, 21).split(8)):
+            trainer.step()
+            posterior = torch.distributions.Normal(mu, F.softplus(rho))
+            w = mu + F.softplus(rho) * standard_normal(7, step, Stream.TRAIN, NETWORK.size).double()
+            nll = F.cross_entropy(NETWORK(w, INPUTS[rows].double()), LABELS[rows], reduction="sum")
+            complexity = (posterior.log_prob(w) - trainer.prior.log_prob(w)).sum()
+            reference.zero_grad()
+            (shares[number] * 0.3 * complexity + nll).backward()
+            # The cosine over all 9 steps of the 3 epochs.
+            reference.param_groups[0]["lr"] = 1e-3 * 0.5 * (1 + math.cos(math.pi * step / 9))
+            reference.step()
+            total += nll.item()
+            step += 1
+        assert trainer.mean_nll() == pytest.approx(total / 21, rel=1e-4)
+    for ours, expected in zip(trainer.state.parameters, theta, strict=True):
+        torch.testing.assert_close(ours.double(), expected.detach(), rtol=2e-3, atol=2e-5)
+    mu, rho = mu.detach(), rho.detach()
+    assert trainer.state.step.item() == 6
+
+    row = trainer.objective()
+    posterior = torch.distributions.Normal(mu, F.softplus(rho))
+    w = mu + F.softplus(rho) * standard_normal(7, 6, Stream.EVALUATE, NETWORK.size).double()
+    log_posterior, log_prior = (p.log_prob(w).sum().item() for p in (posterior, trainer.prior))
+    assert row["log_posterior"] == pytest.approx(log_posterior, rel=1e-3)
+    assert row["log_prior"] == pytest.approx(log_prior, rel=1e-3)
+    assert row["free_energy"] == pytest.approx(0.3 * (log_posterior - log_prior) + total, rel=2e-3)
+
+
+def test_rho_starts_in_its_range_and_mu_does_not_depend_on_it():
+    narrow, wide = small_trainer(), small_trainer("method.rho_init=[-4,-2]")
+    assert (narrow.state.parameters[1] == -5).all()
+    rho = wide.state.parameters[1]
+    assert -4 <= rho.min() < -3.5
+    assert -2.5 < rho.max() <= -2
+    assert torch.equal(narrow.state.parameters[0], wide.state.parameters[0])
+
+
+def test_validation_and_test_are_judged_on_their_own_images():
+    config = configured("method=sgd", "network.hidden=[30]")
+    task, images = classification_task(config, CPU), load_images(config.dataset, CPU)
+    weights = torch.randn(task.network.size, generator=torch.Generator().manual_seed(1)) * 0.2
+    row = task.evaluate([weights], 0, None)
+    for name, split in (("valid", images.valid), ("test", images.test)):
+        logits = task.network(weights, split.inputs)
+        wrong = (logits.argmax(dim=1) != split.labels).double().mean().item()
+        assert row[f"{name}_error"] == pytest.approx(100 * wrong)
+        assert row[f"{name}_nll"] == pytest.approx(F.cross_entropy(logits, split.labels).item(), rel=1e-5)
+
+
+def test_predictive_and_mean_errors_are_not_confused():
+    task = classification_task(configured("network.hidden=[30]", "method.test_samples=3"), CPU)
+    mu = torch.randn(task.network.size, generator=torch.Generator().manual_seed(1)) * 0.2
+    row = task.evaluate([mu, torch.full_like(mu, 2.0)], 0, draw_weights)
+    sharp = task.evaluate([mu, torch.full_like(mu, -40.0)], 0, draw_weights)
+    assert row["test_error_mean"] == sharp["test_error_mean"] == sharp["test_error"]
+    assert row["test_error"] != row["test_error_mean"]
+    assert sharp["valid_error"] == sharp["valid_error_mean"]
+
+
+def test_without_a_validation_set_its_columns_are_left_out():
+    task = classification_task(configured("dataset.valid_size=0", "method=sgd", "network.hidden=[4]"), CPU)
+    row = task.evaluate([torch.zeros(task.network.size)], 0, None)
+    assert set(row) == {"test_error", "test_nll", "test_ece"}
+    assert row["test_nll"] == pytest.approx(torch.tensor(10.0).log().item(), rel=1e-6)
+
+
+def test_the_embedded_default_learns_the_digits(bbbrun, tmp_path):
+    result = bbbrun("threads=1", "train.evaluate_every=50", "hydra.run.dir=run")
+    assert result.returncode == 0, result.stderr
+    metrics = json.loads((tmp_path / "run" / "summary.json").read_text())["metrics"]
+    assert metrics["test_error"] <= 4
+    assert metrics["test_error_mean"] <= 4
+    assert len((tmp_path / "run" / "metrics.csv").read_text().splitlines()) == 3
+
+
+@pytest.mark.slow
+def test_ten_epochs_of_the_real_mnist(bbbrun, tmp_path, data_root):
+    words = ("experiment=mnist", "network.hidden=[400,400]", "train.epochs=10", "hydra.run.dir=run")
+    result = bbbrun(*words, BBBRUN_DATA=str(data_root))
+    assert result.returncode == 0, result.stderr
+    metrics = json.loads((tmp_path / "run" / "summary.json").read_text())["metrics"]
+    assert metrics["test_error"] <= 2.2
+    assert metrics["valid_error"] <= 2.2
