@@ -14,7 +14,7 @@ from tqdm import trange
 
 from bbbrun.classification import categorical_nll
 from bbbrun.config import Device
-from bbbrun.devices import choose_device, set_threads, synchronize
+from bbbrun.devices import choose_device, keep_freed_memory, set_threads, synchronize
 from bbbrun.errors import UserError
 from bbbrun.networks import initial_weights, mlp
 from bbbrun.optimizers import Sgd
@@ -41,7 +41,7 @@ Contender = Callable[[], None]
 def pytorch_step(widths: list[int], inputs: torch.Tensor, labels: torch.Tensor, batch: int, dropout: bool) -> Contender:
     """One eager step as a PyTorch user writes it: nn.Linear, nn.Dropout, cross entropy, torch.optim.SGD."""
     layers: list[nn.Module] = [nn.Dropout(0.2)] if dropout else []
-    for width_in, width_out in itertools.pairwise(widths):
+    for width_in, width_out in itertools.pairwise(widths[:-1]):
         layers += [nn.Linear(width_in, width_out), nn.ReLU()] + ([nn.Dropout(0.5)] if dropout else [])
     network = nn.Sequential(*layers, nn.Linear(widths[-2], widths[-1])).to(inputs.device)
     optimizer = torch.optim.SGD(network.parameters(), lr=_LR)
@@ -157,6 +157,7 @@ def main() -> None:
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     parser.add_argument("--output", help="a CSV file to write")
     arguments = parser.parse_args()
+    keep_freed_memory()
     threads = set_threads(arguments.threads)
     try:
         device = choose_device(Device(arguments.device))

@@ -1,5 +1,6 @@
 """Which device, how many threads, and whether a compiler pays."""
 
+import ctypes
 import os
 import shutil
 
@@ -7,6 +8,8 @@ import torch
 
 from bbbrun.config import Config, Device
 from bbbrun.errors import UserError
+
+_M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4  # from malloc.h
 
 
 def choose_device(device: Device) -> torch.device:
@@ -24,6 +27,20 @@ def set_threads(threads: int | None) -> int:
     if threads is not None:
         torch.set_num_threads(threads)
     return torch.get_num_threads()
+
+
+def keep_freed_memory() -> None:
+    """Have glibc keep what a training step frees for the next one; does nothing under another C library.
+
+    By default blocks of megabytes go back to the system at each step's end and are faulted in again page by
+    page: 8 of 45 ms of a step with 2.4 million weights.
+    """
+    try:
+        mallopt = ctypes.CDLL(None).mallopt
+    except (AttributeError, OSError, TypeError):
+        return
+    mallopt(_M_MMAP_MAX, 0)
+    mallopt(_M_TRIM_THRESHOLD, 2**31 - 1)
 
 
 def has_compiler(device: torch.device) -> bool:

@@ -10,7 +10,7 @@ import torch
 
 from bbbrun.classification import classification_task
 from bbbrun.config import Config
-from bbbrun.devices import choose_device, set_threads
+from bbbrun.devices import choose_device, keep_freed_memory, set_threads
 from bbbrun.errors import UserError
 from bbbrun.figures import learning_curve
 from bbbrun.files import METRICS
@@ -36,6 +36,7 @@ def run(config: Config, folder: Path, command: str, record: dict[str, str]) -> d
     Raises UserError for what the user can mend.
     """
     device = choose_device(config.device)
+    keep_freed_memory()
     threads = set_threads(config.threads)
     task = classification_task(config, device)
     run_folder = RunFolder(folder, columns(task), record)
