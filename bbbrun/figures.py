@@ -34,6 +34,8 @@ def _panel(axes: Axes, rows: pd.DataFrame, label: str, lines: dict[str, str]) ->
     # Errors and nll fall by orders of magnitude in the first epochs; what matters comes after.
     if (rows[list(lines)].min(numeric_only=True) > 0).all() and "complexity" not in lines:
         axes.set_yscale("log")
+        axes.yaxis.set_major_formatter("{x:g}")
+        axes.yaxis.set_minor_formatter("{x:g}")
     axes.set(xlabel="epoch", ylabel=label, xlim=(0, max(rows["epoch"].max(), 1) * 1.02))
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.grid(alpha=0.3, which="both")
