@@ -2,6 +2,7 @@
 
 import csv
 import json
+import shlex
 import shutil
 from pathlib import Path
 
@@ -52,7 +53,7 @@ def test_a_run_leaves_what_it_promises(bbbrun, tmp_path):
     assert [row["step"] for row in table] == ["10", "20"]
     summary = json.loads((run / "summary.json").read_text())
     assert summary["metrics"]["test_error"] == float(table[-1]["test_error"])
-    assert summary["command"] == "bbbrun " + " ".join(FAST)
+    assert summary["command"] == shlex.join(["bbbrun", *FAST])
     assert (summary["seed"], summary["threads"]) == (0, 1)
     assert summary["steps_per_second"] > 0
     assert "run folder" in result.stderr
