@@ -11,7 +11,7 @@ from bbbrun.networks import mlp
 from bbbrun.options import BayesByBackpropConfig
 from bbbrun.posterior import DiagonalGaussian
 from bbbrun.predictive import Sampler, class_probabilities, posterior_predictive
-from bbbrun.training import Task
+from bbbrun.trainer import Task
 
 COLUMNS = [
     "valid_error",

@@ -17,7 +17,7 @@ from bbbrun.noise import Stream, permutation, standard_normal
 from bbbrun.objective import minibatch_weights
 from bbbrun.options import MinibatchWeights
 from bbbrun.predictive import draw_weights
-from bbbrun.training import Task, Trainer
+from bbbrun.trainer import Task, Trainer
 
 CPU = torch.device("cpu")
 INPUTS = torch.rand(21, 4, generator=torch.Generator().manual_seed(0))
