@@ -177,7 +177,7 @@ def _register_resolvers() -> None:
             str(Path.cwd()) if resume else folder(Path.cwd() / "results" / "runs", name, f"{datetime.now():%f}")
         ),
         "sweep_subfolder": lambda resume, name, number: (
-            str(Path.cwd()) if resume else folder(Path(), name, str(number))
+            str(Path.cwd()) if resume else folder(Path(), name, f"{datetime.now():%f}_{number}")
         ),
     }
     for name, resolver in resolvers.items():
