@@ -14,7 +14,7 @@ from tqdm import trange
 
 from bbbrun.classification import categorical_nll
 from bbbrun.config import Device
-from bbbrun.devices import choose_device, keep_freed_memory, set_threads, synchronize
+from bbbrun.devices import choose_device, compiled, keep_freed_memory, set_threads, synchronize
 from bbbrun.errors import UserError
 from bbbrun.networks import initial_weights, mlp
 from bbbrun.optimizers import Sgd
@@ -78,16 +78,11 @@ def bbbrun_step(
     epoch = Epoch(
         order=torch.arange(_MINIBATCHES * batch, device=device).view(_MINIBATCHES, batch),
         present=torch.ones(_MINIBATCHES, batch, device=device),
-        complexity_weight=torch.full((_MINIBATCHES,), 1 / _MINIBATCHES, device=device),
-        lr=torch.full((_MINIBATCHES,), _LR, device=device),
+        numbers=torch.tensor([[1 / _MINIBATCHES, _LR]], device=device).repeat(_MINIBATCHES, 1),
         position=torch.zeros(1, dtype=torch.int64, device=device),
     )
     built = build_prior(prior, device) if prior else None
-    step = torch.compile(
-        make_step(network, categorical_nll, method, built, optimizer, inputs, labels, 0, epoch, state),
-        dynamic=False,
-        fullgraph=True,
-    )
+    step = compiled(make_step(network, categorical_nll, method, built, optimizer, inputs, labels, 0, epoch, state))
     count = 0
 
     def timed() -> None:

@@ -4,7 +4,6 @@ Threefry-2x32 with 20 rounds (Salmon et al., "Parallel random numbers: as easy a
 ordinary tensor code, so that it compiles into whatever uses it and leaves no generator state to save.
 """
 
-import math
 from enum import IntEnum
 
 import torch
@@ -12,6 +11,28 @@ from torch import Tensor
 
 _ROTATIONS = ((13, 15, 26, 6), (17, 29, 16, 24))
 _PARITY = 0x1BD11BDA  # Threefry's key schedule constant, from Skein
+
+# -cos(2 pi u) and -sin(2 pi u) / u as polynomials of u^2, fitted at 400 Chebyshev nodes on abs(u) <= 1/2: within
+# 1.1e-8 and 2.3e-9 of them, 5e-7 once rounded to float32. No range to reduce, and no call that a compiler
+# cannot see into.
+_COSINE = (
+    -0.9999999890590222,
+    19.73920449945387,
+    -64.93911745989382,
+    85.45013953085416,
+    -60.16763095071325,
+    25.967599247554265,
+    -6.5286581599694715,
+)
+_SINE = (
+    -6.283185302511503,
+    41.341700405317425,
+    -81.60513138579338,
+    76.7030153538272,
+    -42.02592698590074,
+    14.899846668697242,
+    -3.2381375115603555,
+)
 
 
 class Stream(IntEnum):
@@ -69,6 +90,16 @@ def _uniform(words: Tensor) -> Tensor:
     return ((words >> 8) & 0xFFFFFF).to(torch.float32) * 2.0**-24
 
 
+def _cosine_sine(turns: Tensor) -> tuple[Tensor, Tensor]:
+    """cos and sin of 2 pi v for v in [0, 1), within 5e-7."""
+    u = turns - 0.5  # half a turn earlier: cos(2 pi v) = -cos(2 pi u)
+    square = u.square()
+    cosine, sine = torch.full_like(u, _COSINE[-1]), torch.full_like(u, _SINE[-1])
+    for even, odd in zip(_COSINE[-2::-1], _SINE[-2::-1], strict=True):
+        cosine, sine = cosine * square + even, sine * square + odd
+    return cosine, sine * u
+
+
 def _interleave(even: Tensor, odd: Tensor, size: int) -> Tensor:
     return torch.stack((even, odd), dim=1).view(-1)[:size]
 
@@ -100,8 +131,8 @@ def standard_normal(
     """
     words = random_words(seed, step, draw, (size + 1) // 2, device)
     radius = torch.sqrt(-2 * torch.log(_uniform(words[0]) + 2.0**-24))
-    angle = _uniform(words[1]) * (2 * math.pi)
-    return _interleave(radius * torch.cos(angle), radius * torch.sin(angle), size)
+    cosine, sine = _cosine_sine(_uniform(words[1]))
+    return _interleave(radius * cosine, radius * sine, size)
 
 
 def permutation(seed: int, epoch: int, size: int) -> Tensor:

@@ -69,5 +69,6 @@ def free_energy_gradient(
     `dnll` is dnll/dw (P,); `weight` is the minibatch's weight times the temperature, without dimensions.
     Source: Blundell et al. 2015, section 3.2, steps 5 and 6.
     """
+    sigma, slope = posterior.sigma_and_slope()
     shared = dnll - weight * prior.score(weights)
-    return shared, (shared * eps - weight / posterior.sigma) * posterior.sigma_slope
+    return shared, (shared * eps - weight / sigma) * slope

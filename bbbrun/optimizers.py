@@ -16,8 +16,15 @@ class Optimizer(Protocol):
     def slots(self) -> int:
         """How many state tensors of the parameter's shape it keeps, all starting at 0."""
 
-    def update(self, parameter: Tensor, gradient: Tensor, slots: list[Tensor], lr: Tensor, step: Tensor) -> None:
-        """Change parameter and slots in place; `step` counts from 0; lr and step have no dimensions."""
+    def rates(self, lr: Tensor, first: int) -> Tensor:
+        """What `update` needs at each of M steps, (M, r) float64, from their learning rates (M,).
+
+        first: the number of the first of these steps, counted from 0. Computed ahead on the host: powers and
+        divisions of scalars would otherwise be repeated for every weight inside the compiled update.
+        """
+
+    def update(self, parameter: Tensor, gradient: Tensor, slots: list[Tensor], rates: Tensor) -> None:
+        """Change parameter and slots in place; `rates` is the step's row (r,)."""
 
 
 class Sgd(NamedTuple):
@@ -29,14 +36,21 @@ class Sgd(NamedTuple):
     def slots(self) -> int:
         return 1 if self.momentum > 0 else 0
 
-    def update(self, parameter: Tensor, gradient: Tensor, slots: list[Tensor], lr: Tensor, step: Tensor) -> None:
+    def rates(self, lr: Tensor, first: int) -> Tensor:
+        return lr.unsqueeze(1)
+
+    def update(self, parameter: Tensor, gradient: Tensor, slots: list[Tensor], rates: Tensor) -> None:
         if self.momentum > 0:
             gradient = slots[0].mul_(self.momentum).add_(gradient)
-        parameter.sub_(lr * gradient)
+        parameter.sub_(rates[0] * gradient)
 
 
 class Adam(NamedTuple):
-    """Adam with bias correction (Kingma and Ba, 2015, algorithm 1)."""
+    """Adam with bias correction (Kingma and Ba, 2015, algorithm 1, in the order of section 2's last paragraph).
+
+    With c1 = 1 - beta1^t and c2 = 1 - beta2^t, t = 1, 2, ..., the step lr (m / c1) / (sqrt(v / c2) + epsilon) is
+    (lr sqrt(c2) / c1) m / (sqrt(v) + epsilon sqrt(c2)).
+    """
 
     beta1: float
     beta2: float
@@ -46,12 +60,15 @@ class Adam(NamedTuple):
     def slots(self) -> int:
         return 2
 
-    def update(self, parameter: Tensor, gradient: Tensor, slots: list[Tensor], lr: Tensor, step: Tensor) -> None:
+    def rates(self, lr: Tensor, first: int) -> Tensor:
+        count = first + 1 + torch.arange(len(lr), dtype=torch.float64)
+        root = torch.sqrt(1 - self.beta2**count)
+        return torch.stack((lr * root / (1 - self.beta1**count), self.epsilon * root), dim=1)
+
+    def update(self, parameter: Tensor, gradient: Tensor, slots: list[Tensor], rates: Tensor) -> None:
         mean = slots[0].mul_(self.beta1).add_((1 - self.beta1) * gradient)
         square = slots[1].mul_(self.beta2).add_((1 - self.beta2) * gradient.square())
-        count = step.to(torch.float32) + 1
-        rate = lr / (1 - self.beta1**count)
-        parameter.sub_(rate * mean / (torch.sqrt(square / (1 - self.beta2**count)) + self.epsilon))
+        parameter.sub_(rates[0] * mean / (torch.sqrt(square) + rates[1]))
 
 
 def build_optimizer(config: OptimizerConfig) -> Optimizer:

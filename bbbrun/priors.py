@@ -4,7 +4,7 @@ README.md says what to touch to add one.
 """
 
 import math
-from typing import NamedTuple, Protocol
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -22,10 +22,12 @@ class Prior(Protocol):
         """d log P(w) / dw of each weight, shape of `weights`."""
 
 
-class Gaussian(NamedTuple):
+class Gaussian:
     """P(w) = N(w; 0, sigma^2); sigma is a tensor without dimensions."""
 
-    sigma: Tensor
+    def __init__(self, sigma: Tensor) -> None:
+        self.sigma = sigma
+        self._precision = sigma.square().reciprocal()
 
     def log_prob(self, weights: Tensor) -> Tensor:
         """-(w / sigma)^2 / 2 - log sigma - log(2 pi) / 2, nats."""
@@ -33,18 +35,21 @@ class Gaussian(NamedTuple):
 
     def score(self, weights: Tensor) -> Tensor:
         """-w / sigma^2."""
-        return -weights / self.sigma.square()
+        return -weights * self._precision
 
 
-class ScaleMixture(NamedTuple):
+class ScaleMixture:
     """P(w) = pi N(w; 0, sigma1^2) + (1 - pi) N(w; 0, sigma2^2); all three are tensors without dimensions.
 
     Source: Blundell et al. 2015, equation 7.
     """
 
-    pi: Tensor
-    sigma1: Tensor
-    sigma2: Tensor
+    def __init__(self, pi: Tensor, sigma1: Tensor, sigma2: Tensor) -> None:
+        self.pi, self.sigma1, self.sigma2 = pi, sigma1, sigma2
+        # Once, not in `score`: a compiled step would compute them anew for every few weights.
+        self._wide_precision = sigma1.square().reciprocal()
+        self._precision_gap = sigma2.square().reciprocal() - self._wide_precision
+        self._offset = torch.log(sigma1 / sigma2) - torch.logit(pi)
 
     def log_prob(self, weights: Tensor) -> Tensor:
         """log of equation 7, nats, in log space: finite wherever the result has a finite representation."""
@@ -59,10 +64,8 @@ class ScaleMixture(NamedTuple):
         sigmoid, and no density that could underflow. The narrow share, not 1 - the wide one: times
         1 / sigma2^2, of the order of millions, the rounding of 1 - r would swamp 1 / sigma1^2.
         """
-        precision1, precision2 = self.sigma1.square().reciprocal(), self.sigma2.square().reciprocal()
-        offset = torch.log(self.sigma1 / self.sigma2) - torch.logit(self.pi)
-        narrow = torch.sigmoid(offset - weights.square() * (0.5 * (precision2 - precision1)))
-        return -weights * (precision1 + narrow * (precision2 - precision1))
+        narrow = torch.sigmoid(self._offset - weights.square() * (0.5 * self._precision_gap))
+        return -weights * (self._wide_precision + narrow * self._precision_gap)
 
 
 def _log_normal(x: Tensor, sigma: Tensor) -> Tensor:

@@ -22,18 +22,17 @@ Batch = tuple[Tensor, Tensor, Tensor]  # inputs (B, D), targets (B, ...), presen
 
 
 class Epoch(NamedTuple):
-    """What the steps of an epoch read; order, lr and position are rewritten in place for each epoch.
+    """What the steps of an epoch read; order, numbers and position are rewritten in place for each epoch.
 
     order: (M, B) int64, the examples of each minibatch, the last one filled up with example 0.
     present: (M, B) float32, 0 where an example only fills up.
-    complexity_weight: (M,) the minibatch's share of the complexity times the temperature.
-    lr: (M,). position: (1,) int64, the next minibatch.
+    numbers: (M, 1 + r), the minibatch's share of the complexity times the temperature, then what the optimizer's
+    `rates` gave. position: (1,) int64, the next minibatch.
     """
 
     order: Tensor
     present: Tensor
-    complexity_weight: Tensor
-    lr: Tensor
+    numbers: Tensor
     position: Tensor
 
 
@@ -77,6 +76,8 @@ def make_step(
     """
     # A tensor, not a number: one compiled step then serves every seed.
     key = torch.tensor(seed, dtype=torch.int32, device=inputs.device)
+
+    index = torch.arange(len(epoch.order), device=inputs.device)
 
     def data_term(weights: Tensor, batch: Batch, masks: Masks) -> tuple[Tensor, Tensor]:
         """The minibatch's nll and its gradient in the flat weights (P,)."""
@@ -122,17 +123,20 @@ def make_step(
         case _:
             gradients_of = partial(maximum_likelihood, [])
 
-    @torch.no_grad()
     def step() -> None:
-        order = epoch.order.index_select(0, epoch.position)[0]
-        weight = epoch.complexity_weight.index_select(0, epoch.position)[0]
-        lr = epoch.lr.index_select(0, epoch.position)[0]
-        batch = (inputs[order], targets[order], epoch.present.index_select(0, epoch.position)[0])
-        gradients, nll = gradients_of(batch, weight)
-        for parameter, gradient, slots in zip(state.parameters, gradients, state.slots, strict=True):
-            optimizer.update(parameter, gradient, slots, lr, state.step)
-        state.nll.add_(nll)
-        state.step.add_(1)
-        epoch.position.add_(1)
+        # Not a decorator, whose code would be torch's own: see devices.compiled.
+        with torch.no_grad():
+            order = epoch.order.index_select(0, epoch.position)[0]
+            # A sum over all rows but one zeroed, because the compiler keeps a sum: a row picked out by its index would
+            # be picked again for every few weights of the update, as would be all that is computed from it.
+            now = (index == epoch.position).to(torch.float32).unsqueeze(1)
+            numbers = (epoch.numbers * now).sum(dim=0)
+            batch = (inputs[order], targets[order], epoch.present.index_select(0, epoch.position)[0])
+            gradients, nll = gradients_of(batch, numbers[0])
+            for parameter, gradient, slots in zip(state.parameters, gradients, state.slots, strict=True):
+                optimizer.update(parameter, gradient, slots, numbers[1:])
+            state.nll.add_(nll)
+            state.step.add_(1)
+            epoch.position.add_(1)
 
     return step

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from bbbrun.config import Config
-from bbbrun.devices import should_compile
+from bbbrun.devices import compiled, should_compile
 from bbbrun.errors import UserError
 from bbbrun.files import CHECKPOINT
 from bbbrun.networks import Network, initial_weights
@@ -54,11 +54,11 @@ class Trainer:
         size = min(config.train.batch_size, self._examples)
         self.minibatches = math.ceil(self._examples / size)
         shape = (self.minibatches, size)
+        self._optimizer = optimizer = build_optimizer(config.optimizer)
         self.epoch = Epoch(
             order=torch.zeros(shape, dtype=torch.int64, device=device),
             present=torch.zeros(shape, device=device),
-            complexity_weight=torch.zeros(self.minibatches, device=device),
-            lr=torch.zeros(self.minibatches, device=device),
+            numbers=torch.zeros(self.minibatches, 1 + optimizer.rates(torch.zeros(1), 0).shape[1], device=device),
             position=torch.zeros(1, dtype=torch.int64, device=device),
         )
         draws = 1
@@ -69,9 +69,8 @@ class Trainer:
             weights = minibatch_weights(config.method.minibatch_weights, self.minibatches) * config.method.temperature
             prior = build_prior(config.prior, device)
         self.prior = prior
-        self.epoch.complexity_weight.copy_(weights)
+        self.epoch.numbers[:, 0].copy_(weights)
         self.epoch.present.view(-1)[: self._examples] = 1
-        optimizer = build_optimizer(config.optimizer)
         self.state = initial_state(initial_parameters(config, task.network, device), optimizer)
         eager = make_step(
             task.network,
@@ -91,14 +90,14 @@ class Trainer:
             warnings.warn(warning, stacklevel=2)
         # The jobs of a sweep share a process, and its compiler refuses a ninth version of one function.
         torch.compiler.reset()
-        self.sampler: Sampler = torch.compile(draw_weights, dynamic=False) if self.compiled else draw_weights
-        self._step = torch.compile(eager, dynamic=False, fullgraph=True) if self.compiled else eager
+        self.sampler: Sampler = compiled(draw_weights) if self.compiled else draw_weights
+        self._step = compiled(eager) if self.compiled else eager
         self._eager = eager
 
     def begin_epoch(self, epoch: int) -> Tensor:
         """Write the tables of an epoch (counted from 0) and return its learning rates."""
         rates = learning_rates(self._config.optimizer, epoch, self._config.train.epochs, self.minibatches)
-        self.epoch.lr.copy_(rates)
+        self.epoch.numbers[:, 1:].copy_(self._optimizer.rates(rates, epoch * self.minibatches))
         order = torch.zeros(self.epoch.order.numel(), dtype=torch.int64)
         order[: self._examples] = permutation(self._config.seed, epoch, self._examples)
         self.epoch.order.copy_(order.view(self.epoch.order.shape))

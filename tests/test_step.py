@@ -6,6 +6,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from bbbrun.classification import categorical_nll
+from bbbrun.devices import compiled
 from bbbrun.networks import Network, from_module, initial_weights, mlp
 from bbbrun.noise import standard_normal
 from bbbrun.optimizers import Adam, Sgd, build_optimizer, learning_rates
@@ -28,6 +29,7 @@ from bbbrun.step import Epoch, initial_state, make_step
 NETWORK = mlp(6, [8, 5], 3)
 MIXTURE = ScaleMixtureConfig(name="scale_mixture", pi=0.25, sigma1=1.0, sigma2=math.exp(-6))
 GAUSSIAN = GaussianPriorConfig(name="gaussian", sigma=0.3)
+PLAIN, ADAM = Sgd(0.0), Adam(0.9, 0.999, 1e-8)
 GENERATOR = torch.Generator().manual_seed(0)
 INPUTS = torch.rand(10, 6, generator=GENERATOR)
 LABELS = torch.randint(3, (10,), generator=GENERATOR)
@@ -44,15 +46,14 @@ def bbb(draws: int = 1) -> BayesByBackpropConfig:
     )
 
 
-def two_minibatches(lr: float) -> Epoch:
+def two_minibatches(lr: float, optimizer=PLAIN) -> Epoch:
     """Minibatches of 8 and of 2 examples, the second filled up with example 0, as training lays them out."""
     order = torch.tensor([[3, 1, 4, 9, 5, 2, 6, 8], [7, 0, 0, 0, 0, 0, 0, 0]])
     present = torch.tensor([[1.0] * 8, [1.0] * 2 + [0.0] * 6])
     return Epoch(
         order,
         present,
-        torch.tensor([2 / 3, 1 / 3]),
-        torch.tensor([lr, lr / 2]),
+        torch.cat([torch.tensor([[2 / 3], [1 / 3]]), optimizer.rates(torch.tensor([lr, lr / 2]), 0)], dim=1).float(),
         torch.zeros(1, dtype=torch.int64),
     )
 
@@ -189,7 +190,8 @@ def test_adam_equals_torch_adam():
     for step, gradient in enumerate(gradients):
         reference.grad = gradient
         optimizer.step()
-        Adam(0.8, 0.99, 1e-6).update(parameter, gradient, slots, torch.tensor(0.01), torch.tensor(step))
+        rates = Adam(0.8, 0.99, 1e-6).rates(torch.tensor([0.01], dtype=torch.float64), step)
+        Adam(0.8, 0.99, 1e-6).update(parameter, gradient, slots, rates[0].float())
     torch.testing.assert_close(parameter, reference.detach(), rtol=1e-5, atol=1e-6)
 
 
@@ -220,15 +222,15 @@ def test_any_module_can_be_made_bayesian():
     network, weights = from_module(module)
     assert network.size == sum(parameter.numel() for parameter in module.parameters())
     torch.testing.assert_close(network(weights, INPUTS), module(INPUTS))
-    state = initial_state([weights, torch.full_like(weights, -4.0)], Adam(0.9, 0.999, 1e-8))
-    epoch = two_minibatches(0.03)
-    epoch.complexity_weight.mul_(1e-3)
+    state = initial_state([weights, torch.full_like(weights, -4.0)], ADAM)
+    epoch = two_minibatches(0.03, ADAM)
+    epoch.numbers[:, 0].mul_(1e-3)
     step = make_step(
         network,
         categorical_nll,
         bbb(),
         build_prior(GAUSSIAN, "cpu"),
-        Adam(0.9, 0.999, 1e-8),
+        ADAM,
         INPUTS,
         LABELS,
         0,
@@ -277,17 +279,33 @@ def test_the_compiled_step_equals_the_eager_one(method):
     bayes = isinstance(method, BayesByBackpropConfig)
     prior = build_prior(MIXTURE, "cpu") if bayes else None
     results = []
-    for compiled in (False, True):
+    for compile_it in (False, True):
         state, epoch = (
-            initial_state(start(rho=-3.0 if bayes else None), Adam(0.9, 0.999, 1e-8)),
-            two_minibatches(1e-3),
+            initial_state(start(rho=-3.0 if bayes else None), ADAM),
+            two_minibatches(1e-3, ADAM),
         )
-        step = make_step(
-            NETWORK, categorical_nll, method, prior, Adam(0.9, 0.999, 1e-8), INPUTS, LABELS, 0, epoch, state
-        )
-        if compiled:
-            step = torch.compile(step, dynamic=False, fullgraph=True)
+        step = make_step(NETWORK, categorical_nll, method, prior, ADAM, INPUTS, LABELS, 0, epoch, state)
+        if compile_it:
+            step = compiled(step)
         step()
         step()
         results.append(torch.cat([*state.parameters, state.nll.float()[None]]))
     torch.testing.assert_close(*results, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.slow
+def test_two_compiled_steps_in_one_process_keep_apart():
+    states, prior = [], build_prior(GAUSSIAN, "cpu")
+    for seed, lr in ((0, 1e-3), (1, 1e-2)):
+        state, epoch = initial_state(start(), PLAIN), two_minibatches(lr)
+        eager = initial_state(start(), PLAIN), two_minibatches(lr)
+        steps = [
+            make_step(NETWORK, categorical_nll, bbb(), prior, PLAIN, INPUTS, LABELS, seed, where, what)
+            for what, where in ((state, epoch), eager)
+        ]
+        for step in (compiled(steps[0]), steps[1]):
+            step()
+            step()
+        torch.testing.assert_close(state.parameters[0], eager[0].parameters[0], rtol=1e-4, atol=1e-6)
+        states.append(state)
+    assert not torch.allclose(states[0].parameters[0], states[1].parameters[0])
