@@ -21,6 +21,7 @@ from bbbrun.options import (
     GaussianPriorConfig,
     MethodConfig,
     MnistConfig,
+    MushroomConfig,
     NetworkConfig,
     NoPriorConfig,
     OptimizerConfig,
@@ -28,6 +29,7 @@ from bbbrun.options import (
     ScaleMixtureConfig,
     SgdConfig,
     SgdMethodConfig,
+    WheelConfig,
     require,
     require_count,
 )
@@ -100,7 +102,7 @@ class Config:
 
 # group -> option -> dataclass: each option's YAML composes its dataclass from here and fills in the values.
 OPTIONS: dict[str, dict[str, type[Any]]] = {
-    "dataset": {"mnist": MnistConfig, "digits": DigitsConfig},
+    "dataset": {"mnist": MnistConfig, "digits": DigitsConfig, "mushroom": MushroomConfig, "wheel": WheelConfig},
     "network": {"mlp": NetworkConfig},
     "method": {"bbb": BayesByBackpropConfig, "sgd": SgdMethodConfig, "dropout": DropoutConfig},
     "prior": {"scale_mixture": ScaleMixtureConfig, "gaussian": GaussianPriorConfig, "none": NoPriorConfig},

@@ -43,6 +43,8 @@ class Stream(IntEnum):
     INITIALISE = 2 << 24
     SHUFFLE = 3 << 24
     DROPOUT = 4 << 24
+    DATA = 5 << 24
+    REWARD = 6 << 24
 
 
 def _rotate_left(x: Tensor, bits: int) -> Tensor:
@@ -133,6 +135,16 @@ def standard_normal(
     radius = torch.sqrt(-2 * torch.log(_uniform(words[0]) + 2.0**-24))
     cosine, sine = _cosine_sine(_uniform(words[1]))
     return _interleave(radius * cosine, radius * sine, size)
+
+
+def integers(seed: int, step: int, draw: int, size: int, bound: int) -> Tensor:
+    """Whole numbers 0 .. bound - 1, int64 (size,) on the CPU; element i depends on (seed, step, draw, i) alone.
+
+    floor(word * bound / 2^32), word uniform on 0 .. 2^32 - 1: each has the chance 1 / bound within 2^-32.
+    Source: Lemire, "Fast random integer generation in an interval", 2019, section 3, without rejection.
+    """
+    words = _interleave(*random_words(seed, step, draw, (size + 1) // 2), size)
+    return ((words.to(torch.int64) & 0xFFFFFFFF) * bound) >> 32
 
 
 def permutation(seed: int, epoch: int, size: int) -> Tensor:

@@ -37,6 +37,10 @@ def require_deviation(key: str, value: float) -> None:
     require(1e-15 <= value <= 1e15, key, "from 1e-15 to 1e15", value)
 
 
+def require_reward(key: str, value: float) -> None:
+    require(-1e15 <= value <= 1e15, key, "from -1e15 to 1e15", value)
+
+
 def require_count(key: str, value: int, least: int = 1) -> None:
     require(value >= least, key, f"a whole number of at least {least}", value)
 
@@ -68,6 +72,51 @@ class MnistConfig(ImageDatasetConfig):
 @dataclass(slots=True, kw_only=True)
 class DigitsConfig(ImageDatasetConfig):
     pass
+
+
+@dataclass(slots=True, kw_only=True)
+class BanditDatasetConfig(DatasetConfig):
+    """Base of the contextual bandits: a context is shown, one action taken, its reward seen."""
+
+
+@dataclass(slots=True, kw_only=True)
+class MushroomConfig(BanditDatasetConfig):
+    """Eating pays `edible_reward`, or one of the two `poisonous_rewards` with equal chance; passing pays 0."""
+
+    root: str | None
+    edible_reward: float
+    poisonous_rewards: list[float]
+
+    def __post_init__(self) -> None:
+        require_reward("dataset.edible_reward", self.edible_reward)
+        two = len(self.poisonous_rewards) == 2
+        require(two, "dataset.poisonous_rewards", "a list of two numbers", self.poisonous_rewards)
+        for reward in self.poisonous_rewards:
+            require_reward("dataset.poisonous_rewards", reward)
+
+
+@dataclass(slots=True, kw_only=True)
+class WheelConfig(BanditDatasetConfig):
+    """Rewards N(mu, sigma^2): mu1 for the first action, mu3 for one of the others beyond `delta`, else mu2."""
+
+    delta: float
+    mu1: float
+    mu2: float
+    mu3: float
+    sigma: float
+
+    def __post_init__(self) -> None:
+        require(0 < self.delta < 1, "dataset.delta", "above 0 and below 1", self.delta)
+        for key, mean in (("mu1", self.mu1), ("mu2", self.mu2), ("mu3", self.mu3)):
+            require_reward(f"dataset.{key}", mean)
+        # The order makes the first action the best one inside the wheel, and never the best one outside.
+        require(
+            self.mu2 < self.mu1 < self.mu3,
+            "dataset.mu1",
+            f"between dataset.mu2 = {self.mu2} and dataset.mu3 = {self.mu3}",
+            self.mu1,
+        )
+        require(0 <= self.sigma <= 1e15, "dataset.sigma", "from 0 to 1e15", self.sigma)
 
 
 @dataclass(slots=True, kw_only=True)

@@ -2,7 +2,7 @@ import pytest
 import torch
 from scipy import stats
 
-from bbbrun.noise import Stream, permutation, random_words, standard_normal, threefry2x32, uniform
+from bbbrun.noise import Stream, integers, permutation, random_words, standard_normal, threefry2x32, uniform
 
 MILLION = 1_000_000
 
@@ -122,3 +122,11 @@ def test_permutations_are_uniform():
     _, counts = codes.unique(return_counts=True)
     assert len(counts) == 24
     assert stats.chisquare(counts.numpy()).pvalue > 1e-3
+
+
+@pytest.mark.parametrize("bound", [2, 6, 1000])
+def test_integers_are_uniform_and_depend_on_their_index(bound):
+    numbers = integers(3, 5, 0, MILLION, bound)
+    assert stats.chisquare(numbers.bincount(minlength=bound).numpy()).pvalue > 1e-3
+    assert len(numbers.bincount()) == bound
+    assert torch.equal(integers(3, 5, 0, 7, bound), numbers[:7])
