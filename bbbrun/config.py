@@ -14,7 +14,10 @@ from hydra.core.config_store import ConfigStore
 from bbbrun.errors import UserError
 from bbbrun.options import (
     AdamConfig,
+    AgentConfig,
+    BanditDatasetConfig,
     BayesByBackpropConfig,
+    ContextualAgentConfig,
     DatasetConfig,
     DigitsConfig,
     DropoutConfig,
@@ -23,10 +26,12 @@ from bbbrun.options import (
     MnistConfig,
     MushroomConfig,
     NetworkConfig,
+    NoAgentConfig,
     NoPriorConfig,
     OptimizerConfig,
     PriorConfig,
     ScaleMixtureConfig,
+    Schedule,
     SgdConfig,
     SgdMethodConfig,
     WheelConfig,
@@ -43,13 +48,14 @@ class Device(Enum):
 
 @dataclass(slots=True, kw_only=True)
 class TrainConfig:
-    epochs: int
+    epochs: int | None
     batch_size: int
     evaluate_every: int
     checkpoint_seconds: float
 
     def __post_init__(self) -> None:
-        require_count("train.epochs", self.epochs)
+        if self.epochs is not None:
+            require_count("train.epochs", self.epochs)
         require_count("train.batch_size", self.batch_size)
         require_count("train.evaluate_every", self.evaluate_every)
         require(
@@ -75,6 +81,7 @@ class Config:
     method: MethodConfig
     prior: PriorConfig
     optimizer: OptimizerConfig
+    agent: AgentConfig
     train: TrainConfig
 
     def __post_init__(self) -> None:
@@ -90,6 +97,7 @@ class Config:
                 part = getattr(self, group)
                 named = options.get(part.name)
                 require(named is type(part), f"{group}.name", f"that of the option chosen by {group}=...", part.name)
+        self._check_agent()
         needs_prior = isinstance(self.method, BayesByBackpropConfig)
         if needs_prior and isinstance(self.prior, NoPriorConfig):
             choices = [name for name, option in OPTIONS["prior"].items() if option is not NoPriorConfig]
@@ -99,6 +107,20 @@ class Config:
                 f"prior={self.prior.name} has no effect with method={self.method.name}: leave it out or say prior=none"
             )
 
+    def _check_agent(self) -> None:
+        """A bandit has an agent and no epochs; what is learnt from a whole data set has epochs and no agent."""
+        if isinstance(self.dataset, BanditDatasetConfig) == isinstance(self.agent, NoAgentConfig):
+            wanted = [name for name, option in OPTIONS["agent"].items() if option is not type(self.agent)]
+            raise UserError(f"agent must be {wanted[0]} with dataset={self.dataset.name}, not {self.agent.name}")
+        if isinstance(self.agent, NoAgentConfig):
+            require(self.train.epochs is not None, "train.epochs", "a whole number of at least 1", "null")
+            return
+        require(
+            self.train.epochs is None, "train.epochs", "null where agent.steps says how long to run", self.train.epochs
+        )
+        constant = self.optimizer.schedule is Schedule.constant
+        require(constant, "optimizer.schedule", "constant where nothing has epochs", self.optimizer.schedule.value)
+
 
 # group -> option -> dataclass: each option's YAML composes its dataclass from here and fills in the values.
 OPTIONS: dict[str, dict[str, type[Any]]] = {
@@ -107,6 +129,7 @@ OPTIONS: dict[str, dict[str, type[Any]]] = {
     "method": {"bbb": BayesByBackpropConfig, "sgd": SgdMethodConfig, "dropout": DropoutConfig},
     "prior": {"scale_mixture": ScaleMixtureConfig, "gaussian": GaussianPriorConfig, "none": NoPriorConfig},
     "optimizer": {"sgd": SgdConfig, "adam": AdamConfig},
+    "agent": {"none": NoAgentConfig, "contextual": ContextualAgentConfig},
 }
 
 

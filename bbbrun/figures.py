@@ -27,6 +27,24 @@ def learning_curve(metrics: Path, folder: Path, title: str) -> None:
         figure.savefig(folder / f"learning_curve.{ending}", dpi=150)
 
 
+def regret_curve(metrics: Path, folder: Path, title: str) -> None:
+    """Draw an agent's cumulative regret by interaction out of metrics.csv as regret_curve.png and .svg."""
+    rows = pd.read_csv(metrics)
+    figure = Figure(figsize=(6, 4), layout="constrained")
+    axes = figure.subplots()
+    axes.plot(rows["step"], rows["cumulative_regret"], label="as rewarded")
+    axes.plot(rows["step"], rows["cumulative_expected_regret"], "--", label="expected")
+    # Luck may put the realised regret below zero at first, which a logarithmic axis leaves out.
+    axes.set_yscale("log", nonpositive="mask")
+    axes.set(xlabel="interaction", ylabel="cumulative regret")
+    axes.grid(alpha=0.3, which="both")
+    axes.legend()
+    figure.suptitle(title)
+    folder.mkdir(exist_ok=True)
+    for ending in ("png", "svg"):
+        figure.savefig(folder / f"regret_curve.{ending}", dpi=150)
+
+
 def _panel(axes: Axes, rows: pd.DataFrame, label: str, lines: dict[str, str]) -> None:
     for (column, name), style in zip(lines.items(), ("-", "-", "--"), strict=False):
         if rows[column].notna().any():

@@ -45,6 +45,7 @@ class Stream(IntEnum):
     DROPOUT = 4 << 24
     DATA = 5 << 24
     REWARD = 6 << 24
+    ACTION = 7 << 24
 
 
 def _rotate_left(x: Tensor, bits: int) -> Tensor:
@@ -137,13 +138,15 @@ def standard_normal(
     return _interleave(radius * cosine, radius * sine, size)
 
 
-def integers(seed: int, step: int, draw: int, size: int, bound: int) -> Tensor:
+def integers(seed: int, step: int | Tensor, draw: int, size: int, bound: int | Tensor) -> Tensor:
     """Whole numbers 0 .. bound - 1, int64 (size,) on the CPU; element i depends on (seed, step, draw, i) alone.
+
+    For steps and bounds of shape (T, 1) the result is (T, size), a row for each.
 
     floor(word * bound / 2^32), word uniform on 0 .. 2^32 - 1: each has the chance 1 / bound within 2^-32.
     Source: Lemire, "Fast random integer generation in an interval", 2019, section 3, without rejection.
     """
-    words = _interleave(*random_words(seed, step, draw, (size + 1) // 2), size)
+    words = torch.stack(random_words(seed, step, draw, (size + 1) // 2), dim=-1).flatten(start_dim=-2)[..., :size]
     return ((words.to(torch.int64) & 0xFFFFFFFF) * bound) >> 32
 
 

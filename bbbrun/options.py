@@ -132,6 +132,35 @@ class NetworkConfig:
 
 
 @dataclass(slots=True, kw_only=True)
+class AgentConfig:
+    """Base of what acts on a data set: nobody, or an agent."""
+
+    name: str
+
+
+@dataclass(slots=True, kw_only=True)
+class NoAgentConfig(AgentConfig):
+    pass
+
+
+@dataclass(slots=True, kw_only=True)
+class ContextualAgentConfig(AgentConfig):
+    """An agent that meets `steps` contexts one by one and learns from the last `buffer_size` of them."""
+
+    steps: int
+    epsilon: float
+    buffer_size: int
+    updates: int
+    likelihood_sigma: float
+
+    def __post_init__(self) -> None:
+        for key in ("steps", "buffer_size", "updates"):
+            require_count(f"agent.{key}", getattr(self, key))
+        require(0 <= self.epsilon <= 1, "agent.epsilon", "from 0 to 1", self.epsilon)
+        require_deviation("agent.likelihood_sigma", self.likelihood_sigma)
+
+
+@dataclass(slots=True, kw_only=True)
 class MethodConfig:
     """Base of the methods."""
 

@@ -8,12 +8,14 @@ from pathlib import Path
 
 import torch
 
+from bbbrun import interaction
 from bbbrun.classification import classification_task
 from bbbrun.config import Config
 from bbbrun.devices import choose_device, keep_freed_memory, set_threads
 from bbbrun.errors import UserError
-from bbbrun.figures import learning_curve
+from bbbrun.figures import learning_curve, regret_curve
 from bbbrun.files import METRICS
+from bbbrun.options import BanditDatasetConfig
 from bbbrun.runs import RunFolder
 from bbbrun.training import columns, fit
 
@@ -38,12 +40,18 @@ def run(config: Config, folder: Path, command: str, record: dict[str, str]) -> d
     device = choose_device(config.device)
     keep_freed_memory()
     threads = set_threads(config.threads)
-    task = classification_task(config, device)
-    run_folder = RunFolder(folder, columns(task), record)
+    bandit = isinstance(config.dataset, BanditDatasetConfig)
+    task = None if bandit else classification_task(config, device)
+    run_folder = RunFolder(folder, columns(task) if task else interaction.COLUMNS, record)
     print(f"run folder: {folder}", file=sys.stderr)
     try:
-        outcome = fit(config, task, run_folder, device)
-        learning_curve(folder / METRICS, folder / "figures", f"{config.name}, {config.method.name}, seed {config.seed}")
+        title = f"{config.name}, {config.method.name}, seed {config.seed}"
+        if task:
+            outcome = fit(config, task, run_folder, device)
+            learning_curve(folder / METRICS, folder / "figures", title)
+        else:
+            outcome = interaction.play(config, run_folder, device)
+            regret_curve(folder / METRICS, folder / "figures", title)
         run_folder.finish(
             {
                 "metrics": outcome.metrics,

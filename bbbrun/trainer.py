@@ -3,7 +3,7 @@
 import math
 import warnings
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import torch
 from torch import Tensor
@@ -21,6 +21,19 @@ from bbbrun.posterior import DiagonalGaussian
 from bbbrun.predictive import Sampler, draw_weights
 from bbbrun.priors import build_prior
 from bbbrun.step import Epoch, Likelihood, initial_state, make_step
+
+
+class Problem(Protocol):
+    """What is learnt: which outputs the network should give for which inputs, and how a miss is counted."""
+
+    @property
+    def inputs(self) -> Tensor: ...
+    @property
+    def targets(self) -> Tensor: ...
+    @property
+    def network(self) -> Network: ...
+    @property
+    def likelihood(self) -> Likelihood: ...
 
 
 class Task(NamedTuple):
@@ -46,13 +59,18 @@ def initial_parameters(config: Config, network: Network, device: torch.device) -
 
 
 class Trainer:
-    """Holds the tensors of one training and moves them by one epoch at a time."""
+    """Holds the tensors of one training and moves them by one epoch at a time.
 
-    def __init__(self, config: Config, task: Task, device: torch.device) -> None:
+    An epoch has `minibatches` of them, or as many as show every example once. epochs: how many there will be.
+    """
+
+    def __init__(
+        self, config: Config, task: Problem, device: torch.device, epochs: int, minibatches: int | None = None
+    ) -> None:
         self._config = config
-        self._examples = len(task.inputs)
-        size = min(config.train.batch_size, self._examples)
-        self.minibatches = math.ceil(self._examples / size)
+        size = min(config.train.batch_size, len(task.inputs))
+        self.minibatches = minibatches or math.ceil(len(task.inputs) / size)
+        self._epochs, self._examples = epochs, minibatches * size if minibatches else len(task.inputs)
         shape = (self.minibatches, size)
         self._optimizer = optimizer = build_optimizer(config.optimizer)
         self.epoch = Epoch(
@@ -62,14 +80,14 @@ class Trainer:
             position=torch.zeros(1, dtype=torch.int64, device=device),
         )
         draws = 1
-        weights = torch.zeros(self.minibatches, dtype=torch.float64)
         prior = None
+        self._complexity_weights = torch.zeros(self.minibatches, dtype=torch.float64)
         if isinstance(config.method, BayesByBackpropConfig):
             draws = config.method.train_samples
-            weights = minibatch_weights(config.method.minibatch_weights, self.minibatches) * config.method.temperature
+            weights = minibatch_weights(config.method.minibatch_weights, self.minibatches)
+            self._complexity_weights = weights * config.method.temperature
             prior = build_prior(config.prior, device)
         self.prior = prior
-        self.epoch.numbers[:, 0].copy_(weights)
         self.epoch.present.view(-1)[: self._examples] = 1
         self.state = initial_state(initial_parameters(config, task.network, device), optimizer)
         eager = make_step(
@@ -84,7 +102,7 @@ class Trainer:
             self.epoch,
             self.state,
         )
-        steps = config.train.epochs * self.minibatches
+        steps = epochs * self.minibatches
         self.compiled, warning = should_compile(config, task.network.size, steps, draws, device)
         if warning:
             warnings.warn(warning, stacklevel=2)
@@ -94,13 +112,18 @@ class Trainer:
         self._step = compiled(eager) if self.compiled else eager
         self._eager = eager
 
-    def begin_epoch(self, epoch: int) -> Tensor:
-        """Write the tables of an epoch (counted from 0) and return its learning rates."""
-        rates = learning_rates(self._config.optimizer, epoch, self._config.train.epochs, self.minibatches)
+    def begin_epoch(self, epoch: int, order: Tensor | None = None, share: float = 1.0) -> Tensor:
+        """Write the tables of an epoch (counted from 0) and return its learning rates.
+
+        order: the examples to visit, minibatch by minibatch; by default all of them, in the seed's order. share:
+        the part of the complexity that the epoch's minibatches carry together.
+        """
+        rates = learning_rates(self._config.optimizer, epoch, self._epochs, self.minibatches)
+        self.epoch.numbers[:, 0].copy_(self._complexity_weights * share)
         self.epoch.numbers[:, 1:].copy_(self._optimizer.rates(rates, epoch * self.minibatches))
-        order = torch.zeros(self.epoch.order.numel(), dtype=torch.int64)
-        order[: self._examples] = permutation(self._config.seed, epoch, self._examples)
-        self.epoch.order.copy_(order.view(self.epoch.order.shape))
+        if order is None:
+            order = permutation(self._config.seed, epoch, self._examples)
+        self.epoch.order.view(-1)[: self._examples] = order.to(self.epoch.order.device)
         self.epoch.position.zero_()
         self.state.nll.zero_()
         return rates

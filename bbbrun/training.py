@@ -36,7 +36,9 @@ def fit(config: Config, task: Task, run: RunFolder, device: torch.device) -> Out
 
     Raises UserError where the objective stops being finite.
     """
-    trainer = Trainer(config, task, device)
+    epochs = config.train.epochs
+    assert epochs is not None
+    trainer = Trainer(config, task, device, epochs)
     saved = run.checkpoint or {
         "epoch": 0,
         "seconds": 0.0,
@@ -49,7 +51,7 @@ def fit(config: Config, task: Task, run: RunFolder, device: torch.device) -> Out
     metrics: dict[str, float] = saved["metrics"]
     timed_steps, timed_seconds = saved["timed_steps"], saved["timed_seconds"]
     start = checkpointed = time.monotonic()
-    epochs, minibatches = config.train.epochs, trainer.minibatches
+    minibatches = trainer.minibatches
     progress = Progress(epochs * minibatches, saved["epoch"] * minibatches, config.name)
     if trainer.compiled:
         progress.say("compiling the training step: about half a minute the first time, cached afterwards")

@@ -36,7 +36,7 @@ def configured(*words: str) -> Config:
 
 def small_trainer(*words: str) -> Trainer:
     task = Task(INPUTS, LABELS, NETWORK, categorical_nll, [], lambda *_: {}, [])
-    return Trainer(configured("train.batch_size=8", "train.epochs=3", "seed=7", *words), task, CPU)
+    return Trainer(configured("train.batch_size=8", "train.epochs=3", "seed=7", *words), task, CPU, 3)
 
 
 def test_an_epoch_visits_every_example_once_in_the_seeds_order():
