@@ -25,6 +25,7 @@ from bbbrun.options import (
     NoPriorConfig,
     OptimizerConfig,
     PriorConfig,
+    RegressionCurveConfig,
     ScaleMixtureConfig,
     SgdConfig,
     SgdMethodConfig,
@@ -100,7 +101,7 @@ class Config:
 
 # group -> option -> dataclass: each option's YAML composes its dataclass from here and fills in the values.
 OPTIONS: dict[str, dict[str, type[Any]]] = {
-    "dataset": {"mnist": MnistConfig, "digits": DigitsConfig},
+    "dataset": {"mnist": MnistConfig, "digits": DigitsConfig, "regression_curve": RegressionCurveConfig},
     "network": {"mlp": NetworkConfig},
     "method": {"bbb": BayesByBackpropConfig, "sgd": SgdMethodConfig, "dropout": DropoutConfig},
     "prior": {"scale_mixture": ScaleMixtureConfig, "gaussian": GaussianPriorConfig, "none": NoPriorConfig},

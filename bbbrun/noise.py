@@ -22,6 +22,7 @@ class Stream(IntEnum):
     INITIALISE = 2 << 24
     SHUFFLE = 3 << 24
     DROPOUT = 4 << 24
+    DATA = 5 << 24
 
 
 def _rotate_left(x: Tensor, bits: int) -> Tensor:
