@@ -30,6 +30,7 @@ from bbbrun.options import (
     NoPriorConfig,
     OptimizerConfig,
     PriorConfig,
+    RegressionCurveConfig,
     ScaleMixtureConfig,
     Schedule,
     SgdConfig,
@@ -124,7 +125,13 @@ class Config:
 
 # group -> option -> dataclass: each option's YAML composes its dataclass from here and fills in the values.
 OPTIONS: dict[str, dict[str, type[Any]]] = {
-    "dataset": {"mnist": MnistConfig, "digits": DigitsConfig, "mushroom": MushroomConfig, "wheel": WheelConfig},
+    "dataset": {
+        "mnist": MnistConfig,
+        "digits": DigitsConfig,
+        "regression_curve": RegressionCurveConfig,
+        "mushroom": MushroomConfig,
+        "wheel": WheelConfig,
+    },
     "network": {"mlp": NetworkConfig},
     "method": {"bbb": BayesByBackpropConfig, "sgd": SgdMethodConfig, "dropout": DropoutConfig},
     "prior": {"scale_mixture": ScaleMixtureConfig, "gaussian": GaussianPriorConfig, "none": NoPriorConfig},

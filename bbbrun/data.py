@@ -10,10 +10,14 @@ from bbbrun.options import DatasetConfig, DigitsConfig, ImageDatasetConfig, Mnis
 
 
 class Split(NamedTuple):
-    """inputs float32 (N, D), labels int64 (N,)."""
+    """inputs float32 (N, D), labels int64 (N,), or float32 values (N,) in a regression."""
 
     inputs: Tensor
     labels: Tensor
+
+    def to(self, device: torch.device) -> "Split":
+        """The same on `device`."""
+        return Split(self.inputs.to(device), self.labels.to(device))
 
 
 class Images(NamedTuple):

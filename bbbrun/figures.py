@@ -6,25 +6,59 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
+from numpy.typing import ArrayLike
 
 _PANELS = (
     ("error (percent)", {"valid_error": "validation", "test_error": "test", "test_error_mean": "test, w = mu"}),
+    ("test rmse", {"test_rmse": "test"}),
     ("training nll (nats per example)", {"nll": "nll"}),
     ("complexity (nats)", {"complexity": "complexity"}),
 )
 
 
 def learning_curve(metrics: Path, folder: Path, title: str) -> None:
-    """Draw error, training nll and complexity by epoch out of metrics.csv as learning_curve.png and .svg."""
+    """Draw error or rmse, training nll and complexity by epoch, out of metrics.csv, as learning_curve.png and .svg."""
     rows = pd.read_csv(metrics)
-    panels = [(label, lines) for label, lines in _PANELS if rows[list(lines)].notna().to_numpy().any()]
+    panels = [(label, lines) for label, lines in _PANELS if rows.filter(list(lines)).notna().to_numpy().any()]
     figure = Figure(figsize=(4.5 * len(panels), 4), layout="constrained")
     for axes, (label, lines) in zip(figure.subplots(1, len(panels)), panels, strict=True):
         _panel(axes, rows, label, lines)
     figure.suptitle(title)
-    folder.mkdir(exist_ok=True)
+    save(figure, folder, "learning_curve")
+
+
+def predictive_band(predictions: pd.DataFrame, x: ArrayLike, y: ArrayLike, folder: Path, title: str) -> None:
+    """Draw the training points (x, y) and the predictions over them as predictive.png and .svg."""
+    figure = Figure(figsize=(6, 4.5), layout="constrained")
+    axes = figure.subplots()
+    draw_predictive(axes, predictions, x, y)
+    axes.legend(loc="upper left")
+    figure.suptitle(title)
+    save(figure, folder, "predictive")
+
+
+def draw_predictive(axes: Axes, predictions: pd.DataFrame, x: ArrayLike, y: ArrayLike) -> None:
+    """Crosses for the points, the median, and the interquartile bands: predictive, and of the draws' means alone.
+
+    Draws that agree, as those of a single network do, have no band of their own.
+    """
+    grid = predictions["x"]
+    axes.fill_between(grid, predictions["q25"], predictions["q75"], color="tab:blue", alpha=0.35, lw=0, label="25-75 %")
+    if (predictions["f_q25"] < predictions["f_q75"]).any():
+        axes.fill_between(
+            grid, predictions["f_q25"], predictions["f_q75"], color="tab:cyan", alpha=0.35, lw=0, label="draws alone"
+        )
+    axes.plot(x, y, "kx", ms=4, mew=0.6, label="training data")
+    axes.plot(grid, predictions["median"], color="tab:red", label="median")
+    axes.set(xlabel="x", ylabel="y", xlim=(grid.iloc[0], grid.iloc[-1]))
+    axes.grid(alpha=0.3)
+
+
+def save(figure: Figure, folder: Path, name: str) -> None:
+    """Write the figure into `folder` as NAME.png and NAME.svg."""
+    folder.mkdir(parents=True, exist_ok=True)
     for ending in ("png", "svg"):
-        figure.savefig(folder / f"learning_curve.{ending}", dpi=150)
+        figure.savefig(folder / f"{name}.{ending}", dpi=150)
 
 
 def regret_curve(metrics: Path, folder: Path, title: str) -> None:
@@ -40,9 +74,7 @@ def regret_curve(metrics: Path, folder: Path, title: str) -> None:
     axes.grid(alpha=0.3, which="both")
     axes.legend()
     figure.suptitle(title)
-    folder.mkdir(exist_ok=True)
-    for ending in ("png", "svg"):
-        figure.savefig(folder / f"regret_curve.{ending}", dpi=150)
+    save(figure, folder, "regret_curve")
 
 
 def _panel(axes: Axes, rows: pd.DataFrame, label: str, lines: dict[str, str]) -> None:

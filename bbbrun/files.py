@@ -1,3 +1,3 @@
 """The names of the files in a run's folder."""
 
-METRICS, CHECKPOINT, SUMMARY = "metrics.csv", "checkpoint.pt", "summary.json"
+METRICS, CHECKPOINT, PREDICTIONS, SUMMARY = "metrics.csv", "checkpoint.pt", "predictions.csv", "summary.json"

@@ -136,7 +136,7 @@ def play(config: Config, run: RunFolder, device: torch.device) -> Outcome:
     finally:
         progress.close()
     rate = timed_steps / timed_seconds if timed_seconds else None
-    return Outcome(metrics, saved["seconds"] + time.monotonic() - start, rate, agent.trainer.compiled)
+    return Outcome(metrics, saved["seconds"] + time.monotonic() - start, rate, agent.trainer.compiled, predictions=None)
 
 
 def _row(told: Tally, tally: Tally, interactions: int, bandit: Bandit) -> dict[str, float]:

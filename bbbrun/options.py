@@ -120,15 +120,51 @@ class WheelConfig(BanditDatasetConfig):
 
 
 @dataclass(slots=True, kw_only=True)
+class RegressionCurveConfig(DatasetConfig):
+    """Points of the paper's curve for x in [x_low, x_high), and the grid on which predictions are shown.
+
+    likelihood_sigma: None where the network gives mean and sigma, else the sigma of a network that gives the mean.
+    """
+
+    train_points: int
+    test_points: int
+    x_low: float
+    x_high: float
+    noise_sigma: float
+    likelihood_sigma: float | None
+    sigma_scale: float
+    sigma_floor: float
+    grid_low: float
+    grid_high: float
+    grid_points: int
+
+    def __post_init__(self) -> None:
+        require_count("dataset.train_points", self.train_points)
+        require_count("dataset.test_points", self.test_points)
+        require_count("dataset.grid_points", self.grid_points, least=2)
+        for part in ("x", "grid"):
+            low, high = getattr(self, f"{part}_low"), getattr(self, f"{part}_high")
+            require(-math.inf < low < math.inf, f"dataset.{part}_low", "a finite number", low)
+            require(low < high < math.inf, f"dataset.{part}_high", f"finite and above dataset.{part}_low = {low}", high)
+        require(0 <= self.noise_sigma < math.inf, "dataset.noise_sigma", "0 or more", self.noise_sigma)
+        if self.likelihood_sigma is not None:
+            require_deviation("dataset.likelihood_sigma", self.likelihood_sigma)
+        require_deviation("dataset.sigma_scale", self.sigma_scale)
+        require_deviation("dataset.sigma_floor", self.sigma_floor)
+
+
+@dataclass(slots=True, kw_only=True)
 class NetworkConfig:
     hidden: list[int]
     init: Init
     init_scale: float
+    init_bias: float
 
     def __post_init__(self) -> None:
         for units in self.hidden:
             require(units >= 1, "network.hidden", "a list of whole numbers of at least 1", self.hidden)
         require_positive("network.init_scale", self.init_scale)
+        require(0 <= self.init_bias < math.inf, "network.init_bias", "0 or more", self.init_bias)
 
 
 @dataclass(slots=True, kw_only=True)

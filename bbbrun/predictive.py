@@ -1,6 +1,6 @@
 """Predictions: the posterior predictive, a mean of PROBABILITIES over draws of the weights (paper, equation 1)."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import torch
 from torch import Tensor
@@ -41,11 +41,30 @@ def posterior_predictive(
 
     Source: Blundell et al. 2015, equation 1.
     """
-    device = inputs.device
-    key, now = (torch.tensor(value, dtype=torch.int32, device=device) for value in (seed, step))
     total: Tensor | float = 0.0
-    for draw in range(draws):
-        weights, _ = sampler(posterior, key, now, torch.tensor(draw, dtype=torch.int32, device=device))
+    for weights in _draws(posterior, draws, seed, step, sampler):
         total = total + class_probabilities(network, weights, inputs)
     assert isinstance(total, Tensor)
     return total / draws
+
+
+@torch.no_grad()
+def network_outputs(
+    network: Network,
+    posterior: DiagonalGaussian,
+    inputs: Tensor,
+    draws: int,
+    seed: int,
+    step: int,
+    sampler: Sampler,
+) -> Tensor:
+    """network(w, x) of each of S = `draws` draws w, (S, N, K): the same draws as `posterior_predictive`'s."""
+    return torch.stack([network(weights, inputs) for weights in _draws(posterior, draws, seed, step, sampler)])
+
+
+def _draws(posterior: DiagonalGaussian, draws: int, seed: int, step: int, sampler: Sampler) -> Iterator[Tensor]:
+    device = posterior.mu.device
+    key, now = (torch.tensor(value, dtype=torch.int32, device=device) for value in (seed, step))
+    for draw in range(draws):
+        weights, _ = sampler(posterior, key, now, torch.tensor(draw, dtype=torch.int32, device=device))
+        yield weights

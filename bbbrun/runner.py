@@ -13,10 +13,12 @@ from bbbrun.classification import classification_task
 from bbbrun.config import Config
 from bbbrun.devices import choose_device, keep_freed_memory, set_threads
 from bbbrun.errors import UserError
-from bbbrun.figures import learning_curve, regret_curve
+from bbbrun.figures import learning_curve, predictive_band, regret_curve
 from bbbrun.files import METRICS
-from bbbrun.options import BanditDatasetConfig
+from bbbrun.options import BanditDatasetConfig, RegressionCurveConfig
+from bbbrun.regression import regression_task
 from bbbrun.runs import RunFolder
+from bbbrun.trainer import Task
 from bbbrun.training import columns, fit
 
 _VERSIONS = (
@@ -40,18 +42,20 @@ def run(config: Config, folder: Path, command: str, record: dict[str, str]) -> d
     device = choose_device(config.device)
     keep_freed_memory()
     threads = set_threads(config.threads)
-    bandit = isinstance(config.dataset, BanditDatasetConfig)
-    task = None if bandit else classification_task(config, device)
+    task = None if isinstance(config.dataset, BanditDatasetConfig) else _task(config, device)
     run_folder = RunFolder(folder, columns(task) if task else interaction.COLUMNS, record)
     print(f"run folder: {folder}", file=sys.stderr)
     try:
         title = f"{config.name}, {config.method.name}, seed {config.seed}"
-        if task:
-            outcome = fit(config, task, run_folder, device)
-            learning_curve(folder / METRICS, folder / "figures", title)
-        else:
+        if task is None:
             outcome = interaction.play(config, run_folder, device)
             regret_curve(folder / METRICS, folder / "figures", title)
+        else:
+            outcome = fit(config, task, run_folder, device)
+            learning_curve(folder / METRICS, folder / "figures", title)
+        if task and outcome.predictions is not None:
+            run_folder.save_predictions(outcome.predictions)
+            predictive_band(outcome.predictions, task.inputs[:, 0].cpu(), task.targets.cpu(), folder / "figures", title)
         run_folder.finish(
             {
                 "metrics": outcome.metrics,
@@ -77,6 +81,14 @@ def run(config: Config, folder: Path, command: str, record: dict[str, str]) -> d
         run_folder.close()
     print(f"finished: {folder}", file=sys.stderr)
     return outcome.metrics
+
+
+def _task(config: Config, device: torch.device) -> Task:
+    match config.dataset:
+        case RegressionCurveConfig():
+            return regression_task(config, device)
+        case _:
+            return classification_task(config, device)
 
 
 def _commit() -> str | None:

@@ -7,10 +7,11 @@ import os
 from pathlib import Path
 from typing import IO, Any
 
+import pandas as pd
 import torch
 
 from bbbrun.errors import UserError
-from bbbrun.files import CHECKPOINT, METRICS, SUMMARY
+from bbbrun.files import CHECKPOINT, METRICS, PREDICTIONS, SUMMARY
 
 try:
     import fcntl
@@ -32,7 +33,8 @@ _CHECKPOINT_KEYS = {"epoch", "step", "seconds", "timed_steps", "timed_seconds", 
 
 
 class RunFolder:
-    """The folder of one run, held by one process: .hydra/, metrics.csv, checkpoint.pt, summary.json, figures/.
+    """The folder of one run, held by one process: .hydra/, metrics.csv, checkpoint.pt, summary.json, figures/, and
+    predictions.csv where the task makes predictions.
 
     A new run keeps `record` (file names and texts) under .hydra. Opening an existing folder cuts metrics.csv
     back to the rows that its checkpoint covers. Raises UserError where another process holds the folder, or a
@@ -116,6 +118,10 @@ class RunFolder:
         content = io.BytesIO()
         torch.save(state | {"rows": self._rows}, content)
         write_atomically(self.path / CHECKPOINT, content.getvalue())
+
+    def save_predictions(self, table: pd.DataFrame) -> None:
+        """Write predictions.csv."""
+        write_atomically(self.path / PREDICTIONS, table.to_csv(index=False, lineterminator="\n").encode())
 
     def finish(self, summary: dict[str, Any]) -> None:
         """Write summary.json, whose presence means that the run is finished."""

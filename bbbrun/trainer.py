@@ -5,6 +5,7 @@ import warnings
 from collections.abc import Callable
 from typing import Any, NamedTuple, Protocol
 
+import pandas as pd
 import torch
 from torch import Tensor
 
@@ -37,7 +38,10 @@ class Problem(Protocol):
 
 
 class Task(NamedTuple):
-    """What differs between kinds of task: data, network, likelihood, and what an evaluation adds to a row."""
+    """What differs between kinds of task: data, network, likelihood, and what an evaluation adds to a row.
+
+    predictions: a table to keep of a finished training; None where there is nothing to show over the inputs.
+    """
 
     inputs: Tensor
     targets: Tensor
@@ -46,11 +50,13 @@ class Task(NamedTuple):
     columns: list[str]
     evaluate: Callable[[list[Tensor], int, Sampler], dict[str, float]]
     shown: list[str]
+    predictions: Callable[[list[Tensor], int, Sampler], pd.DataFrame] | None = None
 
 
 def initial_parameters(config: Config, network: Network, device: torch.device) -> list[Tensor]:
     """(mu, rho) for Bayes by Backprop, rho uniform in method.rho_init; (weights,) for the other methods."""
-    weights = initial_weights(network, config.network.init, config.network.init_scale, config.seed)
+    start = config.network
+    weights = initial_weights(network, start.init, start.init_scale, config.seed, start.init_bias)
     if not isinstance(config.method, BayesByBackpropConfig):
         return [weights.to(device)]
     low, high = config.method.rho_init

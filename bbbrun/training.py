@@ -4,6 +4,7 @@ import math
 import time
 from typing import NamedTuple
 
+import pandas as pd
 import torch
 
 from bbbrun.config import Config
@@ -18,12 +19,13 @@ _UNTIMED_STEPS = 100  # the first steps compile and warm up
 
 
 class Outcome(NamedTuple):
-    """What a finished training leaves for the summary."""
+    """What a finished training leaves for the summary, and the task's table of predictions where it has one."""
 
     metrics: dict[str, float]
     seconds: float
     steps_per_second: float | None
     compiled: bool
+    predictions: pd.DataFrame | None
 
 
 def columns(task: Task) -> list[str]:
@@ -86,8 +88,9 @@ def fit(config: Config, task: Task, run: RunFolder, device: torch.device) -> Out
     finally:
         progress.close()
     rate = timed_steps / timed_seconds if timed_steps else None
+    predictions = task.predictions and task.predictions(trainer.state.parameters, epochs * minibatches, trainer.sampler)
     seconds = saved["seconds"] + time.monotonic() - start
-    return Outcome(metrics, seconds, rate, trainer.compiled)
+    return Outcome(metrics, seconds, rate, trainer.compiled, predictions)
 
 
 def _run_epoch(trainer: Trainer, progress: Progress, device: torch.device, untimed: int) -> tuple[int, float]:

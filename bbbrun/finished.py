@@ -1,0 +1,85 @@
+"""Finished runs as they lie on the disk: what tables and figures are made of, without training anything."""
+
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pandas as pd
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError
+
+from bbbrun.errors import UserError
+from bbbrun.files import METRICS, PREDICTIONS, SUMMARY
+
+
+class Run(NamedTuple):
+    """A finished run: its folder, the configuration it was composed of, and its summary.json."""
+
+    folder: Path
+    config: dict[str, Any]
+    summary: dict[str, Any]
+
+    @property
+    def method(self) -> str:
+        return str(self.config["method"]["name"])
+
+    @property
+    def dataset(self) -> str:
+        return str(self.config["dataset"]["name"])
+
+    @property
+    def seed(self) -> int:
+        return int(self.config["seed"])
+
+    def metrics(self) -> pd.DataFrame:
+        """metrics.csv; raises UserError where it cannot be read."""
+        return self._table(METRICS)
+
+    def predictions(self) -> pd.DataFrame:
+        """predictions.csv; raises UserError where it cannot be read."""
+        return self._table(PREDICTIONS)
+
+    def provenance(self) -> dict[str, Any]:
+        """Where the run's numbers come from, for a row of a table."""
+        versions = ", ".join(f"{name} {number}" for name, number in self.summary["versions"].items())
+        return {key: self.summary[key] for key in ("command", "commit", "device")} | {"versions": versions}
+
+    def _table(self, name: str) -> pd.DataFrame:
+        try:
+            return pd.read_csv(self.folder / name)
+        except (OSError, ValueError) as error:
+            raise UserError(f"{self.folder / name} cannot be read: run it again, or leave its folder out") from error
+
+
+def finished_runs(folders: Iterable[Path]) -> list[Run]:
+    """Every finished run in or below `folders`, once each, in the order of their paths.
+
+    Raises UserError for a folder that is missing or holds none, and for a run whose record cannot be read.
+    """
+    found: dict[Path, Run] = {}
+    for folder in folders:
+        if not folder.is_dir():
+            raise UserError(f"{folder} is not a folder: name one that holds runs, such as results/runs")
+        runs = {path.parent.resolve(): _read(path.parent) for path in folder.rglob(SUMMARY)}
+        if not runs:
+            raise UserError(f"{folder} holds no finished run (no {SUMMARY} in or below it)")
+        found |= runs
+    return [found[path] for path in sorted(found)]
+
+
+def latest_by_seed(runs: Iterable[Run]) -> list[Run]:
+    """One run for each method and seed, the last in the order of folders, ordered by method and seed."""
+    chosen = {(run.method, run.seed): run for run in runs}
+    return [chosen[key] for key in sorted(chosen)]
+
+
+def _read(folder: Path) -> Run:
+    try:
+        config: Any = OmegaConf.to_container(OmegaConf.load(folder / ".hydra" / "config.yaml"), resolve=True)
+        run = Run(folder, config, json.loads((folder / SUMMARY).read_text()))
+        _ = run.method, run.dataset, run.seed, run.provenance(), run.summary["metrics"], run.summary["seconds"]
+    except (OSError, ValueError, KeyError, TypeError, YAMLError, OmegaConfBaseException) as error:
+        raise UserError(f"the record of the run in {folder} cannot be read: leave its folder out") from error
+    return run

@@ -1,0 +1,34 @@
+"""Equal mixtures of Gaussians, one for each draw of the weights: the predictive distribution of a regression."""
+
+import math
+
+import torch
+from torch import Tensor
+
+_HALVINGS = 60  # brings any bracket down to the last bits of a float64
+
+
+def log_normal(y: Tensor, mean: Tensor, sigma: Tensor) -> Tensor:
+    """log N(y; mean, sigma^2) = -((y - mean) / sigma)^2 / 2 - log sigma - log(2 pi) / 2, nats; the shapes broadcast."""
+    return -0.5 * ((y - mean) / sigma).square() - torch.log(sigma) - 0.5 * math.log(2 * math.pi)
+
+
+def log_mixture(y: Tensor, means: Tensor, sigmas: Tensor) -> Tensor:
+    """log (1/S sum_s N(y; mean_s, sigma_s^2)), nats (N,), for y (N,) and means and sigmas (S, N)."""
+    return torch.logsumexp(log_normal(y, means, sigmas), dim=0) - math.log(len(means))
+
+
+def mixture_quantile(probability: float, means: Tensor, sigmas: Tensor) -> Tensor:
+    """The y (N,) at which 1/S sum_s Phi((y - mean_s) / sigma_s) = probability, for means and sigmas (S, N), float64.
+
+    By bisection: y lies between the least and the greatest of the components' own quantiles.
+    """
+    means, sigmas = means.double(), sigmas.double()
+    own = means + sigmas * torch.special.ndtri(torch.tensor(probability, dtype=torch.float64, device=means.device))
+    low: Tensor = own.amin(dim=0)
+    high: Tensor = own.amax(dim=0)
+    for _ in range(_HALVINGS):
+        middle = (low + high) / 2
+        below = torch.special.ndtr((middle - means) / sigmas).mean(dim=0) < probability
+        low, high = torch.where(below, middle, low), torch.where(below, high, middle)
+    return (low + high) / 2
