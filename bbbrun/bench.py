@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import nn
 from tqdm import trange
 
+from bbbrun.agents import gaussian_nll
 from bbbrun.classification import categorical_nll
 from bbbrun.config import Device
 from bbbrun.devices import choose_device, compiled, keep_freed_memory, set_threads, synchronize
@@ -53,7 +54,11 @@ def pytorch_step(widths: list[int], inputs: torch.Tensor, labels: torch.Tensor, 
         x, y = batches[count % _MINIBATCHES]
         count += 1
         optimizer.zero_grad()
-        F.cross_entropy(network(x), y, reduction="sum").backward()
+        output = network(x)
+        loss = (
+            0.5 * (output[:, 0] - y).square().sum() if widths[-1] == 1 else F.cross_entropy(output, y, reduction="sum")
+        )
+        loss.backward()
         optimizer.step()
 
     return step
@@ -82,7 +87,8 @@ def bbbrun_step(
         position=torch.zeros(1, dtype=torch.int64, device=device),
     )
     built = build_prior(prior, device) if prior else None
-    step = compiled(make_step(network, categorical_nll, method, built, optimizer, inputs, labels, 0, epoch, state))
+    likelihood = gaussian_nll(1.0) if widths[-1] == 1 else categorical_nll
+    step = compiled(make_step(network, likelihood, method, built, optimizer, inputs, labels, 0, epoch, state))
     count = 0
 
     def timed() -> None:
@@ -99,7 +105,13 @@ def contenders(widths: list[int], batch: int, draws: int, device: torch.device) 
     """Every step that is timed, by name."""
     generator = torch.Generator().manual_seed(0)
     inputs = torch.rand(_MINIBATCHES * batch, widths[0], generator=generator).to(device)
-    labels = torch.randint(widths[-1], (_MINIBATCHES * batch,), generator=generator).to(device)
+    count = _MINIBATCHES * batch
+    # One output is a regression, as the bandit's; several are classes.
+    if widths[-1] == 1:
+        labels = torch.randn(count, generator=generator)
+    else:
+        labels = torch.randint(widths[-1], (count,), generator=generator)
+    labels = labels.to(device)
     bbb = BayesByBackpropConfig(
         name="bbb",
         train_samples=draws,
@@ -144,7 +156,9 @@ def measure(steps: dict[str, Contender], rounds: int, device: torch.device) -> p
 def main() -> None:
     """Print the table, and write it as CSV where --output names a file."""
     parser = argparse.ArgumentParser(prog="scripts/bench", description=__doc__)
-    parser.add_argument("--network", default="784-1200-1200-10", help="widths, inputs to outputs")
+    parser.add_argument(
+        "--network", default="784-1200-1200-10", help="widths, inputs to outputs; the bandit's is 119-100-100-1"
+    )
     parser.add_argument("--batch", type=int, default=128)
     parser.add_argument("--draws", type=int, default=1, help="method.train_samples")
     parser.add_argument("--rounds", type=int, default=100, help="timed steps of each")

@@ -7,10 +7,11 @@ from pathlib import Path
 
 from bbbrun.errors import UserError
 from bbbrun.figure5 import figure5
+from bbbrun.figure6 import figure6
 from bbbrun.finished import Run, finished_runs
 
 # name -> (finished runs, folder to write into) -> lines to show. A maker skips what no run gives it.
-MAKERS: dict[str, Callable[[list[Run], Path], list[str]]] = {"figure5": figure5}
+MAKERS: dict[str, Callable[[list[Run], Path], list[str]]] = {"figure5": figure5, "figure6": figure6}
 
 
 def main() -> None:

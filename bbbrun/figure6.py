@@ -1,0 +1,86 @@
+"""Figure 6 of the paper: cumulative regret on the mushrooms, Bayes by Backprop beside the greedy agents."""
+
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from bbbrun.figures import save
+from bbbrun.finished import Run
+
+_REGRETS = {"cumulative_regret": "cumulative regret", "cumulative_expected_regret": "cumulative expected regret"}
+
+
+def figure6(runs: list[Run], output: Path) -> list[str]:
+    """Write figure6.png and .svg, summary.csv, curves.csv and each run's regret into `output`; return what to say.
+
+    Only runs of the greatest number of interactions are shown together; of two with the same agent and seed, the
+    later one.
+    """
+    candidates = [run for run in runs if run.dataset == "mushroom"]
+    if not candidates:
+        return ["no finished run of experiment=bandit: skipped"]
+    steps = max(run.config["agent"]["steps"] for run in candidates)
+    chosen = {(agent(run), run.seed): run for run in candidates if run.config["agent"]["steps"] == steps}
+    ordered = [chosen[key] for key in sorted(chosen)]
+    output.mkdir(parents=True, exist_ok=True)
+    pd.DataFrame([summarise(run) for run in ordered]).to_csv(output / "summary.csv", index=False)
+    tables = []
+    for run in ordered:
+        table = run.metrics()[["step", *_REGRETS]]
+        name = f"{agent(run).replace(' ', '_').replace('%', '_percent')}_seed{run.seed}.csv"
+        table.to_csv(output / name, index=False, float_format="%.6g")
+        tables.append(table.assign(agent=agent(run)))
+    curves = pd.concat(tables).groupby(["agent", "step"])[list(_REGRETS)].agg(["mean", "std", "count"])
+    curves.columns = ["_".join(names) for names in curves.columns]
+    curves.reset_index().to_csv(output / "curves.csv", index=False, float_format="%.6g")
+    _draw(pd.concat(tables), output)
+    left_out = len(candidates) - len(ordered)
+    said = [f"{left_out} runs shorter or older: left out"] if left_out else []
+    return [*said, f"{len(ordered)} runs of {steps} interactions"]
+
+
+def agent(run: Run) -> str:
+    """The agent's name in tables and figures."""
+    epsilon = run.config["agent"]["epsilon"]
+    name = {"bbb": "Bayes by Backprop", "sgd": "greedy"}.get(run.method, run.method)
+    return f"{100 * epsilon:g}% {name}" if epsilon else name
+
+
+def summarise(run: Run) -> dict[str, Any]:
+    """A row of summary.csv: the sums at the end, and where they come from."""
+    last = run.metrics().iloc[-1]
+    return {
+        "agent": agent(run),
+        "seed": run.seed,
+        "steps": int(last["step"]),
+        **{name: last[name] for name in _REGRETS},
+        "eaten_edible": int(last["eaten_edible"]),
+        "eaten_poisonous": int(last["eaten_poisonous"]),
+        "seconds": run.summary["seconds"],
+        "updates_per_second": run.summary["steps_per_second"],
+        **run.provenance(),
+    }
+
+
+def _draw(table: pd.DataFrame, output: Path) -> None:
+    figure = Figure(figsize=(11, 4), layout="constrained")
+    for axes, (column, label) in zip(figure.subplots(1, 2, sharey=True), _REGRETS.items(), strict=True):
+        _panel(axes, table, column)
+        axes.set(xlabel="interaction", ylabel=label)
+    save(figure, output, "figure6")
+
+
+def _panel(axes: Axes, table: pd.DataFrame, column: str) -> None:
+    for name, rows in table.groupby("agent"):
+        regret = rows.groupby("step")[column]
+        mean, count = regret.mean(), regret.count().max()
+        (line,) = axes.plot(mean.index, mean, label=f"{name}, {count} seed{'s' if count > 1 else ''}")
+        # The spread is the range over seeds: a standard deviation of a few seeds could reach below zero.
+        axes.fill_between(mean.index, regret.min(), regret.max(), color=line.get_color(), alpha=0.2, linewidth=0)
+    # Luck may put the realised regret below zero at first, which a logarithmic axis leaves out.
+    axes.set_yscale("log", nonpositive="mask")
+    axes.grid(alpha=0.3, which="both")
+    axes.legend()
