@@ -106,7 +106,8 @@ class Agent:
     def learn(self, t: int, row: int, action: int, reward: float) -> None:
         """Remember interaction t, then take agent.updates steps on minibatches of what is remembered.
 
-        Together they carry the complexity as often as they go through what memory holds.
+        They are an epoch (the paper's 64 minibatches of 64 are its buffer's 4,096): together they carry the
+        complexity once, also while memory fills and they go through it several times.
         """
         self.memory.remember(t, self._inputs[row, action], reward)
         examples = self._agent.updates * self._batch
@@ -115,8 +116,7 @@ class Agent:
             first = block * _BLOCK
             held = (first + 1 + torch.arange(_BLOCK)).clamp(max=self._agent.buffer_size)
             self._block, self._places = block, minibatch_places(self._seed, first, held, examples)
-        held_now = min(t + 1, self._agent.buffer_size)
-        self.trainer.begin_epoch(t, self._places[within], examples / held_now)
+        self.trainer.begin_epoch(t, self._places[within])
         for _ in range(self._agent.updates):
             self.trainer.step()
 

@@ -32,7 +32,6 @@ from bbbrun.options import (
     PriorConfig,
     RegressionCurveConfig,
     ScaleMixtureConfig,
-    Schedule,
     SgdConfig,
     SgdMethodConfig,
     WheelConfig,
@@ -119,8 +118,6 @@ class Config:
         require(
             self.train.epochs is None, "train.epochs", "null where agent.steps says how long to run", self.train.epochs
         )
-        constant = self.optimizer.schedule is Schedule.constant
-        require(constant, "optimizer.schedule", "constant where nothing has epochs", self.optimizer.schedule.value)
 
 
 # group -> option -> dataclass: each option's YAML composes its dataclass from here and fills in the values.

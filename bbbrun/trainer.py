@@ -87,11 +87,10 @@ class Trainer:
         )
         draws = 1
         prior = None
-        self._complexity_weights = torch.zeros(self.minibatches, dtype=torch.float64)
         if isinstance(config.method, BayesByBackpropConfig):
             draws = config.method.train_samples
             weights = minibatch_weights(config.method.minibatch_weights, self.minibatches)
-            self._complexity_weights = weights * config.method.temperature
+            self.epoch.numbers[:, 0].copy_(weights * config.method.temperature)
             prior = build_prior(config.prior, device)
         self.prior = prior
         self.epoch.present.view(-1)[: self._examples] = 1
@@ -118,14 +117,12 @@ class Trainer:
         self._step = compiled(eager) if self.compiled else eager
         self._eager = eager
 
-    def begin_epoch(self, epoch: int, order: Tensor | None = None, share: float = 1.0) -> Tensor:
+    def begin_epoch(self, epoch: int, order: Tensor | None = None) -> Tensor:
         """Write the tables of an epoch (counted from 0) and return its learning rates.
 
-        order: the examples to visit, minibatch by minibatch; by default all of them, in the seed's order. share:
-        the part of the complexity that the epoch's minibatches carry together.
+        order: the examples to visit, minibatch by minibatch; by default all of them, in the seed's order.
         """
         rates = learning_rates(self._config.optimizer, epoch, self._epochs, self.minibatches)
-        self.epoch.numbers[:, 0].copy_(self._complexity_weights * share)
         self.epoch.numbers[:, 1:].copy_(self._optimizer.rates(rates, epoch * self.minibatches))
         if order is None:
             order = permutation(self._config.seed, epoch, self._examples)
