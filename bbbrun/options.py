@@ -109,13 +109,11 @@ class NetworkConfig:
     hidden: list[int]
     init: Init
     init_scale: float
-    init_bias: float
 
     def __post_init__(self) -> None:
         for units in self.hidden:
             require(units >= 1, "network.hidden", "a list of whole numbers of at least 1", self.hidden)
         require_positive("network.init_scale", self.init_scale)
-        require(0 <= self.init_bias < math.inf, "network.init_bias", "0 or more", self.init_bias)
 
 
 @dataclass(slots=True, kw_only=True)
