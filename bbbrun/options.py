@@ -74,6 +74,7 @@ class DigitsConfig(ImageDatasetConfig):
 class RegressionCurveConfig(DatasetConfig):
     """Points of the paper's curve for x in [x_low, x_high), and the grid on which predictions are shown.
 
+    scale_inputs: the network sees x with [x_low, x_high] mapped onto [-1, 1].
     likelihood_sigma: None where the network gives mean and sigma, else the sigma of a network that gives the mean.
     """
 
@@ -82,6 +83,7 @@ class RegressionCurveConfig(DatasetConfig):
     x_low: float
     x_high: float
     noise_sigma: float
+    scale_inputs: bool
     likelihood_sigma: float | None
     sigma_scale: float
     sigma_floor: float

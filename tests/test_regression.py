@@ -46,6 +46,7 @@ def dataset(**changes: object) -> RegressionCurveConfig:
         "x_low": 0.0,
         "x_high": 0.5,
         "noise_sigma": 0.02,
+        "scale_inputs": True,
         "likelihood_sigma": None,
         "sigma_scale": 0.1,
         "sigma_floor": 1e-3,
