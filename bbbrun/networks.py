@@ -83,11 +83,10 @@ def from_module(module: nn.Module) -> tuple[Network, Tensor]:
     return Network(shapes, apply, ()), torch.cat([parameter.reshape(-1) for parameter in parameters])
 
 
-def initial_weights(network: Network, init: Init, scale: float, seed: int, bias_scale: float = 0.0) -> Tensor:
-    """Starting weights (P,), float32 on the CPU, drawn from the seed; weight matrices are (out, in).
+def initial_weights(network: Network, init: Init, scale: float, seed: int) -> Tensor:
+    """Starting weights (P,), float32 on the CPU: biases 0, weight matrices (out, in) drawn from the seed.
 
-    he: N(0, scale^2 * 2 / in) (He et al., "Delving deep into rectifiers", 2015), biases N(0, bias_scale^2).
-    uniform: U(-scale, scale), biases U(-bias_scale, bias_scale).
+    he: N(0, scale^2 * 2 / in) (He et al., "Delving deep into rectifiers", 2015). uniform: U(-scale, scale).
     """
     match init:
         case Init.he:
@@ -96,7 +95,7 @@ def initial_weights(network: Network, init: Init, scale: float, seed: int, bias_
             noise = uniform(seed, 0, Stream.INITIALISE, network.size) * 2 - 1
     for part in network.unflatten(noise):
         if part.dim() < 2:
-            part.mul_(bias_scale)
+            part.zero_()
         else:
             fan_in = part[0].numel()
             part.mul_(scale * math.sqrt(2 / fan_in) if init is Init.he else scale)

@@ -123,6 +123,7 @@ class WheelConfig(BanditDatasetConfig):
 class RegressionCurveConfig(DatasetConfig):
     """Points of the paper's curve for x in [x_low, x_high), and the grid on which predictions are shown.
 
+    scale_inputs: the network sees x with [x_low, x_high] mapped onto [-1, 1].
     likelihood_sigma: None where the network gives mean and sigma, else the sigma of a network that gives the mean.
     """
 
@@ -131,6 +132,7 @@ class RegressionCurveConfig(DatasetConfig):
     x_low: float
     x_high: float
     noise_sigma: float
+    scale_inputs: bool
     likelihood_sigma: float | None
     sigma_scale: float
     sigma_floor: float
@@ -158,13 +160,11 @@ class NetworkConfig:
     hidden: list[int]
     init: Init
     init_scale: float
-    init_bias: float
 
     def __post_init__(self) -> None:
         for units in self.hidden:
             require(units >= 1, "network.hidden", "a list of whole numbers of at least 1", self.hidden)
         require_positive("network.init_scale", self.init_scale)
-        require(0 <= self.init_bias < math.inf, "network.init_bias", "0 or more", self.init_bias)
 
 
 @dataclass(slots=True, kw_only=True)

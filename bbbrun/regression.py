@@ -1,6 +1,6 @@
 """The regression task: a number in, a Gaussian of its value out, judged on test points and drawn over a grid."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import pandas as pd
 import torch
@@ -10,7 +10,7 @@ from torch import Tensor
 from bbbrun.config import Config
 from bbbrun.curve import curve_points
 from bbbrun.mixtures import log_mixture, log_normal, mixture_quantile
-from bbbrun.networks import mlp
+from bbbrun.networks import Masks, Network, mlp
 from bbbrun.options import BayesByBackpropConfig, RegressionCurveConfig
 from bbbrun.posterior import DiagonalGaussian
 from bbbrun.predictive import Sampler, network_outputs
@@ -37,6 +37,16 @@ def conditional_gaussian(config: RegressionCurveConfig) -> Conditional:
     return conditional
 
 
+def on_unit_range(network: Network, low: float, high: float) -> Network:
+    """The network behind the map of [low, high] onto [-1, 1]."""
+    middle, half = (low + high) / 2, (high - low) / 2
+
+    def apply(weights: Sequence[Tensor], x: Tensor, masks: Masks) -> Tensor:
+        return network.apply(weights, (x - middle) / half, masks)
+
+    return network._replace(apply=apply)
+
+
 def regression_task(config: Config, device: torch.device) -> Task:
     """Draw the points and say how the network is trained, judged and shown."""
     dataset = config.dataset
@@ -44,6 +54,8 @@ def regression_task(config: Config, device: torch.device) -> Task:
     train, test = (split.to(device) for split in curve_points(dataset, config.seed))
     grid = torch.linspace(dataset.grid_low, dataset.grid_high, dataset.grid_points, dtype=torch.float64)
     network = mlp(1, config.network.hidden, 2 if dataset.likelihood_sigma is None else 1)
+    if dataset.scale_inputs:
+        network = on_unit_range(network, dataset.x_low, dataset.x_high)
     conditional = conditional_gaussian(dataset)
 
     def nll(outputs: Tensor, y: Tensor) -> Tensor:

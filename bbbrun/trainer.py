@@ -55,8 +55,7 @@ class Task(NamedTuple):
 
 def initial_parameters(config: Config, network: Network, device: torch.device) -> list[Tensor]:
     """(mu, rho) for Bayes by Backprop, rho uniform in method.rho_init; (weights,) for the other methods."""
-    start = config.network
-    weights = initial_weights(network, start.init, start.init_scale, config.seed, start.init_bias)
+    weights = initial_weights(network, config.network.init, config.network.init_scale, config.seed)
     if not isinstance(config.method, BayesByBackpropConfig):
         return [weights.to(device)]
     low, high = config.method.rho_init

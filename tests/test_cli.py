@@ -128,8 +128,8 @@ NO_NETWORK = dict.fromkeys(("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PR
 WRONG = [
     ("sede=1", "unknown key 'sede': Config takes"),
     ("+typo=1", "unknown key 'typo': Config takes"),
-    ("+network.typo=1", "unknown key 'network.typo': NetworkConfig takes hidden, init, init_bias, init_scale"),
-    ("network.hiden=[3]", "unknown key 'network.hiden': NetworkConfig takes hidden, init, init_bias, init_scale"),
+    ("+network.typo=1", "unknown key 'network.typo': NetworkConfig takes hidden, init, init_scale"),
+    ("network.hiden=[3]", "unknown key 'network.hiden': NetworkConfig takes hidden, init, init_scale"),
     ("method=sgd method.temperature=1", "unknown key 'method.temperature'"),
     ("~seed", "seed"),
     ("seed", "missing EQUAL"),
@@ -150,7 +150,6 @@ WRONG = [
     ("network.hidden=[10,-3]", "network.hidden must be a list of whole numbers of at least 1"),
     ("network.init=xavier", "expected one of [he, uniform]"),
     ("network.init_scale=0", "network.init_scale must be a positive finite number, not 0.0"),
-    ("network.init_bias=-1", "network.init_bias must be 0 or more, not -1.0"),
     ("train.epochs=0", "train.epochs must be a whole number of at least 1, not 0"),
     ("train.epochs=2.5", "train.epochs=2.5"),
     ("train.batch_size=-1", "train.batch_size must be a whole number of at least 1, not -1"),

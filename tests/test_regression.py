@@ -6,6 +6,7 @@ import math
 import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -45,6 +46,7 @@ def dataset(**changes: object) -> RegressionCurveConfig:
         "x_low": 0.0,
         "x_high": 0.5,
         "noise_sigma": 0.02,
+        "scale_inputs": True,
         "likelihood_sigma": None,
         "sigma_scale": 0.1,
         "sigma_floor": 1e-3,
@@ -280,3 +282,21 @@ def test_the_report_says_in_one_line_what_is_wrong(tmp_path, finished):
         (line,) = result.stderr.splitlines()
         assert line.startswith("bbbrun-report: error: ")
         assert expected in line
+
+
+@pytest.mark.slow
+def test_the_defaults_give_figure_5_over_five_seeds(bbbrun, tmp_path):
+    for method in ("bbb", "sgd"):
+        for seed in range(5):
+            start = time.monotonic()
+            result = bbbrun("experiment=regression", f"method={method}", f"seed={seed}")
+            assert result.returncode == 0, result.stderr
+            assert time.monotonic() - start < 60
+    assert report(tmp_path, "results/runs", "-o", "out").returncode == 0
+    summary = pd.read_csv(tmp_path / "out" / "figure5" / "summary.csv").set_index("method")
+    bbb, sgd = summary.loc["bbb"], summary.loc["sgd"]
+    assert bbb["seed"].tolist() == sgd["seed"].tolist() == list(range(5))
+    assert (bbb["median_rmse_inside"] < 0.05).all()
+    # Beyond the data Bayes by Backprop knows that it does not know; the single network does not.
+    assert (bbb["iqr_at_1"] >= 5 * bbb["iqr_inside"]).all()
+    assert (bbb["iqr_at_1"].to_numpy() >= 2 * sgd["iqr_at_1"].to_numpy()).all()
