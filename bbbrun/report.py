@@ -2,7 +2,7 @@
 
 import argparse
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from bbbrun.errors import UserError
@@ -14,12 +14,15 @@ from bbbrun.finished import Run, finished_runs
 MAKERS: dict[str, Callable[[list[Run], Path], list[str]]] = {"figure5": figure5, "figure6": figure6}
 
 
-def main() -> None:
-    """Run `bbbrun-report`; exit code 0, 1 where a folder holds no finished runs, 2 for wrong words."""
+def main(words: Sequence[str] | None = None) -> None:
+    """Run `bbbrun-report` with `words`, by default the command line's.
+
+    Exit code 0, 1 where a folder holds no finished runs, 2 for wrong words.
+    """
     parser = argparse.ArgumentParser(prog="bbbrun-report", description="Tables and figures out of finished runs.")
     parser.add_argument("runs", nargs="+", type=Path, help="folders with finished runs in or below them")
     parser.add_argument("-o", "--output", type=Path, required=True, help="the folder to write into")
-    arguments = parser.parse_args()
+    arguments = parser.parse_args(words)
     try:
         runs = finished_runs(arguments.runs)
         for name, make in MAKERS.items():

@@ -140,14 +140,14 @@ def test_epsilon_is_the_chance_of_a_random_action():
 
 @pytest.mark.parametrize("method", ["bbb", "sgd"])
 def test_agents_learn_what_pays(method):
-    words = ["agent.steps=150", f"method={method}", "agent.buffer_size=64", "agent.updates=16", "optimizer.lr=0.01"]
+    words = ["agent.steps=100", f"method={method}", "agent.buffer_size=64", "agent.updates=8", "optimizer.lr=0.02"]
     agent, late = Agent(configured(*words), MUSHROOMS, CPU), Tally()
-    for t in range(150):
+    for t in range(100):
         row = t % 5
         # Every action is tried at first, so that only what is learnt decides afterwards.
         action = agent.act(t, row) if t >= 50 else (t // 5) % 2
         reward = MUSHROOMS.expected[row, action].item()
-        late = late.after(MUSHROOMS, row, action, reward) if t >= 100 else late
+        late = late.after(MUSHROOMS, row, action, reward) if t >= 50 else late
         agent.learn(t, row, action, reward)
     # Passing all would cost 150. Thompson sampling may still try what it is unsure of.
     assert late.expected_regret <= (15 if method == "bbb" else 0)
@@ -192,7 +192,8 @@ main()
 """
 
 
-@pytest.mark.parametrize("method", ["bbb", pytest.param("sgd", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("method", ["bbb", "sgd"])
 def test_a_killed_bandit_run_resumes_to_the_same_end(bbbrun, tmp_path, method):
     words = [*WHEEL, f"method={method}", "agent.epsilon=0.1"]
     killed = subprocess.run([sys.executable, "-c", KILLER, *words, "hydra.run.dir=run"], cwd=tmp_path, check=False)
@@ -221,6 +222,7 @@ def test_what_does_not_go_together_is_one_line(bbbrun, words, message):
     assert len(result.stderr.strip().splitlines()) == 1
 
 
+@pytest.mark.slow
 def test_mushrooms_by_the_command_line(bbbrun, tmp_path, data_root):
     words = ["experiment=bandit", *SMALL, "agent.steps=40", f"dataset.root={data_root}", "hydra.run.dir=run"]
     result = bbbrun(*words)

@@ -20,6 +20,7 @@ from bbbrun.curve import curve, curve_points
 from bbbrun.mixtures import log_mixture, log_normal, mixture_quantile
 from bbbrun.options import RegressionCurveConfig
 from bbbrun.regression import conditional_gaussian
+from bbbrun.report import main
 
 TINY = (
     "experiment=regression",
@@ -235,7 +236,8 @@ def test_the_report_draws_figure_5_out_of_finished_runs(tmp_path, finished):
     shutil.copytree(finished / "bbb", tmp_path / "runs" / "unfinished")
     (tmp_path / "runs" / "unfinished" / "summary.json").unlink()
     result = report(tmp_path, "runs", "-o", "out")
-    assert (result.returncode, result.stderr) == (0, "figure5: 2 runs\n")
+    skipped = "figure6: no finished run of experiment=bandit: skipped\n"
+    assert (result.returncode, result.stderr) == (0, f"figure5: 2 runs\n{skipped}")
     left = sorted(path.name for path in (tmp_path / "out" / "figure5").iterdir())
     assert left == ["bbb_seed0.csv", "figure5.png", "figure5.svg", "sgd_seed0.csv", "summary.csv"]
     summary = pd.read_csv(tmp_path / "out" / "figure5" / "summary.csv")
@@ -254,17 +256,18 @@ def test_the_report_draws_figure_5_out_of_finished_runs(tmp_path, finished):
         assert row.iqr_at_1 == pytest.approx(predictions["q75"][24] - predictions["q25"][24])
 
 
-def test_the_report_takes_the_latest_of_runs_alike_and_says_so(tmp_path, finished):
+def test_the_report_takes_the_latest_of_runs_alike_and_says_so(tmp_path, finished, capsys):
     for name in ("1", "2"):
         shutil.copytree(finished / "sgd", tmp_path / "runs" / name)
-    result = report(tmp_path, "runs", "-o", "out")
-    assert result.returncode == 0
-    assert "1 older runs of the same method and seed: left out" in result.stderr
-    assert "no finished run of method=bbb: no panel" in result.stderr
+    main([str(tmp_path / "runs"), "-o", str(tmp_path / "out")])
+    said = capsys.readouterr().err
+    assert "1 older runs of the same method and seed: left out" in said
+    assert "no finished run of method=bbb: no panel" in said
     assert len(pd.read_csv(tmp_path / "out" / "figure5" / "summary.csv")) == 1
 
 
-def test_the_report_says_in_one_line_what_is_wrong(tmp_path, finished):
+def test_the_report_says_in_one_line_what_is_wrong(tmp_path, finished, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
     (tmp_path / "empty").mkdir()
     damaged = tmp_path / "damaged"
     shutil.copytree(finished / "sgd", damaged)
@@ -277,9 +280,9 @@ def test_the_report_says_in_one_line_what_is_wrong(tmp_path, finished):
         ((finished, "-o", "occupied"), "occupied/figure5: Not a directory"),
     ]
     for words, expected in cases:
-        result = report(tmp_path, *words)
-        assert result.returncode == 1
-        (line,) = result.stderr.splitlines()
+        with pytest.raises(SystemExit, match="1"):
+            main([str(word) for word in words])
+        (line,) = capsys.readouterr().err.splitlines()
         assert line.startswith("bbbrun-report: error: ")
         assert expected in line
 
