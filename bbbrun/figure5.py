@@ -29,14 +29,13 @@ def figure5(runs: list[Run], output: Path) -> list[str]:
     for run in chosen:
         name = f"{run.method}_seed{run.seed}.csv"
         run.predictions().to_csv(output / name, index=False, float_format="%.6g")
-    said = [f"{len(candidates) - len(chosen)} older runs of the same method and seed: left out"]
     shown = {method: next((run for run in chosen if run.method == method), None) for method in _PANELS}
     panels = [(run, _PANELS[method]) for method, run in shown.items() if run is not None]
-    said = said if len(candidates) > len(chosen) else []
-    said += [f"no finished run of method={method}: no panel" for method, run in shown.items() if run is None]
     if panels:
         _draw(panels, output)
-    return [*said, f"{len(chosen)} runs"]
+    said = [f"no finished run of method={method}: no panel" for method, run in shown.items() if run is None]
+    older = len(candidates) - len(chosen)
+    return [*said, f"{len(chosen)} runs" + (f", {older} older of the same method and seed left out" if older else "")]
 
 
 def summarise(run: Run) -> dict[str, Any]:

@@ -43,11 +43,9 @@ def draw_predictive(axes: Axes, predictions: pd.DataFrame, x: ArrayLike, y: Arra
     Draws that agree, as those of a single network do, have no band of their own.
     """
     grid = predictions["x"]
-    axes.fill_between(grid, predictions["q25"], predictions["q75"], color="tab:blue", alpha=0.35, lw=0, label="25-75 %")
+    axes.fill_between(grid, predictions["q25"], predictions["q75"], color="#7fb2d9", lw=0, label="25-75 %")
     if (predictions["f_q25"] < predictions["f_q75"]).any():
-        axes.fill_between(
-            grid, predictions["f_q25"], predictions["f_q75"], color="tab:cyan", alpha=0.35, lw=0, label="draws alone"
-        )
+        axes.fill_between(grid, predictions["f_q25"], predictions["f_q75"], color="#cfe3f2", lw=0, label="draws alone")
     axes.plot(x, y, "kx", ms=4, mew=0.6, label="training data")
     axes.plot(grid, predictions["median"], color="tab:red", label="median")
     axes.set(xlabel="x", ylabel="y", xlim=(grid.iloc[0], grid.iloc[-1]))

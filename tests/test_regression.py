@@ -18,8 +18,9 @@ from torch.distributions import Categorical, MixtureSameFamily, Normal
 
 from bbbrun.curve import curve, curve_points
 from bbbrun.mixtures import log_mixture, log_normal, mixture_quantile
+from bbbrun.networks import mlp
 from bbbrun.options import RegressionCurveConfig
-from bbbrun.regression import conditional_gaussian
+from bbbrun.regression import conditional_gaussian, on_unit_range
 from bbbrun.report import main
 
 TINY = (
@@ -102,6 +103,14 @@ def test_two_outputs_give_a_density_with_its_floor():
     assert area == pytest.approx(1, abs=1e-5)
 
 
+def test_inputs_are_mapped_onto_the_unit_range():
+    plain = mlp(1, [3], 2)
+    weights = torch.randn(plain.size, generator=GENERATOR)
+    x = torch.tensor([[2.0], [3.0], [5.0], [6.5]])
+    expected = plain(weights, torch.tensor([[-1.0], [-0.5], [0.5], [1.25]]))
+    torch.testing.assert_close(on_unit_range(plain, 2.0, 6.0)(weights, x), expected)
+
+
 def test_one_output_has_the_fixed_sigma():
     mean, sigma = conditional_gaussian(dataset(likelihood_sigma=0.3))(torch.tensor([[1.5], [-2.0]]))
     assert mean.tolist() == [1.5, -2.0]
@@ -178,16 +187,39 @@ def test_predictions_are_quantiles_in_order_over_the_grid(finished):
     np.testing.assert_allclose(sgd["q25"] + sgd["q75"], 2 * sgd["median"], atol=1e-9)
 
 
-def test_a_resumed_run_equals_an_uninterrupted_one(bbbrun, tmp_path, finished):
-    shutil.copytree(finished / "bbb", tmp_path / "run")
-    expected = (tmp_path / "run" / "predictions.csv").read_bytes()
-    for name in ("summary.json", "predictions.csv"):
-        (tmp_path / "run" / name).unlink()
-    result = bbbrun(*TINY, FEW_DRAWS, "resume=run")
+# Each ends the process as a kill does when the function is called for the n-th time.
+KILLS = {"in training": ("save_checkpoint", 3), "before the predictions": ("save_predictions", 1)}
+
+KILLER = """
+import os, sys
+from bbbrun.cli import main
+from bbbrun.runs import RunFolder
+name, left = sys.argv.pop(1), int(sys.argv.pop(1))
+original = getattr(RunFolder, name)
+
+def killing(*words):
+    global left
+    left -= 1
+    return original(*words) if left else os._exit(9)
+
+setattr(RunFolder, name, killing)
+main()
+"""
+
+
+@pytest.mark.parametrize("moment", KILLS)
+def test_a_killed_and_resumed_run_equals_an_uninterrupted_one(bbbrun, tmp_path, finished, moment):
+    name, number = KILLS[moment]
+    words = (*TINY, FEW_DRAWS, "train.checkpoint_seconds=0")
+    command = [sys.executable, "-c", KILLER, name, str(number), *words, "hydra.run.dir=run"]
+    assert subprocess.run(command, cwd=tmp_path, check=False).returncode == 9
+    run = tmp_path / "run"
+    assert not {path.name for path in run.iterdir()} & {"summary.json", "predictions.csv"}
+    result = bbbrun(*words, "resume=run")
     assert result.returncode == 0, result.stderr
-    assert table(tmp_path / "run") == table(finished / "bbb")
-    assert (tmp_path / "run" / "predictions.csv").read_bytes() == expected
-    assert (tmp_path / "run" / "summary.json").exists()
+    assert table(run) == table(finished / "bbb")
+    assert (run / "predictions.csv").read_bytes() == (finished / "bbb" / "predictions.csv").read_bytes()
+    assert (run / "summary.json").exists()
 
 
 def test_a_fixed_sigma_is_the_width_of_a_single_network(bbbrun, tmp_path):
@@ -261,7 +293,7 @@ def test_the_report_takes_the_latest_of_runs_alike_and_says_so(tmp_path, finishe
         shutil.copytree(finished / "sgd", tmp_path / "runs" / name)
     main([str(tmp_path / "runs"), "-o", str(tmp_path / "out")])
     said = capsys.readouterr().err
-    assert "1 older runs of the same method and seed: left out" in said
+    assert "1 runs, 1 older of the same method and seed left out" in said
     assert "no finished run of method=bbb: no panel" in said
     assert len(pd.read_csv(tmp_path / "out" / "figure5" / "summary.csv")) == 1
 
