@@ -35,9 +35,9 @@ _CHECKPOINT_KEYS = {"epoch", "step", "seconds", "timed_steps", "timed_seconds", 
 class RunFolder:
     """The folder of one run, held by one process: .hydra/, metrics.csv, checkpoint.pt, summary.json, figures/.
 
-    A task that predicts over a grid has predictions.csv too. A new run keeps `record` (file names and texts) under .hydra. Opening an existing folder cuts metrics.csv
-    back to the rows that its checkpoint covers. Raises UserError where another process holds the folder, or a
-    file in it is damaged.
+    A task that predicts over a grid has predictions.csv too. A new run keeps `record` (file names and texts) under
+    .hydra. Opening an existing folder cuts metrics.csv back to the rows that its checkpoint covers. Raises UserError
+    where another process holds the folder, or a file in it is damaged.
     """
 
     def __init__(self, path: Path, columns: list[str], record: dict[str, str]) -> None:
