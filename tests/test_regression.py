@@ -206,6 +206,7 @@ main()
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("moment", KILLS)
 def test_a_killed_and_resumed_run_equals_an_uninterrupted_one(bbbrun, tmp_path, finished, moment):
     name, number = KILLS[moment]
