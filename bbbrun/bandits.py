@@ -6,8 +6,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from bbbrun.datasets import DatasetConfig, MushroomConfig, WheelConfig
 from bbbrun.noise import Stream, integers, standard_normal
-from bbbrun.options import DatasetConfig, MushroomConfig, WheelConfig
 from bbbrun.wheel import wheel_contexts, wheel_expected
 
 _VISITS = Stream.DATA + 8

@@ -11,32 +11,33 @@ from typing import Any
 
 from hydra.core.config_store import ConfigStore
 
+from bbbrun.checks import require, require_count
+from bbbrun.datasets import (
+    BanditDatasetConfig,
+    DatasetConfig,
+    DigitsConfig,
+    MnistConfig,
+    MushroomConfig,
+    RegressionCurveConfig,
+    WheelConfig,
+)
 from bbbrun.errors import UserError
 from bbbrun.options import (
     AdamConfig,
     AgentConfig,
-    BanditDatasetConfig,
     BayesByBackpropConfig,
     ContextualAgentConfig,
-    DatasetConfig,
-    DigitsConfig,
     DropoutConfig,
     GaussianPriorConfig,
     MethodConfig,
-    MnistConfig,
-    MushroomConfig,
     NetworkConfig,
     NoAgentConfig,
     NoPriorConfig,
     OptimizerConfig,
     PriorConfig,
-    RegressionCurveConfig,
     ScaleMixtureConfig,
     SgdConfig,
     SgdMethodConfig,
-    WheelConfig,
-    require,
-    require_count,
 )
 
 

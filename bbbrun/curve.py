@@ -6,8 +6,8 @@ import torch
 from torch import Tensor
 
 from bbbrun.data import Split
+from bbbrun.datasets import RegressionCurveConfig
 from bbbrun.noise import Stream, standard_normal, uniform
-from bbbrun.options import RegressionCurveConfig
 
 
 def curve(x: Tensor, e: Tensor | float = 0.0) -> Tensor:

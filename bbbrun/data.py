@@ -5,8 +5,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from bbbrun.datasets import DatasetConfig, DigitsConfig, ImageDatasetConfig, MnistConfig
 from bbbrun.errors import UserError
-from bbbrun.options import DatasetConfig, DigitsConfig, ImageDatasetConfig, MnistConfig
 
 
 class Split(NamedTuple):

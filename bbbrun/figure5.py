@@ -9,11 +9,11 @@ import torch
 from matplotlib.figure import Figure
 
 from bbbrun.curve import curve, curve_points
+from bbbrun.datasets import RegressionCurveConfig
 from bbbrun.errors import UserError
 from bbbrun.figures import draw_predictive, save
 from bbbrun.files import SUMMARY
 from bbbrun.finished import Run, latest_by_seed
-from bbbrun.options import RegressionCurveConfig
 
 _PANELS = {"bbb": "Bayes by Backprop", "sgd": "standard network"}
 

@@ -9,9 +9,10 @@ from torch import Tensor
 
 from bbbrun.config import Config
 from bbbrun.curve import curve_points
+from bbbrun.datasets import RegressionCurveConfig
 from bbbrun.mixtures import log_mixture, log_normal, mixture_quantile
 from bbbrun.networks import Masks, Network, mlp
-from bbbrun.options import BayesByBackpropConfig, RegressionCurveConfig
+from bbbrun.options import BayesByBackpropConfig
 from bbbrun.posterior import DiagonalGaussian
 from bbbrun.predictive import Sampler, network_outputs
 from bbbrun.trainer import Task

@@ -11,11 +11,11 @@ import torch
 from bbbrun import interaction
 from bbbrun.classification import classification_task
 from bbbrun.config import Config
+from bbbrun.datasets import BanditDatasetConfig, RegressionCurveConfig
 from bbbrun.devices import choose_device, keep_freed_memory, set_threads
 from bbbrun.errors import UserError
 from bbbrun.figures import learning_curve, predictive_band, regret_curve
 from bbbrun.files import METRICS
-from bbbrun.options import BanditDatasetConfig, RegressionCurveConfig
 from bbbrun.regression import regression_task
 from bbbrun.runs import RunFolder
 from bbbrun.trainer import Task

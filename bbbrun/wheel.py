@@ -8,8 +8,8 @@ import math
 import torch
 from torch import Tensor
 
+from bbbrun.datasets import WheelConfig
 from bbbrun.noise import Stream, uniform
-from bbbrun.options import WheelConfig
 
 _CONTEXTS = Stream.DATA + 9
 

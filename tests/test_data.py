@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from bbbrun.data import load_images
+from bbbrun.datasets import DigitsConfig, MnistConfig
 from bbbrun.errors import UserError
-from bbbrun.options import DigitsConfig, MnistConfig
 
 FILES = [f"{part}-{kind}-ubyte" for part in ("train", "t10k") for kind in ("images-idx3", "labels-idx1")]
 
