@@ -1,6 +1,5 @@
 """A contextual bandit's agent: what it remembers, how it acts and how it learns (paper, sections 4 and 5.3)."""
 
-import math
 from typing import Any, NamedTuple
 
 import torch
@@ -8,10 +7,11 @@ from torch import Tensor
 
 from bbbrun.bandits import Bandit
 from bbbrun.config import Config
+from bbbrun.densities import log_normal
 from bbbrun.networks import Network, mlp
 from bbbrun.noise import Stream, integers, uniform
-from bbbrun.options import BayesByBackpropConfig, ContextualAgentConfig
-from bbbrun.posterior import DiagonalGaussian
+from bbbrun.options import ContextualAgentConfig
+from bbbrun.predictive import network_outputs
 from bbbrun.step import Likelihood
 from bbbrun.trainer import Trainer
 
@@ -38,10 +38,9 @@ class Memory(NamedTuple):
 
 def gaussian_nll(sigma: float) -> Likelihood:
     """-log N(target; output, sigma^2) of each example (B,), nats, for outputs (B, 1) and targets (B,)."""
-    constant = math.log(sigma) + 0.5 * math.log(2 * math.pi)
 
     def likelihood(outputs: Tensor, targets: Tensor) -> Tensor:
-        return 0.5 * ((outputs[:, 0] - targets) / sigma).square() + constant
+        return -log_normal(targets, outputs[:, 0], torch.full_like(targets, sigma))
 
     return likelihood
 
@@ -66,7 +65,7 @@ class Agent:
 
     def __init__(self, config: Config, bandit: Bandit, device: torch.device) -> None:
         assert isinstance(config.agent, ContextualAgentConfig)
-        self._agent, self._method, self._seed = config.agent, config.method, config.seed
+        self._config, self._agent = config, config.agent
         self._batch, actions = config.train.batch_size, bandit.expected.shape[1]
         self._inputs = action_inputs(bandit.contexts, actions).to(device)
         size = config.agent.buffer_size
@@ -77,7 +76,6 @@ class Agent:
             gaussian_nll(config.agent.likelihood_sigma),
         )
         self.trainer = Trainer(config, self.memory, device, config.agent.steps, config.agent.updates)
-        self._key = torch.tensor(config.seed, dtype=torch.int32, device=device)
         self._explores = uniform(config.seed, 0, Stream.ACTION, config.agent.steps) < config.agent.epsilon
         self._chances = integers(config.seed, 0, Stream.ACTION + 1, config.agent.steps, actions)
         self._block, self._places = -1, torch.zeros(0)
@@ -86,22 +84,15 @@ class Agent:
         """The action taken at interaction t in context `row`: the best by `values`, or by chance with epsilon."""
         return int(self._chances[t] if self._explores[t] else self.values(t, row).argmax())
 
-    @torch.no_grad()
     def values(self, t: int, row: int) -> Tensor:
         """The expected reward of each action (K,) as the agent sees it at interaction t.
 
         Bayes by Backprop: the mean over method.test_samples draws of the weights, made anew at each interaction,
         so that acting on the best is Thompson sampling (paper, section 4). Otherwise the network's output.
         """
-        x, network, parameters = self._inputs[row], self.memory.network, self.trainer.state.parameters
-        if not isinstance(self._method, BayesByBackpropConfig):
-            return network(parameters[0], x)[:, 0]
-        posterior, now = DiagonalGaussian(*parameters), torch.full_like(self._key, t)
-        total = torch.zeros(len(x), device=x.device)
-        for draw in range(self._method.test_samples):
-            weights, _ = self.trainer.sampler(posterior, self._key, now, torch.full_like(now, draw))
-            total += network(weights, x)[:, 0]
-        return total / self._method.test_samples
+        network, parameters = self.memory.network, self.trainer.state.parameters
+        outputs = network_outputs(self._config, network, parameters, self._inputs[row], t, self.trainer.sampler)
+        return outputs.mean(dim=0)[:, 0]
 
     def learn(self, t: int, row: int, action: int, reward: float) -> None:
         """Remember interaction t, then take agent.updates steps on minibatches of what is remembered.
@@ -115,7 +106,7 @@ class Agent:
         if block != self._block:
             first = block * _BLOCK
             held = (first + 1 + torch.arange(_BLOCK)).clamp(max=self._agent.buffer_size)
-            self._block, self._places = block, minibatch_places(self._seed, first, held, examples)
+            self._block, self._places = block, minibatch_places(self._config.seed, first, held, examples)
         self.trainer.begin_epoch(t, self._places[within])
         for _ in range(self._agent.updates):
             self.trainer.step()

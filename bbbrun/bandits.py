@@ -32,10 +32,9 @@ class Bandit(NamedTuple):
     noise: RewardNoise
     edible: Tensor | None
 
-    @property
-    def oracle(self) -> Tensor:
-        """The best action's expected reward in each context, (N,): what regret is measured against."""
-        return self.expected.amax(dim=1)
+    def oracle(self, rows: int | slice = slice(None)) -> Tensor:
+        """The best action's expected reward in the contexts `rows`, by default all (N,): regret is measured from it."""
+        return self.expected[rows].amax(dim=-1)
 
     def rewards(self, rows: Tensor, actions: Tensor, xi: Tensor) -> Tensor:
         """The rewards of `actions` in the contexts `rows`; all three of one shape, which the result has too."""

@@ -13,7 +13,7 @@ from bbbrun.datasets import RegressionCurveConfig
 from bbbrun.errors import UserError
 from bbbrun.figures import draw_predictive, save
 from bbbrun.files import SUMMARY
-from bbbrun.finished import Run, latest_by_seed
+from bbbrun.finished import Run, latest
 
 _PANELS = {"bbb": "Bayes by Backprop", "sgd": "standard network"}
 
@@ -21,7 +21,7 @@ _PANELS = {"bbb": "Bayes by Backprop", "sgd": "standard network"}
 def figure5(runs: list[Run], output: Path) -> list[str]:
     """Write figure5.png and .svg, summary.csv and each run's predictions into `output`; return what there is to say."""
     candidates = [run for run in runs if run.dataset == "regression_curve"]
-    chosen = latest_by_seed(candidates)
+    chosen = latest(candidates, lambda run: (run.method, run.seed))
     if not chosen:
         return ["no finished run of experiment=regression: skipped"]
     output.mkdir(parents=True, exist_ok=True)

@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from bbbrun.figures import save
-from bbbrun.finished import Run
+from bbbrun.finished import Run, latest
 
 _REGRETS = {"cumulative_regret": "cumulative regret", "cumulative_expected_regret": "cumulative expected regret"}
 
@@ -23,8 +23,8 @@ def figure6(runs: list[Run], output: Path) -> list[str]:
     if not candidates:
         return ["no finished run of experiment=bandit: skipped"]
     steps = max(run.config["agent"]["steps"] for run in candidates)
-    chosen = {(agent(run), run.seed): run for run in candidates if run.config["agent"]["steps"] == steps}
-    ordered = [chosen[key] for key in sorted(chosen)]
+    longest = [run for run in candidates if run.config["agent"]["steps"] == steps]
+    ordered = latest(longest, lambda run: (agent(run), run.seed))
     output.mkdir(parents=True, exist_ok=True)
     pd.DataFrame([summarise(run) for run in ordered]).to_csv(output / "summary.csv", index=False)
     tables = []

@@ -1,7 +1,7 @@
 """Finished runs as they lie on the disk: what tables and figures are made of, without training anything."""
 
 import json
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -69,9 +69,9 @@ def finished_runs(folders: Iterable[Path]) -> list[Run]:
     return [found[path] for path in sorted(found)]
 
 
-def latest_by_seed(runs: Iterable[Run]) -> list[Run]:
-    """One run for each method and seed, the last in the order of folders, ordered by method and seed."""
-    chosen = {(run.method, run.seed): run for run in runs}
+def latest(runs: Iterable[Run], key: Callable[[Run], tuple[str, int]]) -> list[Run]:
+    """One run for each key (method or agent, and seed), the last in the order of folders, ordered by key."""
+    chosen = {key(run): run for run in runs}
     return [chosen[key] for key in sorted(chosen)]
 
 

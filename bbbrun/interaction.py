@@ -51,7 +51,7 @@ class Tally(NamedTuple):
 
     def after(self, bandit: Bandit, row: int, action: int, reward: float) -> "Tally":
         """The sums once `action` in context `row` paid `reward`."""
-        best = bandit.oracle[row].item()
+        best = bandit.oracle(row).item()
         edible = bandit.edible is not None and action == 1 and bool(bandit.edible[row])
         poisonous = bandit.edible is not None and action == 1 and not edible
         return Tally(
@@ -122,7 +122,6 @@ def play(config: Config, run: RunFolder, device: torch.device) -> Outcome:
             if step == steps or now - checkpointed >= config.train.checkpoint_seconds:
                 run.save_checkpoint(
                     {
-                        "epoch": step,
                         "step": step,
                         "seconds": seconds,
                         "timed_steps": timed_steps,

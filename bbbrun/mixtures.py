@@ -5,12 +5,9 @@ import math
 import torch
 from torch import Tensor
 
+from bbbrun.densities import log_normal
+
 _HALVINGS = 60  # brings any bracket down to the last bits of a float64
-
-
-def log_normal(y: Tensor, mean: Tensor, sigma: Tensor) -> Tensor:
-    """log N(y; mean, sigma^2) = -((y - mean) / sigma)^2 / 2 - log sigma - log(2 pi) / 2, nats; the shapes broadcast."""
-    return -0.5 * ((y - mean) / sigma).square() - torch.log(sigma) - 0.5 * math.log(2 * math.pi)
 
 
 def log_mixture(y: Tensor, means: Tensor, sigmas: Tensor) -> Tensor:

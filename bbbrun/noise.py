@@ -104,7 +104,7 @@ def _cosine_sine(turns: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _interleave(even: Tensor, odd: Tensor, size: int) -> Tensor:
-    return torch.stack((even, odd), dim=1).view(-1)[:size]
+    return torch.stack((even, odd), dim=-1).flatten(start_dim=-2)[..., :size]
 
 
 def uniform(
@@ -146,7 +146,7 @@ def integers(seed: int, step: int | Tensor, draw: int, size: int, bound: int | T
     floor(word * bound / 2^32), word uniform on 0 .. 2^32 - 1: each has the chance 1 / bound within 2^-32.
     Source: Lemire, "Fast random integer generation in an interval", 2019, section 3, without rejection.
     """
-    words = torch.stack(random_words(seed, step, draw, (size + 1) // 2), dim=-1).flatten(start_dim=-2)[..., :size]
+    words = _interleave(*random_words(seed, step, draw, (size + 1) // 2), size)
     return ((words.to(torch.int64) & 0xFFFFFFFF) * bound) >> 32
 
 

@@ -5,8 +5,10 @@ from collections.abc import Callable, Iterator
 import torch
 from torch import Tensor
 
+from bbbrun.config import Config
 from bbbrun.networks import Network
 from bbbrun.noise import Stream, standard_normal
+from bbbrun.options import BayesByBackpropConfig
 from bbbrun.posterior import DiagonalGaussian
 
 _CHUNK = 5000  # examples in one forward pass: the activations of a 1200-unit layer then take 24 MB
@@ -50,16 +52,13 @@ def posterior_predictive(
 
 @torch.no_grad()
 def network_outputs(
-    network: Network,
-    posterior: DiagonalGaussian,
-    inputs: Tensor,
-    draws: int,
-    seed: int,
-    step: int,
-    sampler: Sampler,
+    config: Config, network: Network, parameters: list[Tensor], inputs: Tensor, step: int, sampler: Sampler
 ) -> Tensor:
-    """network(w, x) of each of S = `draws` draws w, (S, N, K): the same draws as `posterior_predictive`'s."""
-    return torch.stack([network(weights, inputs) for weights in _draws(posterior, draws, seed, step, sampler)])
+    """network(w, x) of each of S = method.test_samples draws w, (S, N, K); S = 1 where the weights are not random."""
+    if not isinstance(config.method, BayesByBackpropConfig):
+        return network(parameters[0], inputs).unsqueeze(0)
+    draws = _draws(DiagonalGaussian(*parameters), config.method.test_samples, config.seed, step, sampler)
+    return torch.stack([network(weights, inputs) for weights in draws])
 
 
 def _draws(posterior: DiagonalGaussian, draws: int, seed: int, step: int, sampler: Sampler) -> Iterator[Tensor]:

@@ -3,12 +3,12 @@
 README.md says what to touch to add one.
 """
 
-import math
 from typing import Protocol
 
 import torch
 from torch import Tensor
 
+from bbbrun.densities import log_normal
 from bbbrun.options import GaussianPriorConfig, PriorConfig, ScaleMixtureConfig
 
 
@@ -31,7 +31,7 @@ class Gaussian:
 
     def log_prob(self, weights: Tensor) -> Tensor:
         """-(w / sigma)^2 / 2 - log sigma - log(2 pi) / 2, nats."""
-        return _log_normal(weights, self.sigma)
+        return log_normal(weights, 0.0, self.sigma)
 
     def score(self, weights: Tensor) -> Tensor:
         """-w / sigma^2."""
@@ -53,8 +53,8 @@ class ScaleMixture:
 
     def log_prob(self, weights: Tensor) -> Tensor:
         """log of equation 7, nats, in log space: finite wherever the result has a finite representation."""
-        wide = torch.log(self.pi) + _log_normal(weights, self.sigma1)
-        narrow = torch.log1p(-self.pi) + _log_normal(weights, self.sigma2)
+        wide = torch.log(self.pi) + log_normal(weights, 0.0, self.sigma1)
+        narrow = torch.log1p(-self.pi) + log_normal(weights, 0.0, self.sigma2)
         return torch.logaddexp(wide, narrow)
 
     def score(self, weights: Tensor) -> Tensor:
@@ -66,10 +66,6 @@ class ScaleMixture:
         """
         narrow = torch.sigmoid(self._offset - weights.square() * (0.5 * self._precision_gap))
         return -weights * (self._wide_precision + narrow * self._precision_gap)
-
-
-def _log_normal(x: Tensor, sigma: Tensor) -> Tensor:
-    return -0.5 * (x / sigma).square() - torch.log(sigma) - 0.5 * math.log(2 * math.pi)
 
 
 def build_prior(config: PriorConfig, device: torch.device | str) -> Prior:

@@ -10,10 +10,9 @@ from torch import Tensor
 from bbbrun.config import Config
 from bbbrun.curve import curve_points
 from bbbrun.datasets import RegressionCurveConfig
-from bbbrun.mixtures import log_mixture, log_normal, mixture_quantile
+from bbbrun.densities import log_normal
+from bbbrun.mixtures import log_mixture, mixture_quantile
 from bbbrun.networks import Masks, Network, mlp
-from bbbrun.options import BayesByBackpropConfig
-from bbbrun.posterior import DiagonalGaussian
 from bbbrun.predictive import Sampler, network_outputs
 from bbbrun.trainer import Task
 
@@ -64,13 +63,7 @@ def regression_task(config: Config, device: torch.device) -> Task:
 
     def components(parameters: list[Tensor], inputs: Tensor, step: int, sampler: Sampler) -> tuple[Tensor, Tensor]:
         """Means and sigmas (S, N) of the predictive mixture, float64; S = 1 where the weights are not random."""
-        if isinstance(config.method, BayesByBackpropConfig):
-            posterior, draws = DiagonalGaussian(*parameters), config.method.test_samples
-            outputs = network_outputs(network, posterior, inputs, draws, config.seed, step, sampler)
-        else:
-            with torch.no_grad():
-                outputs = network(parameters[0], inputs).unsqueeze(0)
-        return conditional(outputs.double())
+        return conditional(network_outputs(config, network, parameters, inputs, step, sampler).double())
 
     def evaluate(parameters: list[Tensor], step: int, sampler: Sampler) -> dict[str, float]:
         means, sigmas = components(parameters, test.inputs, step, sampler)

@@ -29,7 +29,7 @@ def write_atomically(path: Path, content: bytes) -> None:
     temporary.replace(path)
 
 
-_CHECKPOINT_KEYS = {"epoch", "step", "seconds", "timed_steps", "timed_seconds", "metrics", "tensors", "rows"}
+_CHECKPOINT_KEYS = {"step", "seconds", "timed_steps", "timed_seconds", "metrics", "tensors", "rows"}
 
 
 class RunFolder:

@@ -42,7 +42,7 @@ def fit(config: Config, task: Task, run: RunFolder, device: torch.device) -> Out
     assert epochs is not None
     trainer = Trainer(config, task, device, epochs)
     saved = run.checkpoint or {
-        "epoch": 0,
+        "step": 0,
         "seconds": 0.0,
         "timed_steps": 0,
         "timed_seconds": 0.0,
@@ -54,12 +54,12 @@ def fit(config: Config, task: Task, run: RunFolder, device: torch.device) -> Out
     timed_steps, timed_seconds = saved["timed_steps"], saved["timed_seconds"]
     start = checkpointed = time.monotonic()
     minibatches = trainer.minibatches
-    progress = Progress(epochs * minibatches, saved["epoch"] * minibatches, config.name)
+    progress = Progress(epochs * minibatches, saved["step"], config.name)
     if trainer.compiled:
         progress.say("compiling the training step: about half a minute the first time, cached afterwards")
     warm = False
     try:
-        for epoch in range(saved["epoch"], epochs):
+        for epoch in range(saved["step"] // minibatches, epochs):
             rates = trainer.begin_epoch(epoch)
             steps, duration = _run_epoch(trainer, progress, device, 0 if warm else _UNTIMED_STEPS)
             timed_steps, timed_seconds, warm = timed_steps + steps, timed_seconds + duration, True
@@ -75,7 +75,6 @@ def fit(config: Config, task: Task, run: RunFolder, device: torch.device) -> Out
             if last or time.monotonic() - checkpointed >= config.train.checkpoint_seconds:
                 run.save_checkpoint(
                     {
-                        "epoch": epoch + 1,
                         "step": step,
                         "seconds": seconds,
                         "timed_steps": timed_steps,

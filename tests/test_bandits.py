@@ -106,7 +106,7 @@ def test_the_real_mushrooms(mushroom_root, mushrooms):
 
 
 def test_the_real_expected_regret_by_hand(mushrooms):
-    regret = mushrooms.oracle[:, None] - mushrooms.expected
+    regret = mushrooms.oracle()[:, None] - mushrooms.expected
     assert regret[:, EAT].sum() == 15 * 3916
     assert regret[:, PASS].sum() == 5 * 4208
     # Per 50,000 interactions: eat nothing 129.5k, at random 245.5k.
@@ -195,8 +195,8 @@ def test_the_published_checksum_is_the_one_that_counts(tmp_path):
 
 def test_expected_regret_by_hand(small):
     edible, poisonous = small.edible, ~small.edible
-    regret = small.oracle[:, None] - small.expected
-    assert torch.equal(small.oracle, 5.0 * edible)
+    regret = small.oracle()[:, None] - small.expected
+    assert torch.equal(small.oracle(), 5.0 * edible)
     assert regret[:, EAT].sum() == 15 * poisonous.sum()
     assert regret[:, PASS].sum() == 5 * edible.sum()
     # At random: half of either. Knowing the answer: none.
@@ -297,7 +297,7 @@ def test_the_wheel_shows_each_context_once_and_pays_with_its_deviation():
     assert bandit.edible is None
     assert bandit.noise is RewardNoise.normal
     outside = bandit.contexts.norm(dim=1) > 0.5
-    assert torch.equal(bandit.oracle, torch.where(outside, 50.0, 1.2))
+    assert torch.equal(bandit.oracle(), torch.where(outside, 50.0, 1.2))
     xi = reward_noise(bandit.noise, seed=2, steps=steps)
     for action in range(5):
         error = bandit.rewards(rows, torch.full((steps,), action), xi) - bandit.expected[:, action]

@@ -17,7 +17,8 @@ from torch.distributions import Categorical, MixtureSameFamily, Normal
 
 from bbbrun.curve import curve, curve_points
 from bbbrun.datasets import RegressionCurveConfig
-from bbbrun.mixtures import log_mixture, log_normal, mixture_quantile
+from bbbrun.densities import log_normal
+from bbbrun.mixtures import log_mixture, mixture_quantile
 from bbbrun.networks import mlp
 from bbbrun.regression import conditional_gaussian, on_unit_range
 from bbbrun.report import main
