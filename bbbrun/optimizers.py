@@ -84,15 +84,18 @@ def build_optimizer(config: OptimizerConfig) -> Optimizer:
 def learning_rates(config: OptimizerConfig, epoch: int, epochs: int, minibatches: int) -> Tensor:
     """The learning rate of each step of an epoch (counted from 0), float64 (M,).
 
-    constant: lr. step: lr * decay_factor^floor(epoch / decay_epochs). cosine: lr * (1 + cos(pi s / S)) / 2 at
-    step s of S in all (Loshchilov and Hutter, "SGDR", 2017, without restarts).
+    At step s of S in all, with M steps an epoch: constant: lr. step: lr * decay_factor^floor(epoch / decay_epochs).
+    inverse: lr / (1 + s / (M * decay_epochs)) (Robbins and Monro, "A Stochastic Approximation Method", 1951).
+    cosine: lr * (1 + cos(pi s / S)) / 2 (Loshchilov and Hutter, "SGDR", 2017, without restarts).
     """
+    done = epoch * minibatches + torch.arange(minibatches, dtype=torch.float64)
     match config.schedule:
         case Schedule.constant:
             return torch.full((minibatches,), config.lr, dtype=torch.float64)
         case Schedule.step:
             rate = config.lr * config.decay_factor ** (epoch // config.decay_epochs)
             return torch.full((minibatches,), rate, dtype=torch.float64)
+        case Schedule.inverse:
+            return config.lr / (1 + done / (minibatches * config.decay_epochs))
         case Schedule.cosine:
-            done = epoch * minibatches + torch.arange(minibatches, dtype=torch.float64)
             return config.lr * 0.5 * (1 + torch.cos(math.pi * done / (epochs * minibatches)))

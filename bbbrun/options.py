@@ -14,6 +14,7 @@ class MinibatchWeights(Enum):
 class Schedule(Enum):
     constant = "constant"
     step = "step"
+    inverse = "inverse"
     cosine = "cosine"
 
 

@@ -173,7 +173,7 @@ WRONG = [
     ("prior.sigma2=2", "prior.sigma1 must be above prior.sigma2 = 2.0, not 1.0"),
     ("prior=gaussian prior.sigma=-1", "prior.sigma must be from 1e-15 to 1e15, not -1.0"),
     ("optimizer.lr=0", "optimizer.lr must be a positive finite number, not 0.0"),
-    ("optimizer.schedule=linear", "expected one of [constant, step, cosine]"),
+    ("optimizer.schedule=linear", "expected one of [constant, step, inverse, cosine]"),
     ("optimizer.beta1=1", "optimizer.beta1 must be at least 0 and below 1, not 1.0"),
     ("optimizer=sgd optimizer.momentum=1", "optimizer.momentum must be at least 0 and below 1"),
     ("resume=nowhere", "nowhere is not the folder of a run"),

@@ -209,6 +209,9 @@ def test_learning_rate_schedules():
 
     assert rates(Schedule.constant, 3).tolist() == [0.8] * 5
     assert [rates(Schedule.step, epoch)[0].item() for epoch in range(4)] == pytest.approx([0.8, 0.8, 0.4, 0.4])
+    inverse = torch.cat([rates(Schedule.inverse, epoch) for epoch in range(5)])
+    torch.testing.assert_close(inverse[[0, 10, 20]], torch.tensor([0.8, 0.4, 0.8 / 3], dtype=torch.float64))
+    assert (inverse.diff() < 0).all()
     cosine = torch.cat([rates(Schedule.cosine, epoch) for epoch in range(4)])
     assert cosine[0] == 0.8
     assert cosine[10] == pytest.approx(0.4)
