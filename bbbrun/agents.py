@@ -8,11 +8,11 @@ from torch import Tensor
 from bbbrun.bandits import Bandit
 from bbbrun.config import Config
 from bbbrun.densities import log_normal
+from bbbrun.estimators import Likelihood
 from bbbrun.networks import Network, mlp
 from bbbrun.noise import Stream, integers, uniform
 from bbbrun.options import ContextualAgentConfig
 from bbbrun.predictive import network_outputs
-from bbbrun.step import Likelihood
 from bbbrun.trainer import Trainer
 
 _BLOCK = 64  # interactions whose minibatches are drawn at once

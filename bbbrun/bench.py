@@ -22,6 +22,7 @@ from bbbrun.optimizers import Sgd
 from bbbrun.options import (
     BayesByBackpropConfig,
     DropoutConfig,
+    Estimator,
     GaussianPriorConfig,
     Init,
     MethodConfig,
@@ -116,6 +117,7 @@ def contenders(widths: list[int], batch: int, draws: int, device: torch.device) 
         name="bbb",
         train_samples=draws,
         test_samples=1,
+        estimator=Estimator.weights,
         minibatch_weights=MinibatchWeights.uniform,
         temperature=1.0,
         rho_init=[-5.0, -5.0],

@@ -12,20 +12,22 @@ from torch import Tensor, nn
 from bbbrun.noise import Stream, standard_normal, uniform
 from bbbrun.options import Init
 
-Masks = Sequence[Tensor] | None
+Affine = Callable[[int, Tensor], Tensor]  # (number of the layer, its inputs (B, in)) -> (B, out)
 
 
 class Network(NamedTuple):
     """A function of weights and inputs, and what its weights look like.
 
     shapes: the shape of each weight tensor, in the order they lie in the flat vector.
-    apply: (weight tensors of these shapes, inputs (B, D), masks) -> outputs (B, K).
-    masked: the width of each layer's input that a mask may multiply; empty where masks are not taken.
+    apply: (weight tensors of these shapes, inputs (B, D)) -> outputs (B, K).
+    layers: the same with its affine maps left to the caller, (affine, inputs (B, D)) -> outputs (B, K); the weight
+    (out, in) and bias (out,) of map n are then weight tensors 2n and 2n + 1. None where there is more to it than
+    affine maps.
     """
 
     shapes: tuple[tuple[int, ...], ...]
-    apply: Callable[[Sequence[Tensor], Tensor, Masks], Tensor]
-    masked: tuple[int, ...]
+    apply: Callable[[Sequence[Tensor], Tensor], Tensor]
+    layers: Callable[[Affine, Tensor], Tensor] | None
 
     @property
     def size(self) -> int:
@@ -39,7 +41,16 @@ class Network(NamedTuple):
 
     def __call__(self, weights: Tensor, inputs: Tensor) -> Tensor:
         """Outputs (B, K) for flat weights (P,) and inputs (B, D)."""
-        return self.apply(self.unflatten(weights), inputs, None)
+        return self.apply(self.unflatten(weights), inputs)
+
+
+def layered(shapes: Sequence[tuple[int, ...]], layers: Callable[[Affine, Tensor], Tensor]) -> Network:
+    """The network that `layers` makes of affine maps, whose weights have `shapes`."""
+
+    def apply(weights: Sequence[Tensor], x: Tensor) -> Tensor:
+        return layers(lambda number, x: F.linear(x, weights[2 * number], weights[2 * number + 1]), x)
+
+    return Network(tuple(shapes), apply, layers)
 
 
 def mlp(inputs: int, hidden: Sequence[int], outputs: int) -> Network:
@@ -49,17 +60,12 @@ def mlp(inputs: int, hidden: Sequence[int], outputs: int) -> Network:
     for width_in, width_out in itertools.pairwise(widths):
         shapes += [(width_out, width_in), (width_out,)]
 
-    def apply(weights: Sequence[Tensor], x: Tensor, masks: Masks = None) -> Tensor:
-        layers = list(zip(weights[::2], weights[1::2], strict=True))
-        for number, (weight, bias) in enumerate(layers):
-            if number > 0:
-                x = F.relu(x)
-            if masks is not None:
-                x = x * masks[number]
-            x = F.linear(x, weight, bias)
+    def layers(affine: Affine, x: Tensor) -> Tensor:
+        for number in range(len(widths) - 1):
+            x = affine(number, F.relu(x) if number else x)
         return x
 
-    return Network(tuple(shapes), apply, tuple(widths[:-1]))
+    return layered(shapes, layers)
 
 
 def from_module(module: nn.Module) -> tuple[Network, Tensor]:
@@ -75,12 +81,12 @@ def from_module(module: nn.Module) -> tuple[Network, Tensor]:
     names = [name for name, _ in module.named_parameters()]
     parameters = [parameter.detach() for _, parameter in module.named_parameters()]
 
-    def apply(weights: Sequence[Tensor], inputs: Tensor, masks: Masks = None) -> Tensor:
+    def apply(weights: Sequence[Tensor], inputs: Tensor) -> Tensor:
         outputs: Tensor = torch.func.functional_call(module, dict(zip(names, weights, strict=True)), (inputs,))
         return outputs
 
     shapes = tuple(tuple(parameter.shape) for parameter in parameters)
-    return Network(shapes, apply, ()), torch.cat([parameter.reshape(-1) for parameter in parameters])
+    return Network(shapes, apply, None), torch.cat([parameter.reshape(-1) for parameter in parameters])
 
 
 def initial_weights(network: Network, init: Init, scale: float, seed: int) -> Tensor:

@@ -46,6 +46,8 @@ class Stream(IntEnum):
     DATA = 5 << 24
     REWARD = 6 << 24
     ACTION = 7 << 24
+    ACTIVATION = 8 << 24
+    SIGN = 9 << 24
 
 
 def _rotate_left(x: Tensor, bits: int) -> Tensor:
@@ -136,6 +138,19 @@ def standard_normal(
     radius = torch.sqrt(-2 * torch.log(_uniform(words[0]) + 2.0**-24))
     cosine, sine = _cosine_sine(_uniform(words[1]))
     return _interleave(radius * cosine, radius * sine, size)
+
+
+def signs(
+    seed: int | Tensor,
+    step: int | Tensor,
+    draw: int | Tensor,
+    size: int,
+    device: torch.device | str | None = None,
+) -> Tensor:
+    """Random signs, -1 or 1, float32 (size,); element i depends on (seed, step, draw, i) alone. A bit each."""
+    words = _interleave(*random_words(seed, step, draw, (size + 63) // 64, device), (size + 31) // 32)
+    bits = (words.unsqueeze(-1) >> torch.arange(32, dtype=torch.int32, device=device)) & 1
+    return (2 * bits - 1).to(torch.float32).flatten()[:size]
 
 
 def integers(seed: int, step: int | Tensor, draw: int, size: int, bound: int | Tensor) -> Tensor:

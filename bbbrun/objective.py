@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from bbbrun.options import MinibatchWeights
-from bbbrun.posterior import DiagonalGaussian
+from bbbrun.posterior import DiagonalGaussian, Gradient
 from bbbrun.priors import Prior
 
 
@@ -52,23 +52,29 @@ def free_energy(
     return FreeEnergy(weight * temperature * complexity + nll, nll, complexity, log_posterior, log_prior)
 
 
-def free_energy_gradient(
-    posterior: DiagonalGaussian, prior: Prior, eps: Tensor, weights: Tensor, dnll: Tensor, weight: Tensor
-) -> tuple[Tensor, Tensor]:
-    """The gradient of weight * complexity + nll in mu and in rho, both (P,), without any log density.
+def complexity_gradient(posterior: DiagonalGaussian, prior: Prior, eps: Tensor) -> Gradient:
+    """The gradient of log q(w given theta) - log P(w) at w = mu + sigma * eps, without any log density.
 
-    With f = weight * (log q - log P) + nll and w = mu + sigma * eps, section 3.2 has
-        delta mu  = df/dw + df/dmu
-        delta rho = df/dw * eps / (1 + exp(-rho)) + df/drho.
-    log q depends on w, mu and rho only through eps and sigma, so its terms cancel down to
-    -weight / sigma in the gradient of sigma:
-        shared    = dnll - weight * score(w)
-        delta mu  = shared
-        delta rho = (shared * eps - weight / sigma) * sigmoid(rho).
-
-    `dnll` is dnll/dw (P,); `weight` is the minibatch's weight times the temperature, without dimensions.
+    log q depends on w, mu and sigma only through eps and sigma, so its terms cancel down to -1 / sigma in sigma:
+        mu:    -score(w)
+        sigma: -score(w) * eps - 1 / sigma.
     Source: Blundell et al. 2015, section 3.2, steps 5 and 6.
     """
-    sigma, slope = posterior.sigma_and_slope()
-    shared = dnll - weight * prior.score(weights)
-    return shared, (shared * eps - weight / sigma) * slope
+    score = prior.score(posterior.sample(eps))
+    return Gradient(-score, -score * eps - 1 / posterior.sigma)
+
+
+def free_energy_gradient(
+    posterior: DiagonalGaussian, nll: Gradient, complexity: Gradient, weight: Tensor
+) -> tuple[Tensor, Tensor]:
+    """The gradient of weight * complexity + nll in mu and in rho, both (P,).
+
+        delta mu  = dnll/dmu + weight * dcomplexity/dmu
+        delta rho = (dnll/dsigma + weight * dcomplexity/dsigma) / (1 + exp(-rho)).
+
+    With both terms at one draw w, dnll/dmu = dnll/dw and dnll/dsigma = dnll/dw * eps, this is section 3.2's.
+    `weight` is the minibatch's weight times the temperature, without dimensions.
+    Source: Blundell et al. 2015, section 3.2, steps 5 and 6.
+    """
+    _, slope = posterior.sigma_and_slope()
+    return nll.mu + weight * complexity.mu, (nll.sigma + weight * complexity.sigma) * slope

@@ -18,6 +18,12 @@ class Schedule(Enum):
     cosine = "cosine"
 
 
+class Estimator(Enum):
+    weights = "weights"
+    local = "local"
+    flipout = "flipout"
+
+
 class Init(Enum):
     he = "he"
     uniform = "uniform"
@@ -75,6 +81,7 @@ class MethodConfig:
 class BayesByBackpropConfig(MethodConfig):
     train_samples: int
     test_samples: int
+    estimator: Estimator
     minibatch_weights: MinibatchWeights
     temperature: float
     rho_init: list[float]

@@ -7,6 +7,13 @@ import torch
 from torch import Tensor
 
 
+class Gradient(NamedTuple):
+    """The gradient of something in mu and in sigma, both (P,)."""
+
+    mu: Tensor
+    sigma: Tensor
+
+
 class DiagonalGaussian(NamedTuple):
     """q(w given theta) = N(w; mu, sigma^2), sigma = log(1 + exp(rho)), theta = (mu, rho), both of shape (P,).
 

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from bbbrun.densities import log_normal
 from bbbrun.options import GaussianPriorConfig, PriorConfig, ScaleMixtureConfig
+from bbbrun.posterior import DiagonalGaussian, Gradient
 
 
 class Prior(Protocol):
@@ -36,6 +37,14 @@ class Gaussian:
     def score(self, weights: Tensor) -> Tensor:
         """-w / sigma^2."""
         return -weights * self._precision
+
+    def kl_gradient(self, posterior: DiagonalGaussian) -> Gradient:
+        """The gradient of KL(q || P) in mu and in sigma, with s this prior's deviation.
+
+        KL = log(s / sigma) + (sigma^2 + mu^2) / (2 s^2) - 1/2, so mu / s^2 and sigma / s^2 - 1 / sigma.
+        """
+        sigma = posterior.sigma
+        return Gradient(posterior.mu * self._precision, sigma * self._precision - 1 / sigma)
 
 
 class ScaleMixture:

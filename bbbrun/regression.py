@@ -1,6 +1,6 @@
 """The regression task: a number in, a Gaussian of its value out, judged on test points and drawn over a grid."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import pandas as pd
 import torch
@@ -12,7 +12,7 @@ from bbbrun.curve import curve_points
 from bbbrun.datasets import RegressionCurveConfig
 from bbbrun.densities import log_normal
 from bbbrun.mixtures import log_mixture, mixture_quantile
-from bbbrun.networks import Masks, Network, mlp
+from bbbrun.networks import Network, layered, mlp
 from bbbrun.predictive import Sampler, network_outputs
 from bbbrun.trainer import Task
 
@@ -39,12 +39,9 @@ def conditional_gaussian(config: RegressionCurveConfig) -> Conditional:
 
 def on_unit_range(network: Network, low: float, high: float) -> Network:
     """The network behind the map of [low, high] onto [-1, 1]."""
-    middle, half = (low + high) / 2, (high - low) / 2
-
-    def apply(weights: Sequence[Tensor], x: Tensor, masks: Masks) -> Tensor:
-        return network.apply(weights, (x - middle) / half, masks)
-
-    return network._replace(apply=apply)
+    assert network.layers is not None
+    layers, middle, half = network.layers, (low + high) / 2, (high - low) / 2
+    return layered(network.shapes, lambda affine, x: layers(affine, (x - middle) / half))
 
 
 def regression_task(config: Config, device: torch.device) -> Task:

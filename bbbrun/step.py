@@ -5,20 +5,18 @@ from functools import partial
 from typing import NamedTuple
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
-from bbbrun.networks import Masks, Network
-from bbbrun.noise import Stream, standard_normal, uniform
-from bbbrun.objective import free_energy_gradient
+from bbbrun.estimators import Batch, Likelihood, batch_nll, flat, free_energy_estimator
+from bbbrun.networks import Network
+from bbbrun.noise import Stream, uniform
 from bbbrun.optimizers import Optimizer
 from bbbrun.options import BayesByBackpropConfig, DropoutConfig, MethodConfig
 from bbbrun.posterior import DiagonalGaussian
 from bbbrun.priors import Prior
 
-Likelihood = Callable[[Tensor, Tensor], Tensor]  # (outputs (B, K), targets (B, ...)) -> nll of each example (B,)
-
-
-Batch = tuple[Tensor, Tensor, Tensor]  # inputs (B, D), targets (B, ...), present (B,)
+Gradients = tuple[list[Tensor], Tensor]  # of each parameter (P,), and the minibatch's nll
 
 
 class Epoch(NamedTuple):
@@ -79,47 +77,34 @@ def make_step(
 
     index = torch.arange(len(epoch.order), device=inputs.device)
 
-    def data_term(weights: Tensor, batch: Batch, masks: Masks) -> tuple[Tensor, Tensor]:
-        """The minibatch's nll and its gradient in the flat weights (P,)."""
-        x, y, present = batch
+    def maximum_likelihood(rates: list[float], batch: Batch, weight: Tensor) -> Gradients:
+        def nll(weights: list[Tensor]) -> Tensor:
+            def dropped(number: int, x: Tensor) -> Tensor:
+                rate = rates[min(number, 1)]
+                noise = uniform(key, state.step, Stream.DROPOUT + number, x.numel(), x.device).view(x.shape)
+                return F.linear(x * (noise >= rate) / (1 - rate), weights[2 * number], weights[2 * number + 1])
 
-        def nll(parts: list[Tensor]) -> Tensor:
-            return (likelihood(network.apply(parts, x, masks), y) * present).sum()
+            x = batch[0]
+            outputs = network.layers(dropped, x) if rates and network.layers else network.apply(weights, x)
+            return batch_nll(outputs, likelihood, batch)
 
-        gradients, value = torch.func.grad_and_value(nll)(network.unflatten(weights))
-        return torch.cat([gradient.reshape(-1) for gradient in gradients]), value
-
-    def bayes_by_backprop(prior: Prior, draws: int, batch: Batch, weight: Tensor) -> tuple[list[Tensor], Tensor]:
-        posterior = DiagonalGaussian(*state.parameters)
-        totals: list[Tensor] = []
-        for draw in range(draws):
-            eps = standard_normal(key, state.step, Stream.TRAIN + draw, network.size, inputs.device)
-            weights = posterior.sample(eps)
-            dnll, nll = data_term(weights, batch, None)
-            terms = [*free_energy_gradient(posterior, prior, eps, weights, dnll, weight), nll]
-            totals = [total + term for total, term in zip(totals, terms, strict=True)] if totals else terms
-        *gradients, nll = [total / draws for total in totals] if draws > 1 else totals
-        return gradients, nll
-
-    def maximum_likelihood(rates: list[float], batch: Batch, weight: Tensor) -> tuple[list[Tensor], Tensor]:
-        masks = []
-        for number, (width, rate) in enumerate(zip(network.masked, rates, strict=False)):
-            size = len(batch[0])
-            noise = uniform(key, state.step, Stream.DROPOUT + number, size * width, inputs.device)
-            masks.append((noise >= rate).view(size, width) / (1 - rate))
-        gradient, nll = data_term(state.parameters[0], batch, masks or None)
-        return [gradient], nll
+        gradient, value = torch.func.grad_and_value(nll)(network.unflatten(state.parameters[0]))
+        return [flat(gradient)], value
 
     match method:
         case BayesByBackpropConfig():
             if prior is None:
                 raise ValueError("Bayes by Backprop needs a prior")
-            gradients_of = partial(bayes_by_backprop, prior, method.train_samples)
+            estimate = free_energy_estimator(method, prior, network, likelihood)
+
+            def gradients_of(batch: Batch, weight: Tensor) -> Gradients:
+                *gradients, nll = estimate(DiagonalGaussian(*state.parameters), key, state.step, batch, weight)
+                return gradients, nll
+
         case DropoutConfig():
-            if not network.masked:
-                raise ValueError("dropout needs a network that takes masks: this one has none")
-            rates = [method.input_rate] + [method.hidden_rate] * (len(network.masked) - 1)
-            gradients_of = partial(maximum_likelihood, rates)
+            if network.layers is None:
+                raise ValueError("dropout needs a network of affine maps: this one may be anything")
+            gradients_of = partial(maximum_likelihood, [method.input_rate, method.hidden_rate])
         case _:
             gradients_of = partial(maximum_likelihood, [])
 

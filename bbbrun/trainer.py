@@ -12,6 +12,7 @@ from torch import Tensor
 from bbbrun.config import Config
 from bbbrun.devices import compiled, should_compile
 from bbbrun.errors import UserError
+from bbbrun.estimators import Likelihood
 from bbbrun.files import CHECKPOINT
 from bbbrun.networks import Network, initial_weights
 from bbbrun.noise import Stream, permutation, uniform
@@ -21,7 +22,7 @@ from bbbrun.options import BayesByBackpropConfig
 from bbbrun.posterior import DiagonalGaussian
 from bbbrun.predictive import Sampler, draw_weights
 from bbbrun.priors import build_prior
-from bbbrun.step import Epoch, Likelihood, initial_state, make_step
+from bbbrun.step import Epoch, initial_state, make_step
 
 
 class Problem(Protocol):

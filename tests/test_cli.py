@@ -84,6 +84,15 @@ def test_the_objective_adds_up_in_the_csv_under_both_weightings(bbbrun, tmp_path
         assert 0 < value["nll"] < 10
 
 
+@pytest.mark.parametrize("prior", ["scale_mixture", pytest.param("gaussian", marks=pytest.mark.slow)])
+def test_every_estimator_trains_towards_the_same(bbbrun, tmp_path, prior):
+    tables = sweep(bbbrun, tmp_path, *FAST, f"prior={prior}", "method.estimator=weights,local,flipout")
+    last = [[float(table[-1][column]) for column in ("nll", "complexity")] for table in tables]
+    assert len({tuple(row) for row in last}) == 3
+    for row in last[1:]:
+        assert row == pytest.approx(last[0], rel=0.02)
+
+
 def test_baselines_leave_empty_what_they_do_not_have(bbbrun, tmp_path):
     for table in sweep(bbbrun, tmp_path, *FAST, "method=sgd,dropout"):
         for row in table:
@@ -161,6 +170,7 @@ WRONG = [
     ("method.train_samples=0", "method.train_samples must be"),
     ("method.test_samples=0", "method.test_samples must be"),
     ("method.temperature=0", "method.temperature must be a positive finite number"),
+    ("method.estimator=best", "expected one of [weights, local, flipout]"),
     ("method.minibatch_weights=geometric", "expected one of [uniform, paper]"),
     ("method.rho_init=[-1,-2]", "method.rho_init must be [lowest, highest]"),
     ("method.rho_init=[-90,0]", "method.rho_init must be [lowest, highest]"),

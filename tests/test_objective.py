@@ -6,9 +6,9 @@ import torch.nn.functional as F
 from torch.distributions import Normal
 
 from bbbrun.noise import standard_normal
-from bbbrun.objective import free_energy, free_energy_gradient, minibatch_weights
+from bbbrun.objective import complexity_gradient, free_energy, free_energy_gradient, minibatch_weights
 from bbbrun.options import GaussianPriorConfig, MinibatchWeights, ScaleMixtureConfig
-from bbbrun.posterior import DiagonalGaussian
+from bbbrun.posterior import DiagonalGaussian, Gradient
 from bbbrun.priors import Gaussian, build_prior
 
 PRIORS = [
@@ -66,6 +66,11 @@ def test_parts_add_up_over_an_epoch(config, kind):
     torch.testing.assert_close(total, expected)
 
 
+def gradient_of_a_draw(posterior, prior, eps, dnll, weight):
+    complexity = complexity_gradient(posterior, prior, eps)
+    return free_energy_gradient(posterior, Gradient(dnll, dnll * eps), complexity, torch.tensor(weight))
+
+
 @pytest.mark.parametrize("config", PRIORS)
 @pytest.mark.parametrize("weight", [1.0, 0.01, 0.0])
 def test_explicit_gradient_equals_autograd_through_the_sample(config, weight):
@@ -79,7 +84,7 @@ def test_explicit_gradient_equals_autograd_through_the_sample(config, weight):
     posterior = DiagonalGaussian(mu, rho)
     weights = posterior.sample(eps).requires_grad_()
     (dnll,) = torch.autograd.grad(nll(weights), weights)
-    result = free_energy_gradient(posterior, prior, eps, weights.detach(), dnll, torch.tensor(weight))
+    result = gradient_of_a_draw(posterior, prior, eps, dnll, weight)
     for ours, reference in zip(result, expected, strict=True):
         torch.testing.assert_close(ours, reference, rtol=2e-5, atol=1e-6)
 
@@ -103,9 +108,8 @@ def test_explicit_gradient_equals_rsample_of_torch_distributions(config):
     posterior = DiagonalGaussian(mu.detach(), rho.detach())
     drawn = weights.detach().requires_grad_()
     (dnll,) = torch.autograd.grad(nll(drawn), drawn)
-    drawn = drawn.detach()
-    eps = (drawn - posterior.mu) / posterior.sigma
-    result = free_energy_gradient(posterior, prior, eps, drawn, dnll, torch.tensor(0.1))
+    eps = (drawn.detach() - posterior.mu) / posterior.sigma
+    result = gradient_of_a_draw(posterior, prior, eps, dnll, 0.1)
     for ours, reference in zip(result, expected, strict=True):
         torch.testing.assert_close(ours, reference, rtol=2e-5, atol=1e-6)
 
@@ -123,7 +127,7 @@ def test_explicit_gradient_equals_the_uncancelled_form_of_section_3_2():
 
     posterior = DiagonalGaussian(mu, rho)
     (dnll,) = torch.autograd.grad(nll(w), w)
-    result = free_energy_gradient(posterior, prior, eps, w.detach(), dnll, torch.tensor(0.2))
+    result = gradient_of_a_draw(posterior, prior, eps, dnll, 0.2)
     torch.testing.assert_close(result[0], expected_mu, rtol=2e-5, atol=1e-6)
     torch.testing.assert_close(result[1], expected_rho, rtol=2e-5, atol=1e-6)
 
@@ -155,7 +159,16 @@ def test_gradient_survives_a_sigma_that_almost_vanishes():
     posterior = DiagonalGaussian(torch.full((4,), 0.1), torch.full((4,), -50.0))
     prior = build_prior(PRIORS[0], "cpu")
     eps = standard_normal(0, 0, 0, 4)
-    gradients = free_energy_gradient(posterior, prior, eps, posterior.sample(eps), torch.ones(4), torch.tensor(1.0))
+    gradients = gradient_of_a_draw(posterior, prior, eps, torch.ones(4), 1.0)
     assert all(gradient.isfinite().all() for gradient in gradients)
     # weight / sigma * dsigma / drho tends to the weight as sigma vanishes.
     torch.testing.assert_close(gradients[1], torch.full((4,), -1.0), rtol=1e-5, atol=1e-5)
+
+
+def test_closed_form_complexity_gradient_equals_autograd_of_kl_divergence():
+    mu, rho, _, _ = example()
+    posterior, prior = DiagonalGaussian(mu, rho), Gaussian(torch.tensor(0.3))
+    theta = mu.clone().requires_grad_(), posterior.sigma.clone().requires_grad_()
+    kl = torch.distributions.kl_divergence(Normal(*theta), Normal(0.0, prior.sigma.double())).sum()
+    for ours, reference in zip(prior.kl_gradient(posterior), torch.autograd.grad(kl, theta), strict=True):
+        torch.testing.assert_close(ours, reference, rtol=1e-6, atol=1e-6)

@@ -7,13 +7,14 @@ from torch import nn
 
 from bbbrun.classification import categorical_nll
 from bbbrun.devices import compiled
-from bbbrun.networks import Network, from_module, initial_weights, mlp
+from bbbrun.networks import from_module, initial_weights, layered, mlp
 from bbbrun.noise import standard_normal
 from bbbrun.optimizers import Adam, Sgd, build_optimizer, learning_rates
 from bbbrun.options import (
     AdamConfig,
     BayesByBackpropConfig,
     DropoutConfig,
+    Estimator,
     GaussianPriorConfig,
     Init,
     MinibatchWeights,
@@ -35,11 +36,12 @@ INPUTS = torch.rand(10, 6, generator=GENERATOR)
 LABELS = torch.randint(3, (10,), generator=GENERATOR)
 
 
-def bbb(draws: int = 1) -> BayesByBackpropConfig:
+def bbb(draws: int = 1, estimator: Estimator = Estimator.weights) -> BayesByBackpropConfig:
     return BayesByBackpropConfig(
         name="bbb",
         train_samples=draws,
         test_samples=1,
+        estimator=estimator,
         minibatch_weights=MinibatchWeights.paper,
         temperature=1.0,
         rho_init=[-3, -3],
@@ -159,20 +161,23 @@ def test_dropout_with_rate_zero_is_plain_sgd_and_otherwise_unbiased():
 
 
 def test_dropout_masks_have_their_rates_and_differ_by_example_layer_and_step():
-    seen: list[list[torch.Tensor]] = []
+    widths = (6, 400, 300)
 
-    def apply(weights, x, masks):
-        seen.append([mask.clone() for mask in masks])
-        return NETWORK.apply(weights, x, None)
+    def layers(affine, x):
+        return sum(affine(number, torch.ones(8, width)) for number, width in enumerate(widths))
 
-    wide = Network(NETWORK.shapes, apply, (6, 400, 300))
+    # Example b's nll is output b, so the gradient's row b is example b's input: ones, masked.
+    network = layered([shape for width in widths for shape in ((8, width), (8,))], layers)
     method = DropoutConfig(name="dropout", input_rate=0.2, hidden_rate=0.5)
-    state = initial_state(start(rho=None), Sgd(0.0))
-    step = make_step(wide, categorical_nll, method, None, Sgd(0.0), INPUTS, LABELS, 0, two_minibatches(1e-3), state)
-    step()
-    step()
+    state, epoch = initial_state([torch.zeros(network.size)], PLAIN), two_minibatches(1.0)
+    step = make_step(network, lambda y, _: y.diagonal(), method, None, PLAIN, INPUTS, LABELS, 0, epoch, state)
+    seen = []
+    for _ in range(2):
+        state.parameters[0].zero_()
+        epoch.position.zero_()
+        step()
+        seen.append([-part for part in network.unflatten(state.parameters[0].clone())[::2]])
     for masks in seen:
-        assert [mask.shape for mask in masks] == [(8, 6), (8, 400), (8, 300)]
         for mask, rate in zip(masks, (0.2, 0.5, 0.5), strict=True):
             torch.testing.assert_close(mask.unique(), torch.tensor([0.0, 1 / (1 - rate)]))
         for mask in masks[1:]:
@@ -257,11 +262,11 @@ def test_a_module_with_state_is_refused():
     from_module(nn.Sequential(nn.Linear(3, 2), nn.Dropout(0.5)).eval())
 
 
-def test_dropout_needs_a_network_that_takes_masks():
+def test_dropout_needs_a_network_of_affine_maps():
     network, weights = from_module(nn.Linear(6, 3))
     method = DropoutConfig(name="dropout", input_rate=0.2, hidden_rate=0.5)
     state = initial_state([weights], Sgd(0.0))
-    with pytest.raises(ValueError, match="takes masks"):
+    with pytest.raises(ValueError, match="network of affine maps"):
         make_step(network, categorical_nll, method, None, Sgd(0.0), INPUTS, LABELS, 0, two_minibatches(1.0), state)
 
 
@@ -277,7 +282,15 @@ def test_initial_weights():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("method", [bbb(2), DropoutConfig(name="dropout", input_rate=0.2, hidden_rate=0.5)])
+@pytest.mark.parametrize(
+    "method",
+    [
+        bbb(2),
+        bbb(2, Estimator.local),
+        bbb(2, Estimator.flipout),
+        DropoutConfig(name="dropout", input_rate=0.2, hidden_rate=0.5),
+    ],
+)
 def test_the_compiled_step_equals_the_eager_one(method):
     bayes = isinstance(method, BayesByBackpropConfig)
     prior = build_prior(MIXTURE, "cpu") if bayes else None

@@ -1,0 +1,152 @@
+import math
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from bbbrun.classification import categorical_nll
+from bbbrun.estimators import data_term, free_energy_estimator
+from bbbrun.networks import from_module, initial_weights, mlp
+from bbbrun.noise import Stream, signs, standard_normal
+from bbbrun.objective import complexity_gradient, free_energy_gradient
+from bbbrun.options import (
+    BayesByBackpropConfig,
+    Estimator,
+    GaussianPriorConfig,
+    Init,
+    MinibatchWeights,
+    ScaleMixtureConfig,
+)
+from bbbrun.posterior import DiagonalGaussian
+from bbbrun.priors import build_prior
+
+NETWORK = mlp(4, [5], 3)
+GENERATOR = torch.Generator().manual_seed(0)
+INPUTS = torch.rand(7, 4, generator=GENERATOR)
+LABELS = torch.randint(3, (7,), generator=GENERATOR)
+PRESENT = torch.tensor([1.0] * 6 + [0.0])
+WEIGHT = 0.3
+PRIORS = [
+    ScaleMixtureConfig(name="scale_mixture", pi=0.25, sigma1=1.0, sigma2=0.1),
+    GaussianPriorConfig(name="gaussian", sigma=0.3),
+]
+
+
+def method(estimator, draws=1):
+    return BayesByBackpropConfig(
+        name="bbb",
+        train_samples=draws,
+        test_samples=1,
+        estimator=estimator,
+        minibatch_weights=MinibatchWeights.uniform,
+        temperature=1.0,
+        rho_init=[-1.0, -1.0],
+    )
+
+
+def place(rho):
+    mu = initial_weights(NETWORK, Init.he, 1.0, 0)
+    return DiagonalGaussian(mu, torch.full_like(mu, rho))
+
+
+def gradients(estimator, prior, steps=20_000):
+    """The gradients in mu and rho that as many steps from one place would follow (T, 2P), and their nlls (T,)."""
+    estimate = free_energy_estimator(method(estimator), build_prior(prior, "cpu"), NETWORK, categorical_nll)
+    batch, key = (INPUTS, LABELS, PRESENT), torch.tensor(0, dtype=torch.int32)
+    each = torch.vmap(lambda step: estimate(place(-1.0), key, step, batch, torch.tensor(WEIGHT)))
+    mu, rho, nll = each(torch.arange(steps, dtype=torch.int32))
+    return torch.cat([mu, rho], dim=1).double(), nll.double()
+
+
+def reference(prior, draws=40_000):
+    """The same by autograd through a reparameterised sample and torch.distributions."""
+    mu, rho = (part.double() for part in place(-1.0))
+    prior = build_prior(prior, "cpu")
+    eps = torch.randn(draws, NETWORK.size, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+
+    def energy(mu, rho, eps):
+        normal = torch.distributions.Normal(mu, F.softplus(rho), validate_args=False)
+        w = mu + F.softplus(rho) * eps
+        nll = (F.cross_entropy(NETWORK(w, INPUTS.double()), LABELS, reduction="none") * PRESENT).sum()
+        return WEIGHT * (normal.log_prob(w) - prior.log_prob(w)).sum() + nll, nll
+
+    each, nll = torch.vmap(torch.func.grad(energy, argnums=(0, 1), has_aux=True), in_dims=(None, None, 0))(mu, rho, eps)
+    return torch.cat(each, dim=1), nll
+
+
+@pytest.mark.parametrize("prior", PRIORS)
+@pytest.mark.parametrize("estimator", list(Estimator))
+def test_every_estimator_has_the_mean_of_the_reparameterised_sample(estimator, prior):
+    for ours, theirs in zip(gradients(estimator, prior), reference(prior), strict=True):
+        error = (ours.var(dim=0) / len(ours) + theirs.var(dim=0) / len(theirs)).sqrt()
+        distance = (ours.mean(dim=0) - theirs.mean(dim=0)).abs() / error.clamp_min(1e-6)
+        # Of 2 x 43 z-scores; a term left out, or counted twice, is 20 and more away.
+        assert distance.max() < 4.5
+
+
+@pytest.mark.parametrize("estimator", [Estimator.local, Estimator.flipout])
+def test_examples_see_draws_of_their_own_so_that_the_variance_falls(estimator):
+    prior = PRIORS[0]
+    weights, nlls = gradients(Estimator.weights, prior, 5000)
+    ours, our_nlls = gradients(estimator, prior, 5000)
+    assert our_nlls.var() < 0.8 * nlls.var()
+    assert ours[:, : NETWORK.size].var(dim=0).sum() < weights[:, : NETWORK.size].var(dim=0).sum()
+
+
+@pytest.mark.parametrize("estimator", list(Estimator))
+def test_without_deviation_every_estimator_is_the_plain_gradient(estimator):
+    posterior = place(-50.0)
+    eps, number = standard_normal(0, 0, 0, NETWORK.size), torch.tensor(0, dtype=torch.int32)
+    batch = (INPUTS, LABELS, PRESENT)
+    gradient, value = data_term(estimator, NETWORK, categorical_nll)(posterior, eps, number, number, 0, batch)
+    weights = posterior.mu.clone().requires_grad_()
+    nll = (F.cross_entropy(NETWORK(weights, INPUTS), LABELS, reduction="none") * PRESENT).sum()
+    nll.backward()
+    torch.testing.assert_close(value, nll.detach())
+    torch.testing.assert_close(gradient.mu, weights.grad)
+    assert gradient.sigma.isfinite().all()
+
+
+def test_draws_steps_and_layers_have_noise_of_their_own():
+    posterior, batch = place(0.0), (INPUTS, LABELS, PRESENT)
+    eps = standard_normal(0, 0, 0, NETWORK.size)
+    zero, one = (torch.tensor(number, dtype=torch.int32) for number in (0, 1))
+    for estimator in (Estimator.local, Estimator.flipout):
+        estimate = data_term(estimator, NETWORK, categorical_nll)
+        places = [(zero, zero, 0), (zero, zero, 1), (zero, one, 0), (one, zero, 0)]
+        nlls = [estimate(posterior, eps, *place, batch)[1].item() for place in places]
+        assert len(set(nlls)) == 4
+        assert estimate(posterior, eps, *places[1], batch)[1].item() == nlls[1]
+
+
+@pytest.mark.parametrize("estimator", list(Estimator))
+def test_several_draws_are_the_mean_of_single_ones(estimator):
+    prior, batch = build_prior(PRIORS[0], "cpu"), (INPUTS, LABELS, PRESENT)
+    where = torch.tensor(7, dtype=torch.int32), torch.tensor(2, dtype=torch.int32), batch, torch.tensor(WEIGHT)
+    *gradient, nll = free_energy_estimator(method(estimator, 3), prior, NETWORK, categorical_nll)(place(-1.0), *where)
+    eps = [standard_normal(7, 2, draw, NETWORK.size) for draw in range(3)]
+    singles = []
+    for draw in range(3):
+        part, value = data_term(estimator, NETWORK, categorical_nll)(place(-1.0), eps[draw], *where[:2], draw, batch)
+        complexity = complexity_gradient(place(-1.0), prior, eps[draw])
+        singles.append([*free_energy_gradient(place(-1.0), part, complexity, where[3]), value])
+    for ours, theirs in zip([*gradient, nll], zip(*singles, strict=True), strict=True):
+        torch.testing.assert_close(ours, sum(theirs) / 3)
+
+
+def test_signs_are_fair_and_independent():
+    flips = torch.stack([signs(3, step, Stream.SIGN, 1000) for step in range(200)])
+    assert flips.shape == (200, 1000)
+    assert set(flips.unique().tolist()) == {-1.0, 1.0}
+    assert abs(flips.mean()) < 5 / math.sqrt(flips.numel())
+    # Neighbours in a row, bits of one word among them, and the same place at the next step.
+    assert abs((flips[:, 1:] * flips[:, :-1]).mean()) < 5 / math.sqrt(flips.numel())
+    assert abs((flips[1:] * flips[:-1]).mean()) < 5 / math.sqrt(flips.numel())
+    assert flips.mean(dim=0).abs().max() < 5 / math.sqrt(200)
+
+
+@pytest.mark.parametrize("estimator", [Estimator.local, Estimator.flipout])
+def test_other_estimators_need_a_network_of_affine_maps(estimator):
+    network, _ = from_module(torch.nn.Linear(4, 3))
+    with pytest.raises(ValueError, match="network of affine maps"):
+        data_term(estimator, network, categorical_nll)
