@@ -1,145 +1,33 @@
-"""`scripts/bench`: the median training step of plain SGD, dropout and Bayes by Backprop, interleaved in one process."""
+"""`scripts/bench`: median training steps, interleaved in one process; what they are made of; estimators' variance."""
 
 import argparse
 import itertools
 import statistics
 import time
-from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
 
 import pandas as pd
 import torch
-import torch.nn.functional as F
-from torch import nn
-from tqdm import trange
+from tqdm import tqdm, trange
 
-from bbbrun.agents import gaussian_nll
-from bbbrun.classification import categorical_nll
-from bbbrun.config import Device
-from bbbrun.devices import choose_device, compiled, keep_freed_memory, set_threads, synchronize
+from bbbrun.bench_parts import floor, parts
+from bbbrun.bench_steps import Timed, bbbrun_step, contenders, make_setting
+from bbbrun.bench_variance import variances
+from bbbrun.config import Config, Device
+from bbbrun.devices import choose_device, keep_freed_memory, set_threads, synchronize
 from bbbrun.errors import UserError
-from bbbrun.networks import initial_weights, mlp
-from bbbrun.optimizers import Sgd
-from bbbrun.options import (
-    BayesByBackpropConfig,
-    DropoutConfig,
-    Estimator,
-    GaussianPriorConfig,
-    Init,
-    MethodConfig,
-    MinibatchWeights,
-    PriorConfig,
-    ScaleMixtureConfig,
-    SgdMethodConfig,
-)
-from bbbrun.priors import build_prior
-from bbbrun.step import Epoch, initial_state, make_step
+from bbbrun.options import BayesByBackpropConfig, Estimator
+from bbbrun.trainer import Task
 
-_MINIBATCHES = 32
-_LR = 1e-6  # small, so that weights and timings stay where they start however many steps are timed
-
-Contender = Callable[[], None]
+_FIRST, _SECOND, _OURS = "sgd, PyTorch eager", "dropout, PyTorch eager", "bbb scale_mixture weights, bbbrun"
 
 
-def pytorch_step(widths: list[int], inputs: torch.Tensor, labels: torch.Tensor, batch: int, dropout: bool) -> Contender:
-    """One eager step as a PyTorch user writes it: nn.Linear, nn.Dropout, cross entropy, torch.optim.SGD."""
-    layers: list[nn.Module] = [nn.Dropout(0.2)] if dropout else []
-    for width_in, width_out in itertools.pairwise(widths[:-1]):
-        layers += [nn.Linear(width_in, width_out), nn.ReLU()] + ([nn.Dropout(0.5)] if dropout else [])
-    network = nn.Sequential(*layers, nn.Linear(widths[-2], widths[-1])).to(inputs.device)
-    optimizer = torch.optim.SGD(network.parameters(), lr=_LR)
-    batches = list(zip(inputs.split(batch), labels.split(batch), strict=True))
-    count = 0
-
-    def step() -> None:
-        nonlocal count
-        x, y = batches[count % _MINIBATCHES]
-        count += 1
-        optimizer.zero_grad()
-        output = network(x)
-        loss = (
-            0.5 * (output[:, 0] - y).square().sum() if widths[-1] == 1 else F.cross_entropy(output, y, reduction="sum")
-        )
-        loss.backward()
-        optimizer.step()
-
-    return step
-
-
-def bbbrun_step(
-    widths: list[int],
-    inputs: torch.Tensor,
-    labels: torch.Tensor,
-    batch: int,
-    method: MethodConfig,
-    prior: PriorConfig | None,
-) -> Contender:
-    """One compiled step of this package, momentum-free SGD."""
-    device = inputs.device
-    network = mlp(widths[0], widths[1:-1], widths[-1])
-    weights = initial_weights(network, Init.he, 1.0, seed=0).to(device)
-    bayes = isinstance(method, BayesByBackpropConfig)
-    parameters = [weights, torch.full_like(weights, -5.0)] if bayes else [weights]
-    optimizer = Sgd(momentum=0.0)
-    state = initial_state(parameters, optimizer)
-    epoch = Epoch(
-        order=torch.arange(_MINIBATCHES * batch, device=device).view(_MINIBATCHES, batch),
-        present=torch.ones(_MINIBATCHES, batch, device=device),
-        numbers=torch.tensor([[1 / _MINIBATCHES, _LR]], device=device).repeat(_MINIBATCHES, 1),
-        position=torch.zeros(1, dtype=torch.int64, device=device),
-    )
-    built = build_prior(prior, device) if prior else None
-    likelihood = gaussian_nll(1.0) if widths[-1] == 1 else categorical_nll
-    step = compiled(make_step(network, likelihood, method, built, optimizer, inputs, labels, 0, epoch, state))
-    count = 0
-
-    def timed() -> None:
-        nonlocal count
-        if count % _MINIBATCHES == 0:
-            epoch.position.zero_()
-        count += 1
-        step()
-
-    return timed
-
-
-def contenders(widths: list[int], batch: int, draws: int, device: torch.device) -> dict[str, Contender]:
-    """Every step that is timed, by name."""
-    generator = torch.Generator().manual_seed(0)
-    inputs = torch.rand(_MINIBATCHES * batch, widths[0], generator=generator).to(device)
-    count = _MINIBATCHES * batch
-    # One output is a regression, as the bandit's; several are classes.
-    if widths[-1] == 1:
-        labels = torch.randn(count, generator=generator)
-    else:
-        labels = torch.randint(widths[-1], (count,), generator=generator)
-    labels = labels.to(device)
-    bbb = BayesByBackpropConfig(
-        name="bbb",
-        train_samples=draws,
-        test_samples=1,
-        estimator=Estimator.weights,
-        minibatch_weights=MinibatchWeights.uniform,
-        temperature=1.0,
-        rho_init=[-5.0, -5.0],
-    )
-    mixture = ScaleMixtureConfig(name="scale_mixture", pi=0.5, sigma1=1.0, sigma2=0.0025)
-    gaussian = GaussianPriorConfig(name="gaussian", sigma=0.37)
-    dropout = DropoutConfig(name="dropout", input_rate=0.2, hidden_rate=0.5)
-    data = (widths, inputs, labels, batch)
-    return {
-        "sgd, PyTorch eager": pytorch_step(*data, dropout=False),
-        "dropout, PyTorch eager": pytorch_step(*data, dropout=True),
-        "sgd, bbbrun": bbbrun_step(*data, SgdMethodConfig(name="sgd"), None),
-        "dropout, bbbrun": bbbrun_step(*data, dropout, None),
-        "bbb scale_mixture, bbbrun": bbbrun_step(*data, bbb, mixture),
-        "bbb gaussian, bbbrun": bbbrun_step(*data, bbb, gaussian),
-    }
-
-
-def measure(steps: dict[str, Contender], rounds: int, device: torch.device) -> pd.DataFrame:
-    """Median milliseconds of each step over `rounds` rounds of one step each, and its ratio to the first."""
+def median_ms(steps: dict[str, Timed], rounds: int, device: torch.device) -> dict[str, float]:
+    """The median of each step's milliseconds over `rounds` rounds of one step each, after three that warm up."""
     times: dict[str, list[float]] = {name: [] for name in steps}
-    for name in steps:
+    for name in tqdm(steps, disable=None, unit="step", desc="compiling"):
         for _ in range(3):
             steps[name]()
     for _ in trange(rounds, disable=None, unit="round"):
@@ -149,39 +37,101 @@ def measure(steps: dict[str, Contender], rounds: int, device: torch.device) -> p
             step()
             synchronize(device)
             times[name].append(1e3 * (time.perf_counter() - start))
-    medians = {name: statistics.median(values) for name, values in times.items()}
-    first = next(iter(medians.values()))
-    rows = [(name, median, median / first) for name, median in medians.items()]
-    return pd.DataFrame(rows, columns=["step", "median_ms", "ratio_to_eager_sgd"])
+    return {name: statistics.median(values) for name, values in times.items()}
+
+
+def measure(
+    widths: list[int], batch: int, draws: int, threads: int, rounds: int, device: torch.device, only: str
+) -> pd.DataFrame:
+    """A row for each step, part and floor whose name contains `only`, with ratios to those of the same process.
+
+    What ratios are to is timed whatever `only` says.
+    """
+    setting = make_setting(widths, batch, draws, device)
+    kinds = {"step": contenders(setting), "part": parts(setting), "floor": floor(setting)}
+    needed = (_FIRST, _SECOND, _OURS)
+    torch.compiler.reset()
+    chosen = {
+        (kind, name): build
+        for kind, builds in kinds.items()
+        for name, build in builds.items()
+        if only in name or name in needed
+    }
+    medians = median_ms({name: build() for (_, name), build in chosen.items()}, rounds, device)
+    rows = [
+        {
+            "network": "-".join(map(str, widths)),
+            "batch": batch,
+            "draws": draws,
+            "threads": threads,
+            "device": str(device),
+            "kind": kind,
+            "name": name,
+            "median_ms": medians[name],
+            "to_eager_sgd": medians[name] / medians[_FIRST],
+            "to_eager_dropout": medians[name] / medians[_SECOND],
+            "to_bbb": medians[name] / medians[_OURS],
+        }
+        for kind, name in chosen
+    ]
+    return pd.DataFrame(rows)
+
+
+def step_ms(rounds: int, config: Config, task: Task, estimator: Estimator) -> float:
+    """The median step of a run's method with another estimator, momentum-free SGD, ms."""
+    assert isinstance(config.method, BayesByBackpropConfig)
+    widths = [task.inputs.shape[1], *config.network.hidden, task.network.shapes[-1][0]]
+    setting = make_setting(widths, config.train.batch_size, config.method.train_samples, task.inputs.device)
+    step = bbbrun_step(setting, replace(config.method, estimator=estimator), config.prior)
+    return median_ms({"step": step}, rounds, task.inputs.device)["step"]
 
 
 def main() -> None:
-    """Print the table, and write it as CSV where --output names a file."""
+    """Print a table for each setting, and write all of them as one CSV where --output names a file."""
     parser = argparse.ArgumentParser(prog="scripts/bench", description=__doc__)
-    parser.add_argument(
-        "--network", default="784-1200-1200-10", help="widths, inputs to outputs; the bandit's is 119-100-100-1"
-    )
-    parser.add_argument("--batch", type=int, default=128)
-    parser.add_argument("--draws", type=int, default=1, help="method.train_samples")
-    parser.add_argument("--rounds", type=int, default=100, help="timed steps of each")
-    parser.add_argument("--threads", type=int, default=None)
-    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
-    parser.add_argument("--output", help="a CSV file to write")
+    add = parser.add_argument
+    default = ["784-1200-1200-10"]
+    add("--network", nargs="+", default=default, help="widths, inputs to outputs; the bandit's is 119-100-100-1")
+    add("--batch", type=int, default=128)
+    add("--draws", type=int, nargs="+", default=[1], help="method.train_samples")
+    add("--threads", type=int, nargs="+", default=[0], help="0: as many as torch takes by itself")
+    add("--rounds", type=int, default=100, help="timed steps of each; draws of each with --variance")
+    add("--device", choices=("cpu", "cuda"), default="cpu")
+    add("--only", default="", help="a part of the names of what to time, besides what ratios are to")
+    add("--variance", type=Path, metavar="RUN", help="the variance of gradients at this run's network, instead")
+    add("--output", help="a CSV file to write")
     arguments = parser.parse_args()
     keep_freed_memory()
-    threads = set_threads(arguments.threads)
     try:
         device = choose_device(Device(arguments.device))
-        widths = [int(width) for width in arguments.network.split("-")]
+        networks = [[int(width) for width in network.split("-")] for network in arguments.network]
+        if min(map(len, networks)) < 2 or min(itertools.chain(*networks)) < 1:
+            raise UserError("--network takes widths of at least 1, two and more joined by -, such as 784-400-400-10")
+        least = min([arguments.batch, arguments.rounds - 1, *arguments.draws, *(1 + n for n in arguments.threads)])
+        if least < 1:
+            raise UserError("--rounds must be at least 2, --threads at least 0, and every other number at least 1")
+        if arguments.variance:
+            tables = [_variance(arguments.variance, arguments.rounds)]
+        else:
+            usual = torch.get_num_threads()
+            tables = []
+            for widths, draws, threads in itertools.product(networks, arguments.draws, arguments.threads):
+                count = set_threads(threads or usual)
+                setting = (widths, arguments.batch, draws, count, arguments.rounds, device, arguments.only)
+                tables.append(_shown(measure(*setting)))
     except (UserError, ValueError) as error:
         parser.error(str(error))
-    if len(widths) < 2 or min([*widths, arguments.batch, arguments.draws, arguments.rounds]) < 1:
-        parser.error("--network takes at least two widths, and every number must be at least 1")
-    table = measure(contenders(widths, arguments.batch, arguments.draws, device), arguments.rounds, device)
-    print(f"{arguments.network}, batch {arguments.batch}, {arguments.draws} draw(s), {device}, {threads} thread(s)")
-    print(table.to_string(index=False, float_format=lambda value: f"{value:.2f}"))
     if arguments.output:
-        table.to_csv(arguments.output, index=False)
+        pd.concat(tables).to_csv(arguments.output, index=False)
+
+
+def _variance(run: Path, rounds: int) -> pd.DataFrame:
+    return _shown(variances(run, rounds, partial(step_ms, rounds)))
+
+
+def _shown(table: pd.DataFrame) -> pd.DataFrame:
+    print(table.to_string(index=False, float_format=lambda value: f"{value:.4g}"), flush=True)
+    return table
 
 
 if __name__ == "__main__":

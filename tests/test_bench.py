@@ -3,21 +3,66 @@ import sys
 
 import pandas as pd
 import pytest
+import torch
+
+from bbbrun.bench_variance import variance
+from bbbrun.noise import standard_normal
+
+
+def bench(*words: str, cwd=None) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "bbbrun.bench", *words]
+    return subprocess.run(command, cwd=cwd, capture_output=True, text=True, check=False)
 
 
 @pytest.mark.slow
-def test_the_bench_times_every_step_and_writes_its_table(tmp_path):
-    words = ["--network", "6-5-4-3", "--batch", "4", "--rounds", "2", "--draws", "2", "--output", "table.csv"]
-    subprocess.run([sys.executable, "-m", "bbbrun.bench", *words], cwd=tmp_path, check=True)
-    table = pd.read_csv(tmp_path / "table.csv")
-    assert len(table) == 6
+def test_the_bench_times_every_kind_and_writes_its_table(tmp_path):
+    words = ("--batch", "4", "--rounds", "2", "--only", "m", "--threads", "1", "--output", "table.csv")
+    # The names of the matrix products and the memory hold an m, as do those of the mixture's steps.
+    result = bench("--network", "6-5-4-3", *words, cwd=tmp_path)
+    assert result.returncode == 0, result.stderr
+    table = pd.read_csv(tmp_path / "table.csv").set_index("name")
+    assert {"sgd, PyTorch eager", "bbb scale_mixture flipout, bbbrun", "sampling", "memory"} <= set(table.index)
+    assert set(table["kind"]) == {"step", "part", "floor"}
     assert (table["median_ms"] > 0).all()
-    assert table["ratio_to_eager_sgd"][0] == 1
+    for column, name in (("to_eager_sgd", "sgd, PyTorch eager"), ("to_bbb", "bbb scale_mixture weights, bbbrun")):
+        assert table[column].to_list() == pytest.approx((table["median_ms"] / table["median_ms"][name]).to_list())
 
 
-@pytest.mark.parametrize("words", [["--network", "784"], ["--network", "a-b"], ["--rounds", "0"]])
+@pytest.mark.slow
+def test_the_variance_of_gradients_at_a_run(bbbrun, tmp_path):
+    words = ("network.hidden=[8]", "train.epochs=1", "method.test_samples=1", "compile=false", "hydra.run.dir=run")
+    assert bbbrun(*words).returncode == 0
+    result = bench("--variance", "run", "--rounds", "20", "--output", "table.csv", cwd=tmp_path)
+    assert result.returncode == 0, result.stderr
+    table = pd.read_csv(tmp_path / "table.csv").set_index(["at", "estimator"])
+    assert len(table) == 6
+    for place in ("initialisation", "trained"):
+        # Examples that share a draw of the weights vary together.
+        for estimator in ("local", "flipout"):
+            assert table["variance_mu"][place, estimator] < table["variance_mu"][place, "weights"]
+    assert table["mu_cost"].to_list() == pytest.approx((table["variance_mu"] * table["step_ms"]).to_list())
+
+
+def test_the_variance_is_that_of_the_draws():
+    draws = torch.stack([3 * standard_normal(0, step, 0, 50) + 1e4 for step in range(40)])
+    ours, none = variance(lambda step: [draws[step], torch.ones(3)], 40)
+    assert ours == pytest.approx(draws.double().var(dim=0).sum().item(), rel=1e-9)
+    assert none == 0
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("--network", "784"),
+        ("--network", "784-10", "a-b"),
+        ("--rounds", "1"),
+        ("--draws", "1", "0"),
+        ("--threads", "-1"),
+        ("--variance", "nowhere"),
+    ],
+)
 def test_the_bench_refuses_wrong_numbers(words):
-    result = subprocess.run([sys.executable, "-m", "bbbrun.bench", *words], capture_output=True, text=True, check=False)
+    result = bench(*words)
     assert result.returncode == 2
     assert "error:" in result.stderr
     assert "Traceback" not in result.stderr

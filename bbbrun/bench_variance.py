@@ -1,0 +1,99 @@
+"""The variance of each estimator's gradient at a run's network, and times the cost of a step, for `scripts/bench`."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pandas as pd
+import torch
+from hydra import compose, initialize_config_module
+from omegaconf import OmegaConf
+from torch import Tensor
+from tqdm import trange
+
+from bbbrun.classification import classification_task
+from bbbrun.config import Config, register
+from bbbrun.datasets import ImageDatasetConfig
+from bbbrun.errors import UserError
+from bbbrun.estimators import free_energy_estimator
+from bbbrun.files import CHECKPOINT
+from bbbrun.options import BayesByBackpropConfig, Estimator
+from bbbrun.posterior import DiagonalGaussian
+from bbbrun.priors import build_prior
+from bbbrun.trainer import Task, initial_parameters
+
+
+def configuration(folder: Path) -> Config:
+    """The configuration of the run in `folder`; raises UserError where it is not Bayes by Backprop on images."""
+    overrides = folder / ".hydra" / "overrides.yaml"
+    if not overrides.is_file():
+        raise UserError(f"{folder} is not the folder of a run: it has no {overrides.relative_to(folder)}")
+    register()
+    with initialize_config_module("bbbrun.configs", version_base="1.3"):
+        config = OmegaConf.to_object(compose("config", overrides=list(OmegaConf.load(overrides))))
+    assert isinstance(config, Config)
+    if not isinstance(config.method, BayesByBackpropConfig) or not isinstance(config.dataset, ImageDatasetConfig):
+        raise UserError(f"the run in {folder} is not method=bbb on images")
+    return config
+
+
+def variances(folder: Path, steps: int, cost: Callable[[Config, Task, Estimator], float]) -> pd.DataFrame:
+    """For each estimator, where the run started and where it ended: the gradient's variance, summed over the weights.
+
+    Over `steps` draws of the noise with the training set's first minibatch, whose share of the complexity is 1 / M.
+    cost: what a step takes, ms; `mu_cost` and `rho_cost` are variance times cost, so less is better.
+    Raises UserError for a run without checkpoint.pt, or of another kind.
+    """
+    config = configuration(folder)
+    device = torch.device("cpu")
+    task = classification_task(config, device)
+    path = folder / CHECKPOINT
+    if not path.is_file():
+        raise UserError(f"{folder} has no {CHECKPOINT}: the network that it trained is gone")
+    trained = torch.load(path, weights_only=True)["tensors"][:2]
+    places = {"initialisation": initial_parameters(config, task.network, device), "trained": trained}
+    rows = []
+    for estimator in Estimator:
+        duration = cost(config, task, estimator)
+        for place, parameters in places.items():
+            mu, rho = variance(gradient_at(config, task, DiagonalGaussian(*parameters), estimator), steps)
+            row = {"at": place, "estimator": estimator.name, "variance_mu": mu, "variance_rho": rho}
+            rows.append(row | {"step_ms": duration, "mu_cost": mu * duration, "rho_cost": rho * duration})
+    return pd.DataFrame(rows).sort_values("at", kind="stable")
+
+
+def gradient_at(
+    config: Config, task: Task, posterior: DiagonalGaussian, estimator: Estimator
+) -> Callable[[int], list[Tensor]]:
+    """The gradient in mu and in rho, each (P,), that step number `step` would follow from `posterior`."""
+    method = config.method
+    assert isinstance(method, BayesByBackpropConfig)
+    device = posterior.mu.device
+    examples = min(config.train.batch_size, len(task.inputs))
+    batch = (task.inputs[:examples], task.targets[:examples], torch.ones(examples, device=device))
+    weight = torch.tensor(method.temperature * examples / len(task.inputs), dtype=torch.float32, device=device)
+    prior = build_prior(config.prior, device)
+    estimate = free_energy_estimator(replace(method, estimator=estimator), prior, task.network, task.likelihood)
+    key = torch.tensor(config.seed, dtype=torch.int32, device=device)
+
+    @torch.no_grad()
+    def gradient(step: int) -> list[Tensor]:
+        *parts, _ = estimate(posterior, key, torch.tensor(step, dtype=torch.int32, device=device), batch, weight)
+        return parts
+
+    return gradient
+
+
+def variance(gradient: Callable[[int], list[Tensor]], steps: int) -> list[float]:
+    """The variance over steps 0 .. `steps` - 1 of each of the tensors that `gradient` gives, summed over its elements.
+
+    Welford's means and sums of squared differences, in double precision, without a difference of large sums.
+    """
+    means = [torch.zeros_like(part, dtype=torch.float64) for part in gradient(0)]
+    sums = [torch.zeros_like(mean) for mean in means]
+    for step in trange(steps, disable=None, unit="draw"):
+        for mean, total, part in zip(means, sums, gradient(step), strict=True):
+            change = part.double() - mean
+            mean += change / (step + 1)
+            total += change * (part.double() - mean)
+    return [total.sum().item() / (steps - 1) for total in sums]
