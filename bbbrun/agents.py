@@ -12,7 +12,7 @@ from bbbrun.estimators import Likelihood
 from bbbrun.networks import Network, mlp
 from bbbrun.noise import Stream, integers, uniform
 from bbbrun.options import ContextualAgentConfig
-from bbbrun.predictive import network_outputs
+from bbbrun.predictive import evaluation_draws, network_outputs
 from bbbrun.trainer import Trainer
 
 _BLOCK = 64  # interactions whose minibatches are drawn at once
@@ -91,7 +91,9 @@ class Agent:
         so that acting on the best is Thompson sampling (paper, section 4). Otherwise the network's output.
         """
         network, parameters = self.memory.network, self.trainer.state.parameters
-        outputs = network_outputs(self._config, network, parameters, self._inputs[row], t, self.trainer.sampler)
+        draws = evaluation_draws(self._config.method, last=False)
+        place = (self._inputs[row], draws, self._config.seed, t, self.trainer.sampler)
+        outputs = network_outputs(network, parameters, *place)
         return outputs.mean(dim=0)[:, 0]
 
     def learn(self, t: int, row: int, action: int, reward: float) -> None:

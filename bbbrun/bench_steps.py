@@ -68,6 +68,7 @@ def bayes_by_backprop(draws: int, estimator: Estimator) -> BayesByBackpropConfig
         name="bbb",
         train_samples=draws,
         test_samples=1,
+        final_samples=None,
         estimator=estimator,
         minibatch_weights=MinibatchWeights.uniform,
         temperature=1.0,

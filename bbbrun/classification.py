@@ -8,7 +8,6 @@ from bbbrun.config import Config
 from bbbrun.data import Split, load_images
 from bbbrun.metrics import error_percent, expected_calibration_error, mean_nll
 from bbbrun.networks import mlp
-from bbbrun.options import BayesByBackpropConfig
 from bbbrun.posterior import DiagonalGaussian
 from bbbrun.predictive import Sampler, class_probabilities, posterior_predictive
 from bbbrun.trainer import Task
@@ -35,12 +34,11 @@ def classification_task(config: Config, device: torch.device) -> Task:
     network = mlp(images.train.inputs.shape[1], config.network.hidden, images.classes)
     held_out = torch.cat([images.valid.inputs, images.test.inputs])
 
-    def evaluate(parameters: list[Tensor], step: int, sampler: Sampler) -> dict[str, float]:
+    def evaluate(parameters: list[Tensor], draws: int, step: int, sampler: Sampler) -> dict[str, float]:
         # For Bayes by Backprop parameters[0] is mu: this is the prediction with w = mu.
         plain = class_probabilities(network, parameters[0], held_out)
-        if not isinstance(config.method, BayesByBackpropConfig):
+        if len(parameters) == 1:
             return _judge(plain, images.valid, images.test)
-        draws = config.method.test_samples
         posterior = DiagonalGaussian(*parameters)
         predictive = posterior_predictive(network, posterior, held_out, draws, config.seed, step, sampler)
         at_mean = _judge(plain, images.valid, images.test)

@@ -116,6 +116,9 @@ class Config:
         if isinstance(self.agent, NoAgentConfig):
             require(self.train.epochs is not None, "train.epochs", "a whole number of at least 1", "null")
             return
+        if isinstance(self.method, BayesByBackpropConfig):
+            draws = self.method.final_samples
+            require(draws is None, "method.final_samples", "null where an agent acts", draws)
         require(
             self.train.epochs is None, "train.epochs", "null where agent.steps says how long to run", self.train.epochs
         )

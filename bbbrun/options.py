@@ -81,6 +81,7 @@ class MethodConfig:
 class BayesByBackpropConfig(MethodConfig):
     train_samples: int
     test_samples: int
+    final_samples: int | None
     estimator: Estimator
     minibatch_weights: MinibatchWeights
     temperature: float
@@ -89,6 +90,8 @@ class BayesByBackpropConfig(MethodConfig):
     def __post_init__(self) -> None:
         require_count("method.train_samples", self.train_samples)
         require_count("method.test_samples", self.test_samples)
+        if self.final_samples is not None:
+            require_count("method.final_samples", self.final_samples)
         require_positive("method.temperature", self.temperature)
         require(
             len(self.rho_init) == 2 and -50 <= self.rho_init[0] <= self.rho_init[-1] <= 50,

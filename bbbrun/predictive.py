@@ -5,10 +5,9 @@ from collections.abc import Callable, Iterator
 import torch
 from torch import Tensor
 
-from bbbrun.config import Config
 from bbbrun.networks import Network
 from bbbrun.noise import Stream, standard_normal
-from bbbrun.options import BayesByBackpropConfig
+from bbbrun.options import BayesByBackpropConfig, MethodConfig
 from bbbrun.posterior import DiagonalGaussian
 
 _CHUNK = 5000  # examples in one forward pass: the activations of a 1200-unit layer then take 24 MB
@@ -20,6 +19,13 @@ def draw_weights(posterior: DiagonalGaussian, seed: Tensor, step: Tensor, draw: 
     """Evaluation draw number `draw` at `step`: (weights, eps), both (P,); seed, step and draw are int32 scalars."""
     eps = standard_normal(seed, step, draw + int(Stream.EVALUATE), len(posterior.mu), posterior.mu.device)
     return posterior.sample(eps), eps
+
+
+def evaluation_draws(method: MethodConfig, last: bool) -> int:
+    """How many draws an evaluation averages over: method.test_samples, or method.final_samples for the last one."""
+    if not isinstance(method, BayesByBackpropConfig):
+        return 1
+    return method.final_samples if last and method.final_samples else method.test_samples
 
 
 @torch.no_grad()
@@ -52,13 +58,13 @@ def posterior_predictive(
 
 @torch.no_grad()
 def network_outputs(
-    config: Config, network: Network, parameters: list[Tensor], inputs: Tensor, step: int, sampler: Sampler
+    network: Network, parameters: list[Tensor], inputs: Tensor, draws: int, seed: int, step: int, sampler: Sampler
 ) -> Tensor:
-    """network(w, x) of each of S = method.test_samples draws w, (S, N, K); S = 1 where the weights are not random."""
-    if not isinstance(config.method, BayesByBackpropConfig):
+    """network(w, x) of each of S = `draws` draws w, (S, N, K); S = 1 where `parameters` are weights, not (mu, rho)."""
+    if len(parameters) == 1:
         return network(parameters[0], inputs).unsqueeze(0)
-    draws = _draws(DiagonalGaussian(*parameters), config.method.test_samples, config.seed, step, sampler)
-    return torch.stack([network(weights, inputs) for weights in draws])
+    posterior = DiagonalGaussian(*parameters)
+    return torch.stack([network(weights, inputs) for weights in _draws(posterior, draws, seed, step, sampler)])
 
 
 def _draws(posterior: DiagonalGaussian, draws: int, seed: int, step: int, sampler: Sampler) -> Iterator[Tensor]:

@@ -50,6 +50,7 @@ def regression_task(config: Config, device: torch.device) -> Task:
     assert isinstance(dataset, RegressionCurveConfig)
     train, test = (split.to(device) for split in curve_points(dataset, config.seed))
     grid = torch.linspace(dataset.grid_low, dataset.grid_high, dataset.grid_points, dtype=torch.float64)
+    points = grid.unsqueeze(1).to(device, torch.float32)
     network = mlp(1, config.network.hidden, 2 if dataset.likelihood_sigma is None else 1)
     if dataset.scale_inputs:
         network = on_unit_range(network, dataset.x_low, dataset.x_high)
@@ -58,20 +59,22 @@ def regression_task(config: Config, device: torch.device) -> Task:
     def nll(outputs: Tensor, y: Tensor) -> Tensor:
         return -log_normal(y, *conditional(outputs))
 
-    def components(parameters: list[Tensor], inputs: Tensor, step: int, sampler: Sampler) -> tuple[Tensor, Tensor]:
+    def components(
+        parameters: list[Tensor], inputs: Tensor, draws: int, step: int, sampler: Sampler
+    ) -> tuple[Tensor, Tensor]:
         """Means and sigmas (S, N) of the predictive mixture, float64; S = 1 where the weights are not random."""
-        return conditional(network_outputs(config, network, parameters, inputs, step, sampler).double())
+        return conditional(network_outputs(network, parameters, inputs, draws, config.seed, step, sampler).double())
 
-    def evaluate(parameters: list[Tensor], step: int, sampler: Sampler) -> dict[str, float]:
-        means, sigmas = components(parameters, test.inputs, step, sampler)
+    def evaluate(parameters: list[Tensor], draws: int, step: int, sampler: Sampler) -> dict[str, float]:
+        means, sigmas = components(parameters, test.inputs, draws, step, sampler)
         y = test.labels.double()
         return {
             "test_rmse": (means.mean(dim=0) - y).square().mean().sqrt().item(),
             "test_nll": -log_mixture(y, means, sigmas).mean().item(),
         }
 
-    def predictions(parameters: list[Tensor], step: int, sampler: Sampler) -> pd.DataFrame:
-        means, sigmas = components(parameters, grid.unsqueeze(1).to(device, torch.float32), step, sampler)
+    def predictions(parameters: list[Tensor], draws: int, step: int, sampler: Sampler) -> pd.DataFrame:
+        means, sigmas = components(parameters, points, draws, step, sampler)
         columns = {
             "x": grid,
             "median": mixture_quantile(0.5, means, sigmas),

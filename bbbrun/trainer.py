@@ -38,6 +38,10 @@ class Problem(Protocol):
     def likelihood(self) -> Likelihood: ...
 
 
+# (parameters, how many draws of the weights, steps done, sampler) -> columns of a row
+Evaluate = Callable[[list[Tensor], int, int, Sampler], dict[str, float]]
+
+
 class Task(NamedTuple):
     """What differs between kinds of task: data, network, likelihood, and what an evaluation adds to a row.
 
@@ -49,9 +53,9 @@ class Task(NamedTuple):
     network: Network
     likelihood: Likelihood
     columns: list[str]
-    evaluate: Callable[[list[Tensor], int, Sampler], dict[str, float]]
+    evaluate: Evaluate
     shown: list[str]
-    predictions: Callable[[list[Tensor], int, Sampler], pd.DataFrame] | None = None
+    predictions: Callable[[list[Tensor], int, int, Sampler], pd.DataFrame] | None = None
 
 
 def initial_parameters(config: Config, network: Network, device: torch.device) -> list[Tensor]:

@@ -10,6 +10,7 @@ import torch
 from bbbrun.config import Config
 from bbbrun.devices import synchronize
 from bbbrun.errors import UserError
+from bbbrun.predictive import evaluation_draws
 from bbbrun.progress import Progress
 from bbbrun.runs import RunFolder
 from bbbrun.trainer import Task, Trainer
@@ -67,7 +68,8 @@ def fit(config: Config, task: Task, run: RunFolder, device: torch.device) -> Out
             last = epoch + 1 == epochs
             step = (epoch + 1) * minibatches
             if last or (epoch + 1) % config.train.evaluate_every == 0:
-                metrics = trainer.objective() | task.evaluate(trainer.state.parameters, step, trainer.sampler)
+                draws = evaluation_draws(config.method, last)
+                metrics = trainer.objective() | task.evaluate(trainer.state.parameters, draws, step, trainer.sampler)
                 run.append({"epoch": epoch + 1, "step": step, "seconds": seconds, "lr": rates[-1].item()} | metrics)
                 progress.show({name: metrics[name] for name in task.shown if name in metrics})
             # Before a checkpoint can hold it: a resume must not start from what has diverged.
@@ -87,7 +89,8 @@ def fit(config: Config, task: Task, run: RunFolder, device: torch.device) -> Out
     finally:
         progress.close()
     rate = timed_steps / timed_seconds if timed_steps else None
-    predictions = task.predictions and task.predictions(trainer.state.parameters, epochs * minibatches, trainer.sampler)
+    place = (trainer.state.parameters, evaluation_draws(config.method, True), epochs * minibatches, trainer.sampler)
+    predictions = task.predictions and task.predictions(*place)
     seconds = saved["seconds"] + time.monotonic() - start
     return Outcome(metrics, seconds, rate, trainer.compiled, predictions)
 

@@ -63,9 +63,10 @@ def test_a_run_leaves_what_it_promises(bbbrun, tmp_path):
 
 def sweep(bbbrun, tmp_path, *words: str) -> list[list[dict[str, str]]]:
     """The tables of the jobs of a sweep, in order."""
-    result = bbbrun("-m", *words, "hydra.sweep.dir=sweep", "hydra.sweep.subdir=${hydra.job.num}")
+    folder = tmp_path / f"sweep_{len(list(tmp_path.glob('sweep_*')))}"
+    result = bbbrun("-m", *words, f"hydra.sweep.dir={folder}", "hydra.sweep.subdir=${hydra.job.num}")
     assert result.returncode == 0, result.stderr
-    return [untimed(path.parent) for path in sorted(tmp_path.glob("sweep/*/metrics.csv"))]
+    return [untimed(path.parent) for path in sorted(folder.glob("*/metrics.csv"))]
 
 
 def test_the_objective_adds_up_in_the_csv_under_both_weightings(bbbrun, tmp_path):
@@ -91,6 +92,14 @@ def test_every_estimator_trains_towards_the_same(bbbrun, tmp_path, prior):
     assert len({tuple(row) for row in last}) == 3
     for row in last[1:]:
         assert row == pytest.approx(last[0], rel=0.02)
+
+
+def test_the_last_evaluation_takes_its_own_number_of_draws(bbbrun, tmp_path):
+    words = [*FAST, "train.epochs=2", "method.rho_init=[0,0]"]
+    (mixed,) = sweep(bbbrun, tmp_path, *words, "method.test_samples=1", "method.final_samples=7")
+    few, many = sweep(bbbrun, tmp_path, *words, "method.test_samples=1,7")
+    assert mixed == [few[0], many[1]]
+    assert few != many
 
 
 def test_baselines_leave_empty_what_they_do_not_have(bbbrun, tmp_path):
@@ -169,6 +178,8 @@ WRONG = [
     ("dataset.pixel_divisor=0", "dataset.pixel_divisor must be a positive finite number"),
     ("method.train_samples=0", "method.train_samples must be"),
     ("method.test_samples=0", "method.test_samples must be"),
+    ("method.final_samples=0", "method.final_samples must be"),
+    ("experiment=wheel method.final_samples=5", "method.final_samples must be null where an agent acts, not 5"),
     ("method.temperature=0", "method.temperature must be a positive finite number"),
     ("method.estimator=best", "expected one of [weights, local, flipout]"),
     ("method.minibatch_weights=geometric", "expected one of [uniform, paper]"),

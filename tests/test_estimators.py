@@ -37,6 +37,7 @@ def method(estimator, draws=1):
         name="bbb",
         train_samples=draws,
         test_samples=1,
+        final_samples=None,
         estimator=estimator,
         minibatch_weights=MinibatchWeights.uniform,
         temperature=1.0,

@@ -34,7 +34,7 @@ TINY = (
     "threads=1",
     "compile=false",
 )
-FEW_DRAWS = "method.test_samples=3"
+FEW_DRAWS = "method.final_samples=3"
 GENERATOR = torch.Generator().manual_seed(0)
 MEANS = torch.randn(7, 40, generator=GENERATOR, dtype=torch.float64)
 SIGMAS = torch.rand(7, 40, generator=GENERATOR, dtype=torch.float64) + 0.01

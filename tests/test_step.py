@@ -41,6 +41,7 @@ def bbb(draws: int = 1, estimator: Estimator = Estimator.weights) -> BayesByBack
         name="bbb",
         train_samples=draws,
         test_samples=1,
+        final_samples=None,
         estimator=estimator,
         minibatch_weights=MinibatchWeights.paper,
         temperature=1.0,

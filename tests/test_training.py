@@ -106,7 +106,7 @@ def test_validation_and_test_are_judged_on_their_own_images():
     config = configured("method=sgd", "network.hidden=[30]")
     task, images = classification_task(config, CPU), load_images(config.dataset, CPU)
     weights = torch.randn(task.network.size, generator=torch.Generator().manual_seed(1)) * 0.2
-    row = task.evaluate([weights], 0, None)
+    row = task.evaluate([weights], 1, 0, None)
     for name, split in (("valid", images.valid), ("test", images.test)):
         logits = task.network(weights, split.inputs)
         wrong = (logits.argmax(dim=1) != split.labels).double().mean().item()
@@ -115,10 +115,10 @@ def test_validation_and_test_are_judged_on_their_own_images():
 
 
 def test_predictive_and_mean_errors_are_not_confused():
-    task = classification_task(configured("network.hidden=[30]", "method.test_samples=3"), CPU)
+    task = classification_task(configured("network.hidden=[30]"), CPU)
     mu = torch.randn(task.network.size, generator=torch.Generator().manual_seed(1)) * 0.2
-    row = task.evaluate([mu, torch.full_like(mu, 2.0)], 0, draw_weights)
-    sharp = task.evaluate([mu, torch.full_like(mu, -40.0)], 0, draw_weights)
+    row = task.evaluate([mu, torch.full_like(mu, 2.0)], 3, 0, draw_weights)
+    sharp = task.evaluate([mu, torch.full_like(mu, -40.0)], 3, 0, draw_weights)
     assert row["test_error_mean"] == sharp["test_error_mean"] == sharp["test_error"]
     assert row["test_error"] != row["test_error_mean"]
     assert sharp["valid_error"] == sharp["valid_error_mean"]
@@ -126,7 +126,7 @@ def test_predictive_and_mean_errors_are_not_confused():
 
 def test_without_a_validation_set_its_columns_are_left_out():
     task = classification_task(configured("dataset.valid_size=0", "method=sgd", "network.hidden=[4]"), CPU)
-    row = task.evaluate([torch.zeros(task.network.size)], 0, None)
+    row = task.evaluate([torch.zeros(task.network.size)], 1, 0, None)
     assert set(row) == {"test_error", "test_nll", "test_ece"}
     assert row["test_nll"] == pytest.approx(torch.tensor(10.0).log().item(), rel=1e-6)
 
