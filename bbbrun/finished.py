@@ -6,12 +6,16 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pandas as pd
+import torch
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
+from torch import Tensor
 from yaml import YAMLError
 
 from bbbrun.errors import UserError
-from bbbrun.files import METRICS, PREDICTIONS, SUMMARY
+from bbbrun.files import CHECKPOINT, METRICS, PREDICTIONS, SUMMARY
+
+_FREE = ("name", "seed", "device", "threads", "compile", "resume")
 
 
 class Run(NamedTuple):
@@ -40,6 +44,19 @@ class Run(NamedTuple):
     def predictions(self) -> pd.DataFrame:
         """predictions.csv; raises UserError where it cannot be read."""
         return self._table(PREDICTIONS)
+
+    def parameters(self) -> list[Tensor]:
+        """(mu, rho) of Bayes by Backprop, (weights,) of the other methods, out of checkpoint.pt.
+
+        Raises UserError where the file is missing or cannot be read.
+        """
+        try:
+            tensors: list[Tensor] = torch.load(self.folder / CHECKPOINT, weights_only=True)["tensors"]
+        except Exception as error:
+            raise UserError(
+                f"{self.folder / CHECKPOINT} cannot be read: run it again, or leave its folder out"
+            ) from error
+        return tensors[: 2 if self.method == "bbb" else 1]
 
     def provenance(self) -> dict[str, Any]:
         """Where the run's numbers come from, for a row of a table."""
@@ -73,6 +90,15 @@ def latest(runs: Iterable[Run], key: Callable[[Run], tuple[str, int]]) -> list[R
     """One run for each key (method or agent, and seed), the last in the order of folders, ordered by key."""
     chosen = {key(run): run for run in runs}
     return [chosen[key] for key in sorted(chosen)]
+
+
+def setting(config: dict[str, Any]) -> str:
+    """What a run was told, but for the seed and for what decides only where and how fast it runs or what it shows."""
+    config = {key: value for key, value in config.items() if key not in _FREE}
+    groups = {key: value for key, value in config.items() if isinstance(value, dict)}
+    shown = {"root", "checkpoint_seconds", "evaluate_every", "test_samples"}
+    kept = {name: {key: item for key, item in group.items() if key not in shown} for name, group in groups.items()}
+    return json.dumps(config | kept, sort_keys=True)
 
 
 def _read(folder: Path) -> Run:

@@ -5,13 +5,26 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from bbbrun.by import by_keys
 from bbbrun.errors import UserError
 from bbbrun.figure5 import figure5
 from bbbrun.figure6 import figure6
+from bbbrun.figures234 import figure2, figure3, figure4
 from bbbrun.finished import Run, finished_runs
+from bbbrun.page import write_page
+from bbbrun.table1 import table1
+from bbbrun.table2 import table2
 
 # name -> (finished runs, folder to write into) -> lines to show. A maker skips what no run gives it.
-MAKERS: dict[str, Callable[[list[Run], Path], list[str]]] = {"figure5": figure5, "figure6": figure6}
+MAKERS: dict[str, Callable[[list[Run], Path], list[str]]] = {
+    "table1": table1,
+    "figure2": figure2,
+    "figure3": figure3,
+    "figure4": figure4,
+    "table2": table2,
+    "figure5": figure5,
+    "figure6": figure6,
+}
 
 
 def main(words: Sequence[str] | None = None) -> None:
@@ -20,14 +33,23 @@ def main(words: Sequence[str] | None = None) -> None:
     Exit code 0, 1 where a folder holds no finished runs, 2 for wrong words.
     """
     parser = argparse.ArgumentParser(prog="bbbrun-report", description="Tables and figures out of finished runs.")
-    parser.add_argument("runs", nargs="+", type=Path, help="folders with finished runs in or below them")
-    parser.add_argument("-o", "--output", type=Path, required=True, help="the folder to write into")
+    add = parser.add_argument
+    add("runs", nargs="+", type=Path, help="folders with finished runs in or below them")
+    add("-o", "--output", type=Path, required=True, help="the folder to write into")
+    add("--only", nargs="+", choices=MAKERS, default=list(MAKERS), help="some of the tables and figures")
+    add("--by", nargs="+", metavar="KEY", help="instead: one table of the runs by these keys, over seeds")
     arguments = parser.parse_args(words)
     try:
         runs = finished_runs(arguments.runs)
-        for name, make in MAKERS.items():
-            for line in make(runs, arguments.output / name):
+        if arguments.by:
+            said = {"by": by_keys(runs, arguments.by, arguments.output / "by")}
+        else:
+            said = {name: MAKERS[name](runs, arguments.output / name) for name in MAKERS if name in arguments.only}
+        for name, lines in said.items():
+            for line in lines:
                 print(f"{name}: {line}", file=sys.stderr)
+        if arguments.output.is_dir():
+            write_page(arguments.output)
     except UserError as error:
         _fail(str(error))
     except OSError as error:

@@ -1,0 +1,64 @@
+"""Any group of runs as one table: `bbbrun-report FOLDERS --by KEY`, means over seeds, the best by validation first."""
+
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from bbbrun.errors import UserError
+from bbbrun.finished import Run
+
+# What the rows are ordered by: the first of these that a run reports, less being better.
+_JUDGES = ("valid_error", "valid_nll", "test_nll", "cumulative_expected_regret")
+
+
+def by_keys(runs: list[Run], keys: list[str], output: Path) -> list[str]:
+    """Write by.csv and by.md into `output`, a row for each combination of the keys' values; return what to say.
+
+    Every final metric with its mean and standard deviation over the runs of that combination, which should differ in
+    their seed alone. Raises UserError for a key that no run has.
+    """
+    rows = [{key: _value(run, key) for key in keys} | run.summary["metrics"] for run in runs]
+    unknown = [key for key in keys if all(row[key] is None for row in rows)]
+    if unknown:
+        raise UserError(f"--by {unknown[0]}: no run has this key; name one as on the command line, such as prior.pi")
+    table = pd.DataFrame(rows)
+    metrics = [name for name in table.columns if name not in keys]
+    means = mean_and_spread(table, keys, metrics)
+    judges = [name for name in _JUDGES if name in metrics and table[name].notna().any()]
+    means = means.sort_values(judges[0]) if judges else means
+    output.mkdir(parents=True, exist_ok=True)
+    means.to_csv(output / "by.csv", index=False, float_format="%.6g")
+    shown = means[[*keys, "runs", *(name for name in means.columns if name in judges or name.startswith("test_error"))]]
+    (output / "by.md").write_text(markdown(shown))
+    order = f", ordered by {judges[0]}" if judges else ""
+    return [f"{len(runs)} runs, {len(means)} rows{order}: {output / 'by.csv'}"]
+
+
+def mean_and_spread(table: pd.DataFrame, keys: list[str], names: list[str]) -> pd.DataFrame:
+    """For each combination of the keys the number of `runs`, each column's mean and, as NAME_std, its deviation."""
+    groups = table.groupby(keys, dropna=False, sort=False)
+    columns: dict[str, pd.Series] = {"runs": groups.size()}
+    for name in names:
+        columns |= {name: groups[name].mean(), f"{name}_std": groups[name].std()}
+    return pd.DataFrame(columns).reset_index()
+
+
+def markdown(table: pd.DataFrame) -> str:
+    """A table in Markdown, numbers to four digits."""
+
+    def text(value: Any) -> str:
+        return "" if pd.isna(value) else f"{value:.4g}" if isinstance(value, float) else str(value)
+
+    lines = ["| " + " | ".join(map(str, table.columns)) + " |", "|---" * len(table.columns) + "|"]
+    lines += ["| " + " | ".join(map(text, row)) + " |" for row in table.itertuples(index=False)]
+    return "\n".join([*lines, ""])
+
+
+def _value(run: Run, key: str) -> Any:
+    value: Any = run.config
+    for part in key.split("."):
+        value = value.get(part) if isinstance(value, dict) else None
+    if isinstance(value, dict):
+        return value.get("name")
+    return str(value) if isinstance(value, list) else value

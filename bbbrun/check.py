@@ -1,0 +1,130 @@
+"""`bbbrun-check`: each number of the paper beside ours, pass or miss; exit code 1 where one is missed or not there."""
+
+import argparse
+import sys
+import tempfile
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import pandas as pd
+
+from bbbrun.by import mean_and_spread
+from bbbrun.errors import UserError
+from bbbrun.finished import finished_runs
+from bbbrun.paper import claims
+from bbbrun.report import MAKERS
+
+
+class Ours(NamedTuple):
+    """A number of ours, and from how many seeds it is the mean."""
+
+    value: float
+    seeds: int
+
+
+Numbers = dict[tuple[str, int], Ours]  # (row, column of the paper's table or figure) -> ours
+
+
+def _table1(table: pd.DataFrame) -> Numbers:
+    rows = table[table["temperature"] == 1]
+    return {(row["method"], int(row["units"])): Ours(row["error"], int(row["seeds"])) for _, row in rows.iterrows()}
+
+
+def _table2(table: pd.DataFrame) -> Numbers:
+    rows = table[table["units"] == 1200]
+    return {("removed", int(row["removed"])): Ours(row["error"], int(row["runs"])) for _, row in rows.iterrows()}
+
+
+def _figure6(table: pd.DataFrame) -> Numbers:
+    means = mean_and_spread(table, ["agent", "steps"], ["cumulative_regret"])
+    return {
+        (row["agent"], int(row["steps"])): Ours(row["cumulative_regret"], int(row["runs"]))
+        for _, row in means.iterrows()
+    }
+
+
+# item -> the report's CSV, and what of it stands beside the paper's.
+_SOURCES: dict[str, tuple[str, Callable[[pd.DataFrame], Numbers]]] = {
+    "table1": ("table1.csv", _table1),
+    "table2": ("table2.csv", _table2),
+    "figure6": ("summary.csv", _figure6),
+}
+
+
+def judge(folder: Path, items: Sequence[str]) -> pd.DataFrame:
+    """A row for each claim of the paper about `items`: item, row, column, claim, ours, seeds, verdict.
+
+    verdict: pass, miss, or not run. folder: what `bbbrun-report` wrote.
+    """
+    numbers = {item: _read(folder, item) for item in items}
+    rows = [claim for _, claim in claims().iterrows() if claim["item"] in items]
+    return pd.DataFrame([_verdict(claim, numbers[claim["item"]]) for claim in rows])
+
+
+def report_or_runs(folder: Path, items: Sequence[str]) -> pd.DataFrame:
+    """`judge` of a report, or of the report that the runs in and below `folder` would make.
+
+    Raises UserError where the folder holds neither.
+    """
+    if any((folder / item / _SOURCES[item][0]).is_file() for item in items):
+        return judge(folder, items)
+    runs = finished_runs([folder])
+    with tempfile.TemporaryDirectory() as place:
+        for item in items:
+            MAKERS[item](runs, Path(place) / item)
+        return judge(Path(place), items)
+
+
+def main(words: Sequence[str] | None = None) -> None:
+    """Run `bbbrun-check` with `words`, by default the command line's.
+
+    Exit code 0 where every claim passes, 1 otherwise, 2 for wrong words.
+    """
+    parser = argparse.ArgumentParser(prog="bbbrun-check", description="Our numbers against the paper's.")
+    parser.add_argument("folder", type=Path, help="what bbbrun-report wrote, such as results/paper, or finished runs")
+    parser.add_argument("--only", nargs="+", choices=_SOURCES, default=list(_SOURCES), help="some tables and figures")
+    arguments = parser.parse_args(words)
+    try:
+        table = report_or_runs(arguments.folder, arguments.only)
+    except UserError as error:
+        print(f"bbbrun-check: error: {error}", file=sys.stderr)
+        sys.exit(1)
+    print(table.to_string(index=False, na_rep=""))
+    counts = table["verdict"].value_counts()
+    print(", ".join(f"{counts.get(name, 0)} {name}" for name in ("pass", "miss", "not run")))
+    sys.exit(0 if (table["verdict"] == "pass").all() else 1)
+
+
+def _read(folder: Path, item: str) -> Numbers:
+    name, read = _SOURCES[item]
+    path = folder / item / name
+    if not path.is_file():
+        return {}
+    try:
+        return read(pd.read_csv(path))
+    except (KeyError, ValueError) as error:
+        raise UserError(f"{path} cannot be read: make it again with bbbrun-report") from error
+
+
+def _verdict(claim: pd.Series, numbers: Numbers) -> dict[str, object]:
+    ours = numbers.get((claim["row"], claim["column"]))
+    row = {"item": claim["item"], "row": claim["row"], "column": claim["column"]}
+    if claim["rule"] == "below":
+        other = numbers.get((claim["other"], claim["column"]))
+        said, bound = f"below {claim['other']}", other.value if other else None
+        passed = ours is not None and other is not None and ours.value < other.value
+    else:
+        said, bound = f"{claim['value']:g} + {claim['tolerance']:g}", claim["value"] + claim["tolerance"]
+        passed = ours is not None and ours.value <= bound
+    verdict = "not run" if ours is None or bound is None else "pass" if passed else "miss"
+    return row | {
+        "paper": said,
+        "ours": f"{ours.value:.6g}" if ours else None,
+        "seeds": str(ours.seeds) if ours else None,
+        "verdict": verdict,
+    }
+
+
+if __name__ == "__main__":
+    main()

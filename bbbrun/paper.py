@@ -1,0 +1,31 @@
+"""The paper's numbers, out of paper.csv: what is claimed, how near ours must come, and where it stands."""
+
+import math
+from functools import cache
+from importlib.resources import files
+from typing import Any
+
+import pandas as pd
+
+
+@cache
+def claims() -> pd.DataFrame:
+    """The rows of paper.csv.
+
+    rule at_most: ours may be up to value + tolerance; an error rate's tolerance is twice its `standard_error`.
+    rule below: ours must be below our own number in the row `other` and the same column.
+    """
+    with (files("bbbrun") / "paper.csv").open() as file:
+        return pd.read_csv(file, dtype={"column": int})
+
+
+def published(item: str, row: str, column: int) -> float:
+    """The paper's number; not a number where it has none."""
+    table = claims()
+    at: Any = (table["item"] == item) & (table["row"] == row) & (table["column"] == column) & table["value"].notna()
+    return float(table[at]["value"].iloc[0]) if at.any() else math.nan
+
+
+def standard_error(percent: float, examples: int = 10_000) -> float:
+    """The binomial standard error of an error rate on MNIST's test images, in percent."""
+    return 100 * math.sqrt(percent / 100 * (1 - percent / 100) / examples)

@@ -1,0 +1,138 @@
+"""`scripts/reproduce`: the paper's experiments as ordinary `bbbrun` runs, each run once, resumed where interrupted."""
+
+import argparse
+import shlex
+import subprocess
+import sys
+from collections.abc import Iterable, Sequence
+from importlib.resources import files
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pandas as pd
+from hydra import compose, initialize_config_module
+from omegaconf import OmegaConf
+
+from bbbrun.config import register
+from bbbrun.errors import UserError
+from bbbrun.files import CHECKPOINT, METRICS, SUMMARY
+from bbbrun.finished import setting
+
+_RUNS = Path("results/runs")  # where bbbrun puts them
+
+
+class Job(NamedTuple):
+    """One run that is wanted: the words for `bbbrun`, and the configuration they compose."""
+
+    words: tuple[str, ...]
+    config: dict[str, Any]
+
+
+class Begun(NamedTuple):
+    """A run that lies on the disk, finished or not, and what it has done of what it was told, from 0 to 1."""
+
+    folder: Path
+    config: dict[str, Any]
+    done: float
+    seconds: float
+
+    @property
+    def finished(self) -> bool:
+        return (self.folder / SUMMARY).exists()
+
+
+def wanted(only: Sequence[str], seeds: Sequence[int] | None) -> list[Job]:
+    """The jobs of configs/reproduce.yaml that are shown in one of `only`; raises UserError for one it does not know."""
+    listed: Any = OmegaConf.to_container(OmegaConf.load(str(files("bbbrun.configs") / "reproduce.yaml")))
+    known = sorted({name for entry in listed["runs"] for name in entry["shown"]})
+    unknown = [name for name in only if name not in known]
+    if unknown:
+        raise UserError(f"--only {unknown[0]}: choose from {', '.join(known)}")
+    chosen = [entry for entry in listed["runs"] if not only or set(only) & set(entry["shown"])]
+    register()
+    jobs = []
+    with initialize_config_module("bbbrun.configs", version_base="1.3"):
+        for entry in chosen:
+            for seed in range(entry["seeds"]) if seeds is None else seeds:
+                words = (*shlex.split(entry["words"]), f"seed={seed}")
+                composed = compose("config", overrides=list(words))
+                config: Any = OmegaConf.to_container(composed, resolve=True, enum_to_str=True)
+                jobs.append(Job(words, config))
+    return jobs
+
+
+def begun(folder: Path) -> list[Begun]:
+    """The runs in and below `folder`, in the order of their paths."""
+    return [run for path in sorted(folder.rglob(METRICS)) if (run := _begun(path.parent)) is not None]
+
+
+def match(job: Job, runs: Iterable[Begun]) -> Begun | None:
+    """The run of the job's seed and setting: a finished one, else the one that has come furthest, else None."""
+    alike = [run for run in runs if setting(run.config) == setting(job.config)]
+    found = [run for run in alike if run.config["seed"] == job.config["seed"]]
+    return max(found, key=lambda run: (run.finished, run.done), default=None)
+
+
+def expected_seconds(job: Job, at: Begun | None, runs: Iterable[Begun]) -> float | None:
+    """About how long the rest takes: at the job's own rate so far, else that of the same setting with another seed."""
+    alike = [run for run in runs if run.done > 0 and setting(run.config) == setting(job.config)]
+    source = at if at is not None and at.done > 0 else next(iter(alike), None)
+    return None if source is None else (1 - (at.done if at else 0)) * source.seconds / source.done
+
+
+def main(words: Sequence[str] | None = None) -> None:
+    """Run `scripts/reproduce`; exit code 0 when all that was asked for is finished, 1 where a run failed."""
+    parser = argparse.ArgumentParser(prog="scripts/reproduce", description=__doc__)
+    add = parser.add_argument
+    add("--only", default="", help="tables and figures, joined by commas: table1,figure6")
+    add("--seeds", help="seeds, joined by commas, in place of those listed")
+    add("--device", default="auto", help="as for bbbrun")
+    add("--list", action="store_true", help="say what remains, and run nothing")
+    arguments = parser.parse_args(words)
+    try:
+        seeds = [int(seed) for seed in arguments.seeds.split(",")] if arguments.seeds else None
+        jobs = wanted([name for name in arguments.only.split(",") if name], seeds)
+    except ValueError:
+        parser.error(f"--seeds takes whole numbers joined by commas, not {arguments.seeds}")
+    except UserError as error:
+        parser.error(str(error))
+    failed = [job for job in jobs if not _finish(job, jobs, arguments)]
+    for job in failed:
+        print(f"failed: bbbrun {shlex.join(job.words)}", file=sys.stderr)
+    sys.exit(1 if failed else 0)
+
+
+def _finish(job: Job, jobs: list[Job], arguments: argparse.Namespace) -> bool:
+    runs = begun(_RUNS)
+    at = match(job, runs)
+    if at is not None and at.finished:
+        return True
+    remaining = [(other, match(other, runs)) for other in jobs]
+    remaining = [(other, where) for other, where in remaining if where is None or not where.finished]
+    times = [expected_seconds(other, where, runs) for other, where in remaining]
+    known = sum(time for time in times if time is not None) / 3600
+    guess = f"about {known:.1f} hours" + (f" and {times.count(None)} never timed" if None in times else "")
+    print(f"{len(remaining)} of {len(jobs)} runs remain: {guess}", file=sys.stderr)
+    command = [*job.words, f"device={arguments.device}"]
+    command += [f"resume={at.folder}"] if at is not None and (at.folder / CHECKPOINT).exists() else []
+    print(f"bbbrun {shlex.join(command)}", file=sys.stderr)
+    if arguments.list:
+        return True
+    return subprocess.run([sys.executable, "-m", "bbbrun", *command], check=False).returncode == 0
+
+
+def _begun(folder: Path) -> Begun | None:
+    path = folder / ".hydra" / "config.yaml"
+    try:
+        config: Any = OmegaConf.to_container(OmegaConf.load(path), resolve=True)
+        rows = pd.read_csv(folder / METRICS)
+        total = config["train"]["epochs"] or config["agent"]["steps"]
+        reached = rows["epoch" if config["train"]["epochs"] else "step"]
+        done, seconds = (reached.iloc[-1] / total, rows["seconds"].iloc[-1]) if len(rows) else (0.0, 0.0)
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return Begun(folder, config, float(done), float(seconds))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,208 @@
+"""Tables, figures, the page and the check out of runs whose numbers are known."""
+
+import json
+import math
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from omegaconf import OmegaConf
+
+from bbbrun.cells import cells
+from bbbrun.check import judge
+from bbbrun.check import main as check
+from bbbrun.data import Images, Split
+from bbbrun.finished import finished_runs
+from bbbrun.networks import mlp
+from bbbrun.paper import claims, published, standard_error
+from bbbrun.posterior import DiagonalGaussian
+from bbbrun.pruning import decibels, kept
+from bbbrun.report import main as report
+from bbbrun.table2 import prune
+
+MIXTURE, GAUSSIAN = "Bayes by Backprop, scale mixture", "Bayes by Backprop, Gaussian"
+
+
+def finished(
+    folder: Path, method="bbb", prior="scale_mixture", units=1200, seed=0, epochs=2, lr=0.1, **metrics
+) -> Path:
+    """A finished run's record; `hidden` layers of 3 units in its checkpoint, whatever the configuration says."""
+    (folder / ".hydra").mkdir(parents=True)
+    config = {
+        "dataset": {"name": "mnist", "root": None, "valid_size": 10, "pixel_divisor": 126.0},
+        "network": {"hidden": [units, units]},
+        "method": {"name": method} | ({"test_samples": 5, "temperature": 1.0} if method == "bbb" else {}),
+        "prior": {"name": prior if method == "bbb" else "none"},
+        "optimizer": {"lr": lr},
+        "train": {"epochs": epochs, "evaluate_every": 1},
+        "seed": seed,
+    }
+    OmegaConf.save(OmegaConf.create(config), folder / ".hydra" / "config.yaml")
+    rows = {"epoch": range(1, epochs + 1), "test_error": [9.0] * (epochs - 1) + [metrics["test_error"]]}
+    pd.DataFrame(rows).to_csv(folder / "metrics.csv", index=False)
+    generator = torch.Generator().manual_seed(seed)
+    tensors = [torch.randn(mlp(4, [3, 3], 2).size, generator=generator) * 0.1 for _ in range(2)]
+    torch.save({"tensors": tensors}, folder / "checkpoint.pt")
+    summary = {"metrics": metrics, "seconds": 60.0, "commit": "abc", "device": "cpu", "versions": {"torch": "1"}}
+    (folder / "summary.json").write_text(json.dumps(summary | {"command": f"bbbrun {method}", "steps_per_second": 1.0}))
+    return folder
+
+
+@pytest.fixture
+def runs(tmp_path):
+    place = tmp_path / "runs"
+    finished(place / "a", seed=0, test_error=1.30, test_error_mean=1.31, valid_error=1.5)
+    finished(place / "b", seed=1, test_error=1.40, test_error_mean=1.35, valid_error=1.7)
+    finished(place / "c", prior="gaussian", test_error=2.5, test_error_mean=2.4, valid_error=2.2)
+    finished(place / "d", method="sgd", units=400, test_error=1.9, valid_error=1.9)
+    finished(place / "e", method="dropout", units=400, test_error=1.95, valid_error=1.6)
+    # Another setting of the first cell: better on the test images, worse on validation.
+    finished(place / "f", seed=0, lr=0.5, test_error=1.00, test_error_mean=1.0, valid_error=1.9)
+    # Shorter, whatever its errors.
+    finished(place / "g", seed=0, epochs=1, lr=0.7, test_error=0.5, test_error_mean=0.5, valid_error=0.5)
+    return place
+
+
+def test_a_cell_is_chosen_by_length_and_validation_never_by_test(runs):
+    chosen = {(where.method, where.units): group for where, group in cells(finished_runs([runs])).items()}
+    assert [run.folder.name for run in chosen[MIXTURE, 1200]] == ["a", "b"]
+    assert list(chosen) == [("SGD", 400), ("SGD, dropout", 400), (GAUSSIAN, 1200), (MIXTURE, 1200)]
+
+
+def test_table_1_and_its_difference_to_the_paper(runs, tmp_path):
+    report([str(runs), "-o", str(tmp_path / "out"), "--only", "table1"])
+    table = pd.read_csv(tmp_path / "out" / "table1" / "table1.csv").set_index(["method", "units"])
+    row = table.loc[MIXTURE, 1200]
+    assert row["error"] == pytest.approx(1.35)
+    assert row["error_std"] == pytest.approx(np.std([1.3, 1.4], ddof=1), rel=1e-5)
+    assert (row["seeds"], row["epochs"], row["draws"], row["paper"]) == (2, 2, 5, 1.32)
+    assert row["difference"] == pytest.approx(0.03)
+    assert row["difference_in_standard_errors"] == pytest.approx(
+        0.03 / (100 * math.sqrt(0.0132 * 0.9868 / 1e4)), rel=1e-4
+    )
+    text = (tmp_path / "out" / "table1" / "table1.md").read_text()
+    assert f"| {MIXTURE} |  | 1.35 ± 0.07 / 1.33 (1.32) |" in text
+    assert "| SGD | 1.90 (1.83) |  |" in text
+    records = pd.read_csv(tmp_path / "out" / "table1" / "runs.csv")
+    assert len(records) == 5
+    assert {"command", "commit", "device", "versions", "seconds"} <= set(records.columns)
+    page = (tmp_path / "out" / "report.html").read_text()
+    assert f"<td>{MIXTURE}</td><td></td><td>1.35 ± 0.07 / 1.33 (1.32)</td>" in page
+    assert f"| {MIXTURE} |" in (tmp_path / "out" / "REPORT.md").read_text()
+
+
+def test_the_check_passes_misses_and_asks_for_what_is_not_there(runs, tmp_path, capsys):
+    out = tmp_path / "out"
+    report([str(runs), "-o", str(out), "--only", "table1"])
+    table = judge(out, ["table1"])
+    verdicts = {(row["row"], row["column"], row["paper"]): row["verdict"] for _, row in table.iterrows()}
+    assert verdicts["SGD", 400, "1.83 + 0.27"] == "pass"
+    assert verdicts["SGD, dropout", 400, "1.51 + 0.24"] == "miss"
+    assert verdicts["SGD, dropout", 400, "below SGD"] == "miss"
+    assert verdicts[GAUSSIAN, 1200, "2.04 + 0.28"] == "miss"
+    assert verdicts[MIXTURE, 1200, f"below {GAUSSIAN}"] == "pass"
+    assert verdicts[MIXTURE, 400, "1.36 + 0.23"] == "not run"
+    with pytest.raises(SystemExit) as stop:
+        check([str(out), "--only", "table1"])
+    assert stop.value.code == 1
+    of_report = capsys.readouterr().out
+    assert "3 pass, 3 miss, 12 not run" in of_report
+    with pytest.raises(SystemExit):
+        check([str(runs), "--only", "table1"])
+    assert capsys.readouterr().out == of_report
+
+
+def test_the_check_of_all_claims_met_exits_0(tmp_path):
+    rows = claims()[lambda table: (table["item"] == "table1") & (table["rule"] == "at_most")]
+    ours = pd.DataFrame({"method": rows["row"], "units": rows["column"], "temperature": 1.0, "seeds": 1, "error": 0.9})
+    ours.loc[ours["method"].isin(["SGD", GAUSSIAN]), "error"] = 1.5
+    (tmp_path / "table1").mkdir()
+    ours.to_csv(tmp_path / "table1" / "table1.csv", index=False)
+    with pytest.raises(SystemExit) as stop:
+        check([str(tmp_path), "--only", "table1"])
+    assert stop.value.code == 0
+
+
+def test_the_papers_tolerances_are_twice_the_binomial_standard_error():
+    rates = claims()[lambda table: table["item"].isin(["table1", "table2"]) & (table["rule"] == "at_most")]
+    assert len(rates) == 17
+    for _, row in rates.iterrows():
+        assert row["tolerance"] == pytest.approx(2 * standard_error(row["value"]), abs=0.0051)
+    assert math.isnan(published("table1", MIXTURE, 100))
+
+
+def test_pruning_removes_the_lowest_signal_to_noise_in_mean_and_variance():
+    posterior = DiagonalGaussian(torch.tensor([1.0, -3.0, 0.1, 2.0]), torch.tensor([0.0, 0.0, -9.0, 4.0]))
+    # abs(mu) / sigma: 1.44, 4.3, 810, 0.498
+    assert kept(posterior, 50).tolist() == [0, 1, 1, 0]
+    assert kept(posterior, 0).tolist() == [1, 1, 1, 1]
+    assert decibels(posterior)[1].item() == pytest.approx(10 * math.log10(3 / math.log(2)), rel=1e-5)
+
+
+def test_table_2_judges_what_is_left_of_the_network(tmp_path):
+    folder = finished(tmp_path / "a", units=3, test_error=1.0)
+    (run,) = finished_runs([folder])
+    mu, rho = run.parameters()
+    inputs = torch.randn(200, 4, generator=torch.Generator().manual_seed(0))
+    network = mlp(4, [3, 3], 2)
+    labels = network(mu, inputs).argmax(dim=1)
+    split = Split(inputs, labels)
+    rows = pd.DataFrame(prune(run, Images(split, split, split, 2))).set_index("removed")
+    assert rows["error_mean"][0] == 0
+    assert rows["weights"].to_list() == [network.size - round(network.size * percent / 100) for percent in rows.index]
+    half = mu * kept(DiagonalGaussian(mu, rho), 50)
+    expected = 100 * (network(half, inputs).argmax(dim=1) != labels).double().mean().item()
+    assert rows["error_mean"][50] == pytest.approx(expected)
+    # Nothing but zeros is left to vary of nothing: all draws say the same.
+    assert rows["error"][99] == rows["error_mean"][99]
+
+
+def test_figures_2_to_4_say_what_they_show(runs, tmp_path):
+    out = tmp_path / "out"
+    report([str(runs), "-o", str(out), "--only", "figure2", "figure3", "figure4"])
+    curve = pd.read_csv(out / "figure2" / "figure2.csv")
+    assert curve[curve["method"] == MIXTURE]["mean"].to_list() == pytest.approx([9.0, 1.35])
+    density = pd.read_csv(out / "figure3" / "figure3.csv")
+    (run,) = [run for run in finished_runs([runs]) if run.folder.name == "d"]
+    inside = (run.parameters()[0].abs() <= 0.2).double().mean().item()
+    assert density["SGD"].sum() * 0.002 == pytest.approx(inside, rel=1e-4)
+    ratio = pd.read_csv(out / "figure4" / "figure4.csv")
+    assert ratio["cumulative"].is_monotonic_increasing
+    assert ratio["cumulative"].iloc[-1] == 1
+    for name in ("figure2", "figure3", "figure4"):
+        assert (out / name / f"{name}.png").stat().st_size > 5000
+        assert (out / name / f"{name}.svg").exists()
+        assert f"({name}/{name}.png)" in (out / "REPORT.md").read_text()
+
+
+def test_runs_by_key_are_means_over_seeds_best_by_validation_first(runs, tmp_path, capsys):
+    report([str(runs), "-o", str(tmp_path / "out"), "--by", "prior", "optimizer.lr"])
+    table = pd.read_csv(tmp_path / "out" / "by" / "by.csv")
+    assert table["valid_error"].is_monotonic_increasing
+    first = table[(table["prior"] == "scale_mixture") & (table["optimizer.lr"] == 0.1)].iloc[0]
+    assert first["runs"] == 2
+    assert first["test_error"] == pytest.approx(1.35)
+    assert first["valid_error_std"] == pytest.approx(np.std([1.5, 1.7], ddof=1), rel=1e-5)
+    with pytest.raises(SystemExit) as stop:
+        report([str(runs), "-o", str(tmp_path / "out"), "--by", "prior.mu"])
+    assert stop.value.code == 1
+    assert "--by prior.mu: no run has this key" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("damage", ["missing", "broken"])
+def test_weights_that_cannot_be_read_are_one_line(runs, tmp_path, capsys, damage):
+    path = runs / "a" / "checkpoint.pt"
+    path.unlink() if damage == "missing" else path.write_bytes(b"no")
+    with pytest.raises(SystemExit) as stop:
+        report([str(runs), "-o", str(tmp_path / "out"), "--only", "figure4"])
+    assert stop.value.code == 1
+    assert "checkpoint.pt cannot be read" in capsys.readouterr().err
+
+
+def test_a_folder_without_tables_or_runs_is_one_line(tmp_path, capsys):
+    with pytest.raises(SystemExit) as stop:
+        check([str(tmp_path)])
+    assert stop.value.code == 1
+    assert "holds no finished run" in capsys.readouterr().err

@@ -1,0 +1,113 @@
+"""scripts/reproduce: what is wanted, what is there, and that nothing runs twice."""
+
+import json
+import shutil
+
+import pytest
+
+from bbbrun import reproduce
+from bbbrun.reproduce import Begun, Job, begun, expected_seconds, match, wanted
+
+WORDS = ("experiment=digits", "network.hidden=[8]", "train.epochs=3", "compile=false", "method.test_samples=1")
+
+
+def test_the_list_holds_every_cell_and_agent_of_the_paper():
+    jobs = wanted(["table1"], None)
+    methods = {
+        (job.config["method"]["name"], job.config["prior"]["name"], *job.config["network"]["hidden"]) for job in jobs
+    }
+    assert len(jobs) == len(methods) == 12
+    assert all(job.config["train"]["epochs"] == 600 for job in jobs)
+    agents = wanted(["figure6"], None)
+    assert {job.config["agent"]["steps"] for job in agents} == {50_000}
+    assert (
+        len({(job.config["method"]["name"], job.config["agent"]["epsilon"], job.config["seed"]) for job in agents})
+        == 20
+    )
+    assert [job.words[-1] for job in wanted(["table2"], [3, 4])] == ["seed=3", "seed=4"]
+
+
+@pytest.fixture
+def listed(monkeypatch, tmp_path):
+    """Two seeds of a small run in place of the paper's, in a fresh folder."""
+    jobs = [Job((*WORDS, f"seed={seed}"), config(seed)) for seed in (0, 1)]
+    monkeypatch.setattr(reproduce, "wanted", lambda only, seeds: jobs)
+    monkeypatch.chdir(tmp_path)
+    return jobs
+
+
+def config(seed):
+    from hydra import compose, initialize_config_module
+    from omegaconf import OmegaConf
+
+    from bbbrun.config import register
+
+    register()
+    with initialize_config_module("bbbrun.configs", version_base="1.3"):
+        composed = compose("config", overrides=[*WORDS, f"seed={seed}"])
+    return OmegaConf.to_container(composed, resolve=True, enum_to_str=True)
+
+
+def run(*words) -> int:
+    with pytest.raises(SystemExit) as stop:
+        reproduce.main(words)
+    return stop.value.code
+
+
+def test_what_is_finished_is_skipped_what_is_deleted_is_run_what_is_interrupted_resumed(listed, tmp_path, capfd):
+    assert run("--list") == 0
+    assert not (tmp_path / "results").exists()
+    assert "2 of 2 runs remain: about 0.0 hours and 2 never timed" in capfd.readouterr().err
+    assert run() == 0
+    first = begun(tmp_path / "results" / "runs")
+    assert [each.finished for each in first] == [True, True]
+    capfd.readouterr()
+    assert run() == 0
+    assert capfd.readouterr().err == ""
+    assert begun(tmp_path / "results" / "runs") == first
+
+    gone = match(listed[1], first)
+    shutil.rmtree(gone.folder)
+    at = match(listed[0], first)
+    assert expected_seconds(listed[1], None, [at]) == pytest.approx(at.seconds)
+    # As if killed before its summary: its checkpoint is complete, so there is nothing left to train.
+    (at.folder / "summary.json").unlink()
+    metrics = (at.folder / "metrics.csv").read_text()
+    assert run() == 0
+    said = capfd.readouterr().err
+    assert f"resume=results/runs/digits/{at.folder.name}" in said
+    assert "seed=1" in said
+    assert (at.folder / "metrics.csv").read_text() == metrics
+    assert json.loads((at.folder / "summary.json").read_text())["seed"] == 0
+    assert len(begun(tmp_path / "results" / "runs")) == 2
+
+
+def test_other_settings_and_seeds_do_not_count(tmp_path):
+    mine = config(0)
+    half, most = (Begun(tmp_path / name, mine, done, 60 * done) for name, done in (("a", 0.5), ("b", 0.9)))
+    assert match(Job((), mine), [half, most]) == most
+    assert match(Job((), mine | {"seed": 2}), [half, most]) is None
+    assert match(Job((), mine | {"optimizer": mine["optimizer"] | {"lr": 0.5}}), [half, most]) is None
+    assert match(Job((), mine | {"threads": 7, "name": "other"}), [half, most]) == most
+    # The rest of an interrupted run at its own rate; a whole one at the rate of another seed's.
+    assert expected_seconds(Job((), mine), half, [half]) == pytest.approx(30)
+    assert expected_seconds(Job((), mine | {"seed": 2}), None, [half]) == pytest.approx(60)
+    assert expected_seconds(Job((), mine | {"optimizer": {}}), None, [half]) is None
+
+
+def test_a_run_that_fails_is_told_and_exits_1(monkeypatch, tmp_path, capfd):
+    broken = Job((*WORDS, "train.epochs=0"), config(0))
+    monkeypatch.setattr(reproduce, "wanted", lambda only, seeds: [broken])
+    monkeypatch.chdir(tmp_path)
+    assert run() == 1
+    assert "failed: bbbrun experiment=digits" in capfd.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"), [(("--only", "table9"), "--only table9: choose from"), (("--seeds", "a"), "--seeds takes")]
+)
+def test_wrong_words_are_one_line(words, expected, capfd):
+    assert run(*words) == 2
+    said = capfd.readouterr().err
+    assert expected in said
+    assert "Traceback" not in said
