@@ -46,7 +46,9 @@ def classification_task(config: Config, device: torch.device) -> Task:
         return _judge(predictive, images.valid, images.test) | means
 
     shown = ["test_error", "valid_error", "nll", "complexity"]
-    return Task(images.train.inputs, images.train.labels, network, categorical_nll, COLUMNS, evaluate, shown)
+    train = images.train
+    chance = 100 * (1 - (train.labels.bincount().max() / len(train.labels)).item())
+    return Task(train.inputs, train.labels, network, categorical_nll, COLUMNS, evaluate, shown, chance=chance)
 
 
 def _judge(probabilities: Tensor, valid: Split, test: Split) -> dict[str, float]:

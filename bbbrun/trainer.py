@@ -46,6 +46,7 @@ class Task(NamedTuple):
     """What differs between kinds of task: data, network, likelihood, and what an evaluation adds to a row.
 
     predictions: a table to keep of a finished training; None where there is nothing to show over the inputs.
+    chance: the error, percent, of always giving the most frequent class; None where there are no classes.
     """
 
     inputs: Tensor
@@ -56,6 +57,7 @@ class Task(NamedTuple):
     evaluate: Evaluate
     shown: list[str]
     predictions: Callable[[list[Tensor], int, int, Sampler], pd.DataFrame] | None = None
+    chance: float | None = None
 
 
 def initial_parameters(config: Config, network: Network, device: torch.device) -> list[Tensor]:

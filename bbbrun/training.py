@@ -2,6 +2,7 @@
 
 import math
 import time
+import warnings
 from typing import NamedTuple
 
 import pandas as pd
@@ -10,6 +11,7 @@ import torch
 from bbbrun.config import Config
 from bbbrun.devices import synchronize
 from bbbrun.errors import UserError
+from bbbrun.options import BayesByBackpropConfig
 from bbbrun.predictive import evaluation_draws
 from bbbrun.progress import Progress
 from bbbrun.runs import RunFolder
@@ -58,7 +60,7 @@ def fit(config: Config, task: Task, run: RunFolder, device: torch.device) -> Out
     progress = Progress(epochs * minibatches, saved["step"], config.name)
     if trainer.compiled:
         progress.say("compiling the training step: about half a minute the first time, cached afterwards")
-    warm = False
+    warm = warned = False
     try:
         for epoch in range(saved["step"] // minibatches, epochs):
             rates = trainer.begin_epoch(epoch)
@@ -72,6 +74,14 @@ def fit(config: Config, task: Task, run: RunFolder, device: torch.device) -> Out
                 metrics = trainer.objective() | task.evaluate(trainer.state.parameters, draws, step, trainer.sampler)
                 run.append({"epoch": epoch + 1, "step": step, "seconds": seconds, "lr": rates[-1].item()} | metrics)
                 progress.show({name: metrics[name] for name in task.shown if name in metrics})
+                early = epoch + 1 < epochs / 10 or step < _UNTIMED_STEPS
+                if not early and not warned and _collapsed(config, task, metrics):
+                    warned = True
+                    warnings.warn(
+                        f"after epoch {epoch + 1} the complexity outweighs the likelihood and the error stands at "
+                        "chance: lower method.temperature, start from a lower method.rho_init, or take a wider prior",
+                        stacklevel=2,
+                    )
             # Before a checkpoint can hold it: a resume must not start from what has diverged.
             _require_finite(trainer.mean_nll(), epoch + 1)
             if last or time.monotonic() - checkpointed >= config.train.checkpoint_seconds:
@@ -93,6 +103,15 @@ def fit(config: Config, task: Task, run: RunFolder, device: torch.device) -> Out
     predictions = task.predictions and task.predictions(*place)
     seconds = saved["seconds"] + time.monotonic() - start
     return Outcome(metrics, seconds, rate, trainer.compiled, predictions)
+
+
+def _collapsed(config: Config, task: Task, metrics: dict[str, float]) -> bool:
+    """Whether the posterior fits the prior and nothing else: error near chance, more complexity than nll."""
+    if not isinstance(config.method, BayesByBackpropConfig) or task.chance is None:
+        return False
+    likelihood = metrics["free_energy"] - config.method.temperature * metrics["complexity"]
+    error = metrics.get("valid_error", metrics["test_error"])
+    return error > 0.9 * task.chance and config.method.temperature * metrics["complexity"] > likelihood
 
 
 def _run_epoch(trainer: Trainer, progress: Progress, device: torch.device, untimed: int) -> tuple[int, float]:

@@ -102,6 +102,15 @@ def test_the_last_evaluation_takes_its_own_number_of_draws(bbbrun, tmp_path):
     assert few != many
 
 
+def test_a_complexity_that_leaves_only_chance_is_told_once(bbbrun, tmp_path):
+    told = "the complexity outweighs the likelihood and the error stands at chance: lower method.temperature"
+    result = bbbrun(*FAST, "train.epochs=12", "method.temperature=1000")
+    assert result.returncode == 0
+    assert result.stderr.count(told) == 1
+    assert "after epoch 10 " in result.stderr
+    assert told not in bbbrun(*FAST).stderr
+
+
 def test_baselines_leave_empty_what_they_do_not_have(bbbrun, tmp_path):
     for table in sweep(bbbrun, tmp_path, *FAST, "method=sgd,dropout"):
         for row in table:
