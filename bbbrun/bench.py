@@ -22,6 +22,7 @@ from bbbrun.options import BayesByBackpropConfig, Estimator
 from bbbrun.trainer import Task
 
 _FIRST, _SECOND, _OURS = "sgd, PyTorch eager", "dropout, PyTorch eager", "bbb scale_mixture weights, bbbrun"
+_NOT_FOR_VARIANCE = ("network", "batch", "draws", "threads", "device", "only")
 
 
 def median_ms(steps: dict[str, Timed], rounds: int, device: torch.device) -> dict[str, float]:
@@ -103,6 +104,9 @@ def main() -> None:
     arguments = parser.parse_args()
     keep_freed_memory()
     try:
+        beside = [name for name in _NOT_FOR_VARIANCE if getattr(arguments, name) != parser.get_default(name)]
+        if arguments.variance and beside:
+            raise UserError(f"--{beside[0]} has no effect with --variance, which takes the run's own network and batch")
         device = choose_device(Device(arguments.device))
         networks = [[int(width) for width in network.split("-")] for network in arguments.network]
         if min(map(len, networks)) < 2 or min(itertools.chain(*networks)) < 1:

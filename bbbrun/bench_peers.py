@@ -1,5 +1,6 @@
-"""Other packages' Bayes by Backprop for `scripts/bench`, each as its own documentation has it; `pip install .[peers]`.
+"""Other packages' Bayes by Backprop for `scripts/bench`, built as their own documentation does; `pip install .[peers]`.
 
+Only their time is meant: each scales its complexity as its documentation does, beside a summed loss.
 A builder takes the network's widths and the number of training examples, and gives the module to train and its
 objective: (inputs, targets, loss, draws) -> a number to differentiate.
 """
@@ -86,13 +87,8 @@ def _torchbnn(widths: list[int], examples: int) -> Built:
     return network, objective
 
 
-# Of those that are installed.
-PEERS = {
-    f"bbb, {name}": build
-    for name, package, build in (
-        ("BLiTZ", "blitz", _blitz),
-        ("Bayesian-Torch", "bayesian_torch", _bayesian_torch),
-        ("torchbnn", "torchbnn", _torchbnn),
-    )
-    if importlib.util.find_spec(package)
-}
+def peers() -> dict[str, Callable[[list[int], int], Built]]:
+    """The builders of the packages that are installed, by name."""
+    known = {"blitz": ("BLiTZ", _blitz), "bayesian_torch": ("Bayesian-Torch", _bayesian_torch)}
+    known |= {"torchbnn": ("torchbnn", _torchbnn)}
+    return {f"bbb, {name}": build for package, (name, build) in known.items() if importlib.util.find_spec(package)}

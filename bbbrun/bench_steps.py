@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from bbbrun.agents import gaussian_nll
-from bbbrun.bench_peers import PEERS, Built
+from bbbrun.bench_peers import Built, peers
 from bbbrun.classification import categorical_nll
 from bbbrun.devices import compiled
 from bbbrun.networks import initial_weights, mlp
@@ -77,7 +77,7 @@ def bayes_by_backprop(draws: int, estimator: Estimator) -> BayesByBackpropConfig
 
 
 def contenders(setting: Setting) -> dict[str, Callable[[], Timed]]:
-    """Every step that can be timed, by name, to be built when it is wanted; the first is what ratios are to."""
+    """Every step that can be timed, by name, to be built when it is wanted."""
     dropout = DropoutConfig(name="dropout", input_rate=0.2, hidden_rate=0.5)
     ours: dict[str, tuple[MethodConfig, PriorConfig | None]] = {
         "sgd, bbbrun": (SgdMethodConfig(name="sgd"), None),
@@ -91,7 +91,7 @@ def contenders(setting: Setting) -> dict[str, Callable[[], Timed]]:
         steps[f"{name}, PyTorch {how}"] = partial(_pytorch_step, setting, name == "dropout", how == "compiled")
     for name, words in ours.items():
         steps[name] = partial(bbbrun_step, setting, *words)
-    for name, build in PEERS.items():
+    for name, build in peers().items():
         steps[name] = partial(_peer_step, setting, build)
     return steps
 
@@ -109,9 +109,11 @@ def _pytorch_step(setting: Setting, dropout: bool, compile_it: bool) -> Timed:
         layers += [nn.Linear(width_in, width_out), nn.ReLU()] + ([nn.Dropout(0.5)] if dropout else [])
     network: nn.Module = nn.Sequential(*layers, nn.Linear(setting.widths[-2], setting.widths[-1]))
     network.to(setting.inputs.device)
-    if compile_it:
-        network.compile(dynamic=False)
-    return _trained(setting, network, lambda x, y: _loss(network(x), y))
+
+    def objective(x: Tensor, y: Tensor) -> Tensor:
+        return _loss(network(x), y)
+
+    return _trained(setting, network, torch.compile(objective, dynamic=False) if compile_it else objective)
 
 
 def _peer_step(setting: Setting, build: Callable[[list[int], int], Built]) -> Timed:
@@ -139,8 +141,9 @@ def bbbrun_step(setting: Setting, method: MethodConfig, prior: PriorConfig | Non
     widths, batch, device = setting.widths, setting.batch, setting.inputs.device
     network = mlp(widths[0], widths[1:-1], widths[-1])
     weights = initial_weights(network, Init.he, 1.0, seed=0).to(device)
-    bayes = isinstance(method, BayesByBackpropConfig)
-    parameters = [weights, torch.full_like(weights, -5.0)] if bayes else [weights]
+    parameters = [weights]
+    if isinstance(method, BayesByBackpropConfig):
+        parameters.append(torch.full_like(weights, method.rho_init[0]))
     optimizer = Sgd(momentum=0.0)
     state = initial_state(parameters, optimizer)
     epoch = Epoch(

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import torch
@@ -20,6 +21,7 @@ from bbbrun.files import CHECKPOINT
 from bbbrun.options import BayesByBackpropConfig, Estimator
 from bbbrun.posterior import DiagonalGaussian
 from bbbrun.priors import build_prior
+from bbbrun.settings import setting
 from bbbrun.trainer import Task, initial_parameters
 
 
@@ -30,7 +32,13 @@ def configuration(folder: Path) -> Config:
         raise UserError(f"{folder} is not the folder of a run: it has no {overrides.relative_to(folder)}")
     register()
     with initialize_config_module("bbbrun.configs", version_base="1.3"):
-        config = OmegaConf.to_object(compose("config", overrides=list(OmegaConf.load(overrides))))
+        composed = compose("config", overrides=list(OmegaConf.load(overrides)))
+    now: Any = OmegaConf.to_container(composed, resolve=True, enum_to_str=True)
+    then: Any = OmegaConf.to_container(OmegaConf.load(overrides.with_name("config.yaml")), resolve=True)
+    if setting(now) != setting(then):
+        changed = ", ".join(sorted({key for key, _ in setting(now) ^ setting(then)}))
+        raise UserError(f"the run in {folder} is of another version of bbbrun: {changed} differ by now")
+    config = OmegaConf.to_object(composed)
     assert isinstance(config, Config)
     if not isinstance(config.method, BayesByBackpropConfig) or not isinstance(config.dataset, ImageDatasetConfig):
         raise UserError(f"the run in {folder} is not method=bbb on images")
@@ -40,7 +48,8 @@ def configuration(folder: Path) -> Config:
 def variances(folder: Path, steps: int, cost: Callable[[Config, Task, Estimator], float]) -> pd.DataFrame:
     """For each estimator, where the run started and where it ended: the gradient's variance, summed over the weights.
 
-    Over `steps` draws of the noise with the training set's first minibatch, whose share of the complexity is 1 / M.
+    Over `steps` draws of the noise with the training set's first minibatch, whose share of the complexity is that of
+    its examples, whatever method.minibatch_weights says.
     cost: what a step takes, ms; `mu_cost` and `rho_cost` are variance times cost, so less is better.
     Raises UserError for a run without checkpoint.pt, or of another kind.
     """
@@ -65,7 +74,7 @@ def variances(folder: Path, steps: int, cost: Callable[[Config, Task, Estimator]
 def gradient_at(
     config: Config, task: Task, posterior: DiagonalGaussian, estimator: Estimator
 ) -> Callable[[int], list[Tensor]]:
-    """The gradient in mu and in rho, each (P,), that step number `step` would follow from `posterior`."""
+    """The gradient in mu and in rho, each (P,), at `posterior`, for the noise of step number `step` of another seed."""
     method = config.method
     assert isinstance(method, BayesByBackpropConfig)
     device = posterior.mu.device
@@ -74,7 +83,8 @@ def gradient_at(
     weight = torch.tensor(method.temperature * examples / len(task.inputs), dtype=torch.float32, device=device)
     prior = build_prior(config.prior, device)
     estimate = free_energy_estimator(replace(method, estimator=estimator), prior, task.network, task.likelihood)
-    key = torch.tensor(config.seed, dtype=torch.int32, device=device)
+    # Not the run's own seed, with whose draws it was trained.
+    key = torch.tensor((config.seed + 1) % 2**31, dtype=torch.int32, device=device)
 
     @torch.no_grad()
     def gradient(step: int) -> list[Tensor]:

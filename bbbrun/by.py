@@ -6,22 +6,30 @@ from typing import Any
 import pandas as pd
 
 from bbbrun.errors import UserError
-from bbbrun.finished import Run
+from bbbrun.finished import Run, latest
+from bbbrun.settings import setting
 
-# What the rows are ordered by: the first of these that a run reports, less being better.
-_JUDGES = ("valid_error", "valid_nll", "test_nll", "cumulative_expected_regret")
+# What the rows are ordered by: the first of these that a run reports, less being better; never by the test.
+_JUDGES = ("valid_error", "valid_nll", "cumulative_expected_regret")
 
 
 def by_keys(runs: list[Run], keys: list[str], output: Path) -> list[str]:
     """Write by.csv and by.md into `output`, a row for each combination of the keys' values; return what to say.
 
-    Every final metric with its mean and standard deviation over the runs of that combination, which should differ in
-    their seed alone. Raises UserError for a key that no run has.
+    Every final metric with its mean and standard deviation over the runs of that combination, a run for each seed.
+    Raises UserError for a key that no run has, and for runs of one combination that differ in more than their seed.
     """
     rows = [{key: _value(run, key) for key in keys} | run.summary["metrics"] for run in runs]
     unknown = [key for key in keys if all(row[key] is None for row in rows)]
     if unknown:
         raise UserError(f"--by {unknown[0]}: no run has this key; name one as on the command line, such as prior.pi")
+    groups: dict[str, list[Run]] = {}
+    for run in runs:
+        groups.setdefault(", ".join(f"{key}={_value(run, key)}" for key in keys), []).append(run)
+    for name, group in groups.items():
+        _require_alike(name, group, keys)
+    runs = [run for group in groups.values() for run in latest(group, lambda run: run.seed)]
+    rows = [{key: _value(run, key) for key in keys} | run.summary["metrics"] for run in runs]
     table = pd.DataFrame(rows)
     metrics = [name for name in table.columns if name not in keys]
     means = mean_and_spread(table, keys, metrics)
@@ -53,6 +61,17 @@ def markdown(table: pd.DataFrame) -> str:
     lines = ["| " + " | ".join(map(str, table.columns)) + " |", "|---" * len(table.columns) + "|"]
     lines += ["| " + " | ".join(map(text, row)) + " |" for row in table.itertuples(index=False)]
     return "\n".join([*lines, ""])
+
+
+def _require_alike(name: str, group: list[Run], keys: list[str]) -> None:
+    """Raise UserError where the runs of one combination differ in what is not a key, but for the seed."""
+    settings = [setting(run.config) for run in group]
+    others = sorted({key for told in settings for key, _ in told ^ settings[0]})
+    others = [key for key in others if not any(key == given or key.startswith(f"{given}.") for given in keys)]
+    if others:
+        raise UserError(
+            f"the runs of {name} also differ in {', '.join(others)}: add that to --by, or name other folders"
+        )
 
 
 def _value(run: Run, key: str) -> Any:

@@ -4,10 +4,14 @@ from collections import defaultdict
 from collections.abc import Iterable
 from typing import NamedTuple
 
-from bbbrun.finished import Run, latest, setting
+from bbbrun.finished import Run, latest
+from bbbrun.settings import setting
 
-METHODS = ("SGD", "SGD, dropout", "Bayes by Backprop, Gaussian", "Bayes by Backprop, scale mixture")
-_LABELS = {"sgd": METHODS[0], "dropout": METHODS[1], "gaussian": METHODS[2], "scale_mixture": METHODS[3]}
+SGD, DROPOUT = "SGD", "SGD, dropout"
+GAUSSIAN, MIXTURE = "Bayes by Backprop, Gaussian", "Bayes by Backprop, scale mixture"
+METHODS = (SGD, DROPOUT, GAUSSIAN, MIXTURE)
+_LABELS = {"sgd": SGD, "dropout": DROPOUT, "gaussian": GAUSSIAN, "scale_mixture": MIXTURE}
+_UNITS = 1200  # the network of Table 2 and Figures 2 to 4
 
 
 class Cell(NamedTuple):
@@ -33,17 +37,29 @@ def cells(runs: Iterable[Run]) -> dict[Cell, list[Run]]:
     Of settings that differ in more than the seed, the one trained for most epochs, and among those the one with the
     lowest mean validation error; never by the test error.
     """
-    found: dict[Cell, dict[str, list[Run]]] = defaultdict(lambda: defaultdict(list))
+    found: dict[Cell, dict[frozenset[tuple[str, str]], list[Run]]] = defaultdict(lambda: defaultdict(list))
     for run in runs:
         where = cell(run)
         if where is not None:
             found[where][setting(run.config)].append(run)
     chosen = {
-        where: min((latest(group, lambda run: ("", run.seed)) for group in settings.values()), key=_rank)
+        where: min((latest(group, lambda run: run.seed) for group in settings.values()), key=_rank)
         for where, settings in found.items()
     }
     order = sorted(chosen, key=lambda where: (-where.temperature, METHODS.index(where.method), where.units))
     return {where: chosen[where] for where in order}
+
+
+def main_cells(runs: Iterable[Run], methods: tuple[str, ...]) -> dict[str, tuple[int, list[Run]]]:
+    """The units and runs of each method's network at temperature 1: the paper's 1200 units, else the largest."""
+    found = {where: group for where, group in cells(runs).items() if where.temperature == 1}
+    chosen = {}
+    for method in methods:
+        sizes = [where for where in found if where.method == method]
+        if sizes:
+            best = max(sizes, key=lambda where: (where.units == _UNITS, where.units))
+            chosen[method] = (best.units, found[best])
+    return chosen
 
 
 def epochs(run: Run) -> int:

@@ -53,7 +53,7 @@ _SOURCES: dict[str, tuple[str, Callable[[pd.DataFrame], Numbers]]] = {
 
 
 def judge(folder: Path, items: Sequence[str]) -> pd.DataFrame:
-    """A row for each claim of the paper about `items`: item, row, column, claim, ours, seeds, verdict.
+    """A row for each claim of the paper about `items`: item, row, column, paper, ours, seeds, verdict, source.
 
     verdict: pass, miss, or not run. folder: what `bbbrun-report` wrote.
     """
@@ -72,7 +72,7 @@ def report_or_runs(folder: Path, items: Sequence[str]) -> pd.DataFrame:
     runs = finished_runs([folder])
     with tempfile.TemporaryDirectory() as place:
         for item in items:
-            MAKERS[item](runs, Path(place) / item)
+            MAKERS[item][1](runs, Path(place) / item)
         return judge(Path(place), items)
 
 
@@ -123,6 +123,7 @@ def _verdict(claim: pd.Series, numbers: Numbers) -> dict[str, object]:
         "ours": f"{ours.value:.6g}" if ours else None,
         "seeds": str(ours.seeds) if ours else None,
         "verdict": verdict,
+        "source": claim["source"],
     }
 
 

@@ -21,9 +21,7 @@ from yaml import YAMLError
 from bbbrun.config import Config, register
 from bbbrun.errors import UserError
 from bbbrun.files import CHECKPOINT, METRICS, SUMMARY
-
-# What may differ between a run and its resumption: where and how fast, not what.
-_FREE_ON_RESUME = ("resume", "device", "threads", "dataset.root", "train.checkpoint_seconds")
+from bbbrun.settings import flat, kept_from_resuming
 
 
 def main() -> None:
@@ -129,26 +127,17 @@ def _require_same_run(composed: DictConfig, folder: Path) -> list[str]:
     if not saved.is_file():
         raise UserError(f"resume: {folder} is not the folder of a run (it has no .hydra/config.yaml)")
     try:
-        before = _flat(OmegaConf.to_container(OmegaConf.load(saved)))
+        before: Any = OmegaConf.to_container(OmegaConf.load(saved))
         overrides: Any = OmegaConf.to_container(OmegaConf.load(saved.with_name("overrides.yaml")))
     except (YAMLError, OmegaConfBaseException, OSError, ValueError) as error:
         raise UserError(f"resume: the record in {saved.parent} cannot be read: start a new run") from error
-    now = _flat(OmegaConf.to_container(composed, enum_to_str=True))
-    for key in sorted(before.keys() | now.keys()):
-        if before.get(key) != now.get(key) and key not in _FREE_ON_RESUME:
-            raise UserError(
-                f"resume: {folder} was started with {key}={before.get(key)}, not {now.get(key)}: "
-                "repeat the overrides it was started with, or start a new run"
-            )
+    now: Any = OmegaConf.to_container(composed, enum_to_str=True)
+    for key in kept_from_resuming(before, now)[:1]:
+        raise UserError(
+            f"resume: {folder} was started with {key}={flat(before).get(key)}, not {flat(now).get(key)}: "
+            "repeat the overrides it was started with, or start a new run"
+        )
     return [str(word) for word in overrides]
-
-
-def _flat(tree: Any, prefix: str = "") -> dict[str, Any]:
-    if not isinstance(tree, dict):
-        return {prefix: str(tree)}
-    return {
-        key: leaf for name, part in tree.items() for key, leaf in _flat(part, f"{prefix}.{name}".lstrip(".")).items()
-    }
 
 
 def _record(composed: DictConfig) -> dict[str, str]:

@@ -47,15 +47,15 @@ def free_energy_estimator(
     def free_energy_estimate(
         posterior: DiagonalGaussian, seed: Tensor, step: Tensor, batch: Batch, weight: Tensor
     ) -> tuple[Tensor, Tensor, Tensor]:
+        # The paper's complexity is that of its draw; beside the other estimators a closed form has no variance.
+        closed = None
+        if isinstance(prior, Gaussian) and config.estimator is not Estimator.weights:
+            closed = prior.kl_gradient(posterior)
         totals: list[Tensor] = []
         for draw in range(config.train_samples):
             eps = standard_normal(seed, step, Stream.TRAIN + draw, network.size, posterior.mu.device)
             gradient, nll = estimate(posterior, eps, seed, step, draw, batch)
-            # The paper's complexity is that of its draw; beside the other estimators a closed form has no variance.
-            if isinstance(prior, Gaussian) and config.estimator is not Estimator.weights:
-                complexity = prior.kl_gradient(posterior)
-            else:
-                complexity = complexity_gradient(posterior, prior, eps)
+            complexity = closed or complexity_gradient(posterior, prior, eps)
             terms = [*free_energy_gradient(posterior, gradient, complexity, weight), nll]
             totals = [total + term for total, term in zip(totals, terms, strict=True)] if totals else terms
         mu, rho, nll = [total / config.train_samples for total in totals] if config.train_samples > 1 else totals

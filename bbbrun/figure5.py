@@ -8,24 +8,28 @@ import pandas as pd
 import torch
 from matplotlib.figure import Figure
 
+from bbbrun.by import markdown, mean_and_spread
 from bbbrun.curve import curve, curve_points
 from bbbrun.datasets import RegressionCurveConfig
 from bbbrun.errors import UserError
 from bbbrun.figures import draw_predictive, save
 from bbbrun.files import SUMMARY
-from bbbrun.finished import Run, latest
+from bbbrun.finished import Run, one_setting
 
 _PANELS = {"bbb": "Bayes by Backprop", "sgd": "standard network"}
 
 
 def figure5(runs: list[Run], output: Path) -> list[str]:
     """Write figure5.png and .svg, summary.csv and each run's predictions into `output`; return what there is to say."""
-    candidates = [run for run in runs if run.dataset == "regression_curve"]
-    chosen = latest(candidates, lambda run: (run.method, run.seed))
+    candidates = [run for run in runs if run.dataset == "regression_curve" and not run.cold]
+    chosen = one_setting(candidates, lambda run: run.method)
     if not chosen:
         return ["no finished run of experiment=regression: skipped"]
     output.mkdir(parents=True, exist_ok=True)
-    pd.DataFrame([summarise(run) for run in chosen]).to_csv(output / "summary.csv", index=False)
+    summary = pd.DataFrame([summarise(run) for run in chosen])
+    summary.to_csv(output / "summary.csv", index=False)
+    measures = ["median_rmse_inside", "iqr_inside", "iqr_at_1", "test_rmse", "test_nll", "seconds"]
+    (output / "summary.md").write_text(markdown(mean_and_spread(summary, ["method"], measures)))
     for run in chosen:
         name = f"{run.method}_seed{run.seed}.csv"
         run.predictions().to_csv(output / name, index=False, float_format="%.6g")
@@ -35,7 +39,7 @@ def figure5(runs: list[Run], output: Path) -> list[str]:
         _draw(panels, output)
     said = [f"no finished run of method={method}: no panel" for method, run in shown.items() if run is None]
     older = len(candidates) - len(chosen)
-    return [*said, f"{len(chosen)} runs" + (f", {older} older of the same method and seed left out" if older else "")]
+    return [*said, f"{len(chosen)} runs" + (f", {older} older or of other settings left out" if older else "")]
 
 
 def summarise(run: Run) -> dict[str, Any]:

@@ -7,8 +7,9 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from bbbrun.by import markdown, mean_and_spread
 from bbbrun.figures import save
-from bbbrun.finished import Run, latest
+from bbbrun.finished import Run, one_setting
 
 _REGRETS = {"cumulative_regret": "cumulative regret", "cumulative_expected_regret": "cumulative expected regret"}
 
@@ -16,30 +17,31 @@ _REGRETS = {"cumulative_regret": "cumulative regret", "cumulative_expected_regre
 def figure6(runs: list[Run], output: Path) -> list[str]:
     """Write figure6.png and .svg, summary.csv, curves.csv and each run's regret into `output`; return what to say.
 
-    Only runs of the greatest number of interactions are shown together; of two with the same agent and seed, the
-    later one.
+    Only runs of the greatest number of interactions are shown together, at temperature 1, an agent in one setting: that
+    of most seeds.
     """
-    candidates = [run for run in runs if run.dataset == "mushroom"]
+    candidates = [run for run in runs if run.dataset == "mushroom" and not run.cold]
     if not candidates:
         return ["no finished run of experiment=bandit: skipped"]
     steps = max(run.config["agent"]["steps"] for run in candidates)
-    longest = [run for run in candidates if run.config["agent"]["steps"] == steps]
-    ordered = latest(longest, lambda run: (agent(run), run.seed))
+    chosen = one_setting((run for run in candidates if run.config["agent"]["steps"] == steps), agent)
     output.mkdir(parents=True, exist_ok=True)
-    pd.DataFrame([summarise(run) for run in ordered]).to_csv(output / "summary.csv", index=False)
+    summary = pd.DataFrame([summarise(run) for run in chosen])
+    summary.to_csv(output / "summary.csv", index=False)
+    shown = mean_and_spread(summary, ["agent"], [*_REGRETS, "eaten_edible", "eaten_poisonous", "seconds"])
+    (output / "summary.md").write_text(markdown(shown))
     tables = []
-    for run in ordered:
+    for run in chosen:
         table = run.metrics()[["step", *_REGRETS]]
         name = f"{agent(run).replace(' ', '_').replace('%', '_percent')}_seed{run.seed}.csv"
         table.to_csv(output / name, index=False, float_format="%.6g")
         tables.append(table.assign(agent=agent(run)))
-    curves = pd.concat(tables).groupby(["agent", "step"])[list(_REGRETS)].agg(["mean", "std", "count"])
-    curves.columns = ["_".join(names) for names in curves.columns]
-    curves.reset_index().to_csv(output / "curves.csv", index=False, float_format="%.6g")
+    curves = mean_and_spread(pd.concat(tables), ["agent", "step"], list(_REGRETS))
+    curves.to_csv(output / "curves.csv", index=False, float_format="%.6g")
     _draw(pd.concat(tables), output)
-    left_out = len(candidates) - len(ordered)
-    said = [f"{left_out} runs shorter or older: left out"] if left_out else []
-    return [*said, f"{len(ordered)} runs of {steps} interactions"]
+    left_out = len(candidates) - len(chosen)
+    said = [f"{left_out} runs shorter, older or of other settings: left out"] if left_out else []
+    return [*said, f"{len(chosen)} runs of {steps} interactions"]
 
 
 def agent(run: Run) -> str:

@@ -8,26 +8,29 @@ import torch
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from bbbrun.cells import METHODS, cells
+from bbbrun.cells import DROPOUT, MIXTURE, SGD, main_cells
 from bbbrun.figures import save
 from bbbrun.finished import Run
 from bbbrun.posterior import DiagonalGaussian
 from bbbrun.predictive import draw_weights
 from bbbrun.pruning import decibels
 
-_SHOWN = (METHODS[0], METHODS[1], METHODS[3])  # of the paper's Figures 2 and 3
+_SHOWN = (SGD, DROPOUT, MIXTURE)  # of the paper's Figures 2 and 3
 _NONE = ["no finished run of experiment=mnist of the methods shown: skipped"]
 _BINS = 200
-_CUT = 75  # percent; the paper's black line
+_CUT = 75  # percent; the paper's vertical line
 
 
 def figure2(runs: list[Run], output: Path) -> list[str]:
-    """Write figure2.png, .svg and .csv: the test error by epoch, the mean over seeds, of each largest network."""
-    largest = _largest(runs, _SHOWN)
-    if not largest:
+    """Write figure2.png, .svg and .csv: the test error by epoch, the mean over seeds.
+
+    The last point may be of more draws than the others: method.final_samples.
+    """
+    found = main_cells(runs, _SHOWN)
+    if not found:
         return _NONE
     curves = []
-    for method, (units, group) in largest.items():
+    for method, (units, group) in found.items():
         rows = pd.concat([run.metrics()[["epoch", "test_error"]] for run in group])
         errors = rows.groupby("epoch")["test_error"].agg(["mean", "std", "count"]).reset_index()
         curves.append(errors.assign(method=method, units=units))
@@ -35,22 +38,22 @@ def figure2(runs: list[Run], output: Path) -> list[str]:
     _write(table, output, "figure2")
     figure = Figure(figsize=(6, 4), layout="constrained")
     axes = figure.subplots()
-    for method, rows in zip(largest, curves, strict=True):
+    for method, rows in zip(found, curves, strict=True):
         axes.plot(rows["epoch"], rows["mean"], label=f"{method}, 2 x {rows['units'].iloc[0]}, {_seeds(rows['count'])}")
     # The paper's range; the first epochs' errors lie above it.
     axes.set(xlabel="epoch", ylabel="test error (percent)", ylim=(0.8, 2.2), xlim=(0, table["epoch"].max()))
     axes.grid(alpha=0.3)
     axes.legend()
     save(figure, output, "figure2")
-    return [f"{len(largest)} methods"]
+    return [f"{len(found)} methods"]
 
 
 def figure3(runs: list[Run], output: Path) -> list[str]:
     """Write figure3.png, .svg and .csv: the density of the trained weights, one draw of them for Bayes by Backprop."""
-    largest = _largest(runs, _SHOWN)
-    if not largest:
+    found = main_cells(runs, _SHOWN)
+    if not found:
         return _NONE
-    weights = {method: _weights(group[0]) for method, (_, group) in largest.items()}
+    weights = {method: _weights(group[0]) for method, (_, group) in found.items()}
     edges = np.linspace(-0.2, 0.2, _BINS + 1)  # the paper's range
     densities = {method: _density(values, edges) for method, values in weights.items()}
     table = pd.DataFrame({"weight": (edges[1:] + edges[:-1]) / 2} | densities)
@@ -68,10 +71,10 @@ def figure3(runs: list[Run], output: Path) -> list[str]:
 
 def figure4(runs: list[Run], output: Path) -> list[str]:
     """Write figure4.png, .svg and .csv: density and cumulative distribution of the weights' signal-to-noise in dB."""
-    largest = _largest(runs, METHODS[3:])
-    if not largest:
+    found = main_cells(runs, (MIXTURE,))
+    if not found:
         return ["no finished run of experiment=mnist with the scale mixture: skipped"]
-    units, group = largest[METHODS[3]]
+    units, group = found[MIXTURE]
     ratio = decibels(DiagonalGaussian(*group[0].parameters())).numpy()
     low, cut, high = np.quantile(ratio, [0.0005, _CUT / 100, 1])
     edges = np.linspace(low, high, _BINS + 1)
@@ -79,7 +82,7 @@ def figure4(runs: list[Run], output: Path) -> list[str]:
         {
             "decibels": (edges[1:] + edges[:-1]) / 2,
             "density": _density(ratio, edges),
-            "cumulative": np.searchsorted(np.sort(ratio), edges[1:], side="right") / len(ratio),
+            "cumulative": np.searchsorted(np.sort(ratio), (edges[1:] + edges[:-1]) / 2, side="right") / len(ratio),
         }
     )
     _write(table, output, "figure4")
@@ -90,15 +93,9 @@ def figure4(runs: list[Run], output: Path) -> list[str]:
         axes.set(xlabel="signal-to-noise (dB)", ylabel=column, xlim=(low, high))
         axes.grid(alpha=0.3)
         axes.legend()
-    figure.suptitle(f"{METHODS[3]}, 2 x {units}, seed {group[0].seed}")
+    figure.suptitle(f"{MIXTURE}, 2 x {units}, seed {group[0].seed}")
     save(figure, output, "figure4")
     return [f"2 x {units} units, seed {group[0].seed}"]
-
-
-def _largest(runs: list[Run], methods: tuple[str, ...]) -> dict[str, tuple[int, list[Run]]]:
-    """The units and runs of each method's largest network at temperature 1, in the order of the paper's rows."""
-    found = {where.method: (where.units, group) for where, group in cells(runs).items() if where.temperature == 1}
-    return {method: found[method] for method in methods if method in found}
 
 
 def _weights(run: Run) -> NDArray[np.float32]:

@@ -14,8 +14,7 @@ from yaml import YAMLError
 
 from bbbrun.errors import UserError
 from bbbrun.files import CHECKPOINT, METRICS, PREDICTIONS, SUMMARY
-
-_FREE = ("name", "seed", "device", "threads", "compile", "resume")
+from bbbrun.settings import setting
 
 
 class Run(NamedTuple):
@@ -32,6 +31,11 @@ class Run(NamedTuple):
     @property
     def dataset(self) -> str:
         return str(self.config["dataset"]["name"])
+
+    @property
+    def cold(self) -> bool:
+        """Whether its posterior is tempered: never to be shown as the paper's objective."""
+        return bool(self.config["method"].get("temperature", 1.0) != 1.0)
 
     @property
     def seed(self) -> int:
@@ -86,19 +90,26 @@ def finished_runs(folders: Iterable[Path]) -> list[Run]:
     return [found[path] for path in sorted(found)]
 
 
-def latest(runs: Iterable[Run], key: Callable[[Run], tuple[str, int]]) -> list[Run]:
-    """One run for each key (method or agent, and seed), the last in the order of folders, ordered by key."""
+def latest(runs: Iterable[Run], key: Callable[[Run], Any]) -> list[Run]:
+    """One run for each key (a seed, say), the last in the order of folders, ordered by key."""
     chosen = {key(run): run for run in runs}
     return [chosen[key] for key in sorted(chosen)]
 
 
-def setting(config: dict[str, Any]) -> str:
-    """What a run was told, but for the seed and for what decides only where and how fast it runs or what it shows."""
-    config = {key: value for key, value in config.items() if key not in _FREE}
-    groups = {key: value for key, value in config.items() if isinstance(value, dict)}
-    shown = {"root", "checkpoint_seconds", "evaluate_every", "test_samples"}
-    kept = {name: {key: item for key, item in group.items() if key not in shown} for name, group in groups.items()}
-    return json.dumps(config | kept, sort_keys=True)
+def one_setting(runs: Iterable[Run], label: Callable[[Run], str]) -> list[Run]:
+    """The runs to show under each label, one for each seed: of several settings the one of most seeds, or latest."""
+    groups: dict[str, dict[Any, list[Run]]] = {}
+    for run in runs:
+        groups.setdefault(label(run), {}).setdefault(setting(run.config), []).append(run)
+    chosen: list[Run] = []
+    for _, settings in sorted(groups.items()):
+        candidates = (latest(group, lambda run: run.seed) for group in settings.values())
+        chosen += sorted(candidates, key=_seeds_then_folder)[-1]
+    return chosen
+
+
+def _seeds_then_folder(group: list[Run]) -> tuple[int, str]:
+    return len(group), str(group[-1].folder)
 
 
 def _read(folder: Path) -> Run:

@@ -5,28 +5,21 @@ import html
 import re
 from pathlib import Path
 
-TITLES = {
-    "table1": "Table 1: test error on MNIST",
-    "figure2": "Figure 2: test error by epoch",
-    "figure3": "Figure 3: density of the trained weights",
-    "figure4": "Figure 4: signal-to-noise of the weights",
-    "table2": "Table 2: removing weights of low signal-to-noise",
-    "figure5": "Figure 5: the regression curve",
-    "figure6": "Figure 6: regret on the mushrooms",
-    "by": "Runs by key",
-}
 _STYLE = "body{font:16px/1.5 sans-serif;max-width:60em;margin:2em auto}img{max-width:100%}td,th{padding:.2em .8em}"
 
 
-def write_page(folder: Path) -> None:
-    """Write REPORT.md, which links to the figures, and report.html, which holds them, into `folder`."""
-    sections = {name: folder / name for name in TITLES if (folder / name).is_dir()}
+def write_page(folder: Path, titles: dict[str, str]) -> None:
+    """Write REPORT.md, which links to the figures, and report.html, which holds them, into `folder`.
+
+    titles: of the folders in it, in order.
+    """
+    sections = {name: folder / name for name in titles if (folder / name).is_dir()}
     text, body = ["# Weight Uncertainty in Neural Networks, reproduced", ""], []
     for name, place in sections.items():
         tables = [path.read_text() for path in sorted(place.glob("*.md"))]
         figures = sorted(place.glob("*.png"))
-        text += [f"## {TITLES[name]}", "", *tables, *(f"![{TITLES[name]}]({name}/{path.name})\n" for path in figures)]
-        body += [f"<h2>{html.escape(TITLES[name])}</h2>", *map(_table, tables), *map(_image, figures)]
+        text += [f"## {titles[name]}", "", *tables, *(f"![{titles[name]}]({name}/{path.name})\n" for path in figures)]
+        body += [f"<h2>{html.escape(titles[name])}</h2>", *map(_table, tables), *map(_image, figures)]
     (folder / "REPORT.md").write_text("\n".join(text))
     head = f"<!doctype html><html lang='en'><meta charset='utf-8'><title>bbbrun</title><style>{_STYLE}</style>"
     (folder / "report.html").write_text("\n".join([head, f"<h1>{text[0][2:]}</h1>", *body, "</html>", ""]))

@@ -12,11 +12,14 @@ import pandas as pd
 def claims() -> pd.DataFrame:
     """The rows of paper.csv.
 
-    rule at_most: ours may be up to value + tolerance; an error rate's tolerance is twice its `standard_error`.
-    rule below: ours must be below our own number in the row `other` and the same column.
+    rule at_most: ours may be up to value + tolerance; an error rate, which has none there, has twice its
+    `standard_error`. rule below: ours must be below our own number in the row `other` and the same column.
     """
     with (files("bbbrun") / "paper.csv").open() as file:
-        return pd.read_csv(file, dtype={"column": int})
+        table = pd.read_csv(file, dtype={"column": int})
+    rates = table["value"].notna() & table["tolerance"].isna()
+    table.loc[rates, "tolerance"] = table.loc[rates, "value"].map(standard_error).mul(2).round(2)
+    return table
 
 
 def published(item: str, row: str, column: int) -> float:

@@ -12,11 +12,13 @@ from typing import Any, NamedTuple
 import pandas as pd
 from hydra import compose, initialize_config_module
 from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError
 
 from bbbrun.config import register
 from bbbrun.errors import UserError
 from bbbrun.files import CHECKPOINT, METRICS, SUMMARY
-from bbbrun.finished import setting
+from bbbrun.settings import kept_from_resuming, setting
 
 _RUNS = Path("results/runs")  # where bbbrun puts them
 
@@ -67,9 +69,10 @@ def begun(folder: Path) -> list[Begun]:
 
 
 def match(job: Job, runs: Iterable[Begun]) -> Begun | None:
-    """The run of the job's seed and setting: a finished one, else the one that has come furthest, else None."""
+    """The finished run of the job's seed and setting, else the furthest of those it may go on from, else None."""
     alike = [run for run in runs if setting(run.config) == setting(job.config)]
     found = [run for run in alike if run.config["seed"] == job.config["seed"]]
+    found = [run for run in found if run.finished or not kept_from_resuming(run.config, job.config)]
     return max(found, key=lambda run: (run.finished, run.done), default=None)
 
 
@@ -96,28 +99,38 @@ def main(words: Sequence[str] | None = None) -> None:
         parser.error(f"--seeds takes whole numbers joined by commas, not {arguments.seeds}")
     except UserError as error:
         parser.error(str(error))
-    failed = [job for job in jobs if not _finish(job, jobs, arguments)]
+    jobs = _remaining(jobs)
+    failed = [] if arguments.list else [job for job in jobs if not _finish(job, arguments.device)]
     for job in failed:
         print(f"failed: bbbrun {shlex.join(job.words)}", file=sys.stderr)
     sys.exit(1 if failed else 0)
 
 
-def _finish(job: Job, jobs: list[Job], arguments: argparse.Namespace) -> bool:
+def _remaining(jobs: list[Job]) -> list[Job]:
+    """The jobs that no finished run answers; says which, and about how long they take."""
     runs = begun(_RUNS)
-    at = match(job, runs)
+    places = [(job, match(job, runs)) for job in jobs]
+    places = [(job, at) for job, at in places if at is None or not at.finished]
+    times = [expected_seconds(job, at, runs) for job, at in places]
+    for (job, _), seconds in zip(places, times, strict=True):
+        print(
+            f"{'never timed' if seconds is None else f'{seconds / 3600:.2f} h'}: bbbrun {shlex.join(job.words)}",
+            file=sys.stderr,
+        )
+    known = sum(seconds for seconds in times if seconds is not None) / 3600
+    untimed = f", and {times.count(None)} never timed" if None in times else ""
+    print(f"{len(places)} of {len(jobs)} runs remain: about {known:.1f} h{untimed}", file=sys.stderr)
+    return [job for job, _ in places]
+
+
+def _finish(job: Job, device: str) -> bool:
+    """Run the job, or what remains of it; whether it ended well."""
+    at = match(job, begun(_RUNS))
     if at is not None and at.finished:
-        return True
-    remaining = [(other, match(other, runs)) for other in jobs]
-    remaining = [(other, where) for other, where in remaining if where is None or not where.finished]
-    times = [expected_seconds(other, where, runs) for other, where in remaining]
-    known = sum(time for time in times if time is not None) / 3600
-    guess = f"about {known:.1f} hours" + (f" and {times.count(None)} never timed" if None in times else "")
-    print(f"{len(remaining)} of {len(jobs)} runs remain: {guess}", file=sys.stderr)
-    command = [*job.words, f"device={arguments.device}"]
+        return True  # by another process, in the meantime
+    command = [*job.words, f"device={device}"]
     command += [f"resume={at.folder}"] if at is not None and (at.folder / CHECKPOINT).exists() else []
     print(f"bbbrun {shlex.join(command)}", file=sys.stderr)
-    if arguments.list:
-        return True
     return subprocess.run([sys.executable, "-m", "bbbrun", *command], check=False).returncode == 0
 
 
@@ -129,8 +142,8 @@ def _begun(folder: Path) -> Begun | None:
         total = config["train"]["epochs"] or config["agent"]["steps"]
         reached = rows["epoch" if config["train"]["epochs"] else "step"]
         done, seconds = (reached.iloc[-1] / total, rows["seconds"].iloc[-1]) if len(rows) else (0.0, 0.0)
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
+    except (OSError, ValueError, KeyError, TypeError, YAMLError, OmegaConfBaseException):
+        return None  # not ours to judge: it counts as no run
     return Begun(folder, config, float(done), float(seconds))
 
 

@@ -7,7 +7,7 @@ import pandas as pd
 import torch
 
 from bbbrun.by import mean_and_spread
-from bbbrun.cells import METHODS, cells
+from bbbrun.cells import MIXTURE, main_cells
 from bbbrun.data import Images, load_images
 from bbbrun.datasets import MnistConfig
 from bbbrun.finished import Run
@@ -25,19 +25,15 @@ _DRAWS = 100
 def table2(runs: list[Run], output: Path) -> list[str]:
     """Write table2.csv and table2.md into `output`; return what there is to say.
 
-    Of the largest network under the scale mixture at temperature 1, the mean over its seeds. Evaluates the runs'
-    weights on MNIST's test images, which are found as a run finds them.
+    Of the network under the scale mixture at temperature 1, the paper's or the largest, the mean over its seeds.
+    Evaluates the runs' weights on MNIST's test images, which are found as a run finds them.
     """
-    mixtures = {
-        where.units: group
-        for where, group in cells(runs).items()
-        if where.method == METHODS[3] and where.temperature == 1
-    }
-    if not mixtures:
+    found = main_cells(runs, (MIXTURE,))
+    if not found:
         return ["no finished run of experiment=mnist with the scale mixture: skipped"]
-    units = max(mixtures)
-    images = load_images(MnistConfig(**mixtures[units][0].config["dataset"]), torch.device("cpu"))
-    rows = pd.DataFrame([row for run in mixtures[units] for row in prune(run, images)])
+    units, group = found[MIXTURE]
+    images = load_images(MnistConfig(**group[0].config["dataset"]), torch.device("cpu"))
+    rows = pd.DataFrame([row for run in group for row in prune(run, images)])
     table = mean_and_spread(rows, ["removed"], ["weights", "error", "error_mean"]).drop(columns="weights_std")
     table.insert(1, "units", units)
     # The paper's network has 1200 units.
@@ -45,7 +41,7 @@ def table2(runs: list[Run], output: Path) -> list[str]:
     output.mkdir(parents=True, exist_ok=True)
     table.to_csv(output / "table2.csv", index=False, float_format="%.6g")
     (output / "table2.md").write_text(_markdown(table))
-    return [f"{len(mixtures[units])} runs of 2 x {units} units"]
+    return [f"{len(group)} runs of 2 x {units} units"]
 
 
 def prune(run: Run, images: Images) -> list[dict[str, Any]]:
@@ -83,5 +79,5 @@ def _markdown(table: pd.DataFrame) -> str:
         paper = f"{row['paper']:.2f}" if pd.notna(row["paper"]) else ""
         errors = f"{row['error']:.2f}{spread[0]} | {row['error_mean']:.2f}{spread[1]}"
         lines.append(f"| {row['removed']:g} % | {row['weights']:,.0f} | {errors} | {paper} |")
-    where = f"2 x {table['units'].iloc[0]} units, scale mixture, {table['seeds'].iloc[0]} seed(s)"
+    where = f"2 x {table['units'].iloc[0]} units, scale mixture, {table['runs'].iloc[0]} seed(s)"
     return "\n".join([*lines, "", f"{where}; posterior predictive of {_DRAWS} draws.", ""])

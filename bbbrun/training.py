@@ -19,6 +19,7 @@ from bbbrun.trainer import Task, Trainer
 
 OBJECTIVE_COLUMNS = ["nll", "log_posterior", "log_prior", "complexity", "free_energy"]
 _UNTIMED_STEPS = 100  # the first steps compile and warm up
+_EARLY_STEPS = 100  # nothing can be expected of a network after fewer
 
 
 class Outcome(NamedTuple):
@@ -74,12 +75,13 @@ def fit(config: Config, task: Task, run: RunFolder, device: torch.device) -> Out
                 metrics = trainer.objective() | task.evaluate(trainer.state.parameters, draws, step, trainer.sampler)
                 run.append({"epoch": epoch + 1, "step": step, "seconds": seconds, "lr": rates[-1].item()} | metrics)
                 progress.show({name: metrics[name] for name in task.shown if name in metrics})
-                early = epoch + 1 < epochs / 10 or step < _UNTIMED_STEPS
+                early = epoch + 1 < epochs / 10 or step < _EARLY_STEPS
                 if not early and not warned and _collapsed(config, task, metrics):
                     warned = True
                     warnings.warn(
-                        f"after epoch {epoch + 1} the complexity outweighs the likelihood and the error stands at "
-                        "chance: lower method.temperature, start from a lower method.rho_init, or take a wider prior",
+                        f"after epoch {epoch + 1} the error stands at chance, as where the complexity outweighs the "
+                        "likelihood: lower method.temperature or method.rho_init, widen the prior, or raise "
+                        "optimizer.lr",
                         stacklevel=2,
                     )
             # Before a checkpoint can hold it: a resume must not start from what has diverged.
@@ -106,12 +108,9 @@ def fit(config: Config, task: Task, run: RunFolder, device: torch.device) -> Out
 
 
 def _collapsed(config: Config, task: Task, metrics: dict[str, float]) -> bool:
-    """Whether the posterior fits the prior and nothing else: error near chance, more complexity than nll."""
-    if not isinstance(config.method, BayesByBackpropConfig) or task.chance is None:
-        return False
-    likelihood = metrics["free_energy"] - config.method.temperature * metrics["complexity"]
-    error = metrics.get("valid_error", metrics["test_error"])
-    return error > 0.9 * task.chance and config.method.temperature * metrics["complexity"] > likelihood
+    """Whether a posterior predicts no better than the most frequent class."""
+    bayes = isinstance(config.method, BayesByBackpropConfig)
+    return bayes and task.chance is not None and metrics.get("valid_error", metrics["test_error"]) > 0.9 * task.chance
 
 
 def _run_epoch(trainer: Trainer, progress: Progress, device: torch.device, untimed: int) -> tuple[int, float]:

@@ -103,7 +103,7 @@ def test_the_last_evaluation_takes_its_own_number_of_draws(bbbrun, tmp_path):
 
 
 def test_a_complexity_that_leaves_only_chance_is_told_once(bbbrun, tmp_path):
-    told = "the complexity outweighs the likelihood and the error stands at chance: lower method.temperature"
+    told = "the error stands at chance, as where the complexity outweighs the likelihood: lower method.temperature"
     result = bbbrun(*FAST, "train.epochs=12", "method.temperature=1000")
     assert result.returncode == 0
     assert result.stderr.count(told) == 1

@@ -4,6 +4,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from bbbrun import estimators
 from bbbrun.classification import categorical_nll
 from bbbrun.estimators import data_term, free_energy_estimator
 from bbbrun.networks import from_module, initial_weights, mlp
@@ -108,16 +109,35 @@ def test_without_deviation_every_estimator_is_the_plain_gradient(estimator):
     assert gradient.sigma.isfinite().all()
 
 
-def test_draws_steps_and_layers_have_noise_of_their_own():
-    posterior, batch = place(0.0), (INPUTS, LABELS, PRESENT)
-    eps = standard_normal(0, 0, 0, NETWORK.size)
-    zero, one = (torch.tensor(number, dtype=torch.int32) for number in (0, 1))
-    for estimator in (Estimator.local, Estimator.flipout):
-        estimate = data_term(estimator, NETWORK, categorical_nll)
-        places = [(zero, zero, 0), (zero, zero, 1), (zero, one, 0), (one, zero, 0)]
-        nlls = [estimate(posterior, eps, *place, batch)[1].item() for place in places]
-        assert len(set(nlls)) == 4
-        assert estimate(posterior, eps, *places[1], batch)[1].item() == nlls[1]
+@pytest.mark.parametrize("estimator", [Estimator.local, Estimator.flipout])
+def test_draws_layers_and_sides_have_noise_of_their_own(monkeypatch, estimator):
+    seen = []
+    for name in ("standard_normal", "signs"):
+        original = getattr(estimators, name)
+
+        def recorded(seed, step, draw, size, device, original=original):
+            seen.append((int(draw), size))
+            return original(seed, step, draw, size, device)
+
+        monkeypatch.setattr(estimators, name, recorded)
+    estimate = free_energy_estimator(method(estimator, 3), build_prior(PRIORS[0], "cpu"), NETWORK, categorical_nll)
+    number = torch.tensor(0, dtype=torch.int32)
+    estimate(place(0.0), number, number, (INPUTS, LABELS, PRESENT), torch.tensor(WEIGHT))
+    # A draw of the weights each, and of two layers' activations, or of the signs of their inputs and outputs.
+    assert len(seen) == 3 * (1 + (2 if estimator is Estimator.local else 4))
+    assert len({draw for draw, _ in seen}) == len(seen)
+    assert sorted(size for _, size in seen[1:3]) != [NETWORK.size] * 2
+
+
+@pytest.mark.parametrize("estimator", [Estimator.local, Estimator.flipout])
+def test_a_gaussian_priors_complexity_is_exact_beside_them(estimator):
+    prior = build_prior(PRIORS[1], "cpu")
+    where = torch.tensor(7, dtype=torch.int32), torch.tensor(2, dtype=torch.int32), (INPUTS, LABELS, PRESENT)
+    estimate = free_energy_estimator(method(estimator), prior, NETWORK, categorical_nll)
+    with_it, without = (estimate(place(-1.0), *where, torch.tensor(weight)) for weight in (1.0, 0.0))
+    kl = prior.kl_gradient(place(-1.0))
+    torch.testing.assert_close(with_it[0] - without[0], kl.mu, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(with_it[1] - without[1], kl.sigma * torch.sigmoid(place(-1.0).rho), rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("estimator", list(Estimator))

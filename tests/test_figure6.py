@@ -11,9 +11,11 @@ from bbbrun.figure6 import figure6
 from bbbrun.finished import finished_runs
 
 
-def finished(folder: Path, method: str, seed: int, epsilon: float, regrets: list[float], dataset="mushroom") -> None:
+def finished(
+    folder: Path, method: str, seed: int, epsilon: float, regrets: list[float], dataset="mushroom", **told: float
+) -> None:
     (folder / ".hydra").mkdir(parents=True)
-    config = {"dataset": {"name": dataset}, "method": {"name": method}, "seed": seed}
+    config = {"dataset": {"name": dataset}, "method": {"name": method} | told, "seed": seed}
     config["agent"] = {"epsilon": epsilon, "steps": 100 * len(regrets)}
     OmegaConf.save(OmegaConf.create(config), folder / ".hydra" / "config.yaml")
     rows = {"step": [100 * (n + 1) for n in range(len(regrets))], "cumulative_regret": regrets}
@@ -33,19 +35,21 @@ def runs(tmp_path):
     finished(tmp_path / "runs" / "e", "sgd", 0, 0, [1])  # too short to stand beside the others
     finished(tmp_path / "runs" / "f", "bbb", 1, 0, [30, 40])  # the same agent and seed, later
     finished(tmp_path / "runs" / "g", "bbb", 1, 0, [30, 40], dataset="wheel")
+    finished(tmp_path / "runs" / "h", "bbb", 0, 0, [1, 2], temperature=0.01)  # another objective
+    finished(tmp_path / "runs" / "i", "bbb", 0, 0, [1, 2], train_samples=9)  # another setting, with fewer seeds
     return finished_runs([tmp_path / "runs"])
 
 
 def test_curves_are_means_over_seeds_of_the_longest_and_latest_runs(runs, tmp_path):
     said = figure6(runs, tmp_path / "figure6")
-    assert said == ["2 runs shorter or older: left out", "4 runs of 200 interactions"]
+    assert said == ["3 runs shorter, older or of other settings: left out", "4 runs of 200 interactions"]
     curves = pd.read_csv(tmp_path / "figure6" / "curves.csv").set_index(["agent", "step"])
     last = curves.loc[("Bayes by Backprop", 200)]
-    assert (last["cumulative_regret_mean"], last["cumulative_regret_count"]) == (30, 2)
+    assert (last["cumulative_regret"], last["runs"]) == (30, 2)
     assert last["cumulative_regret_std"] == pytest.approx(200**0.5, rel=1e-5)
-    assert last["cumulative_expected_regret_mean"] == 60
-    assert curves.loc[("5% greedy", 200)]["cumulative_regret_mean"] == 100
-    assert curves.loc[("greedy", 200)]["cumulative_regret_mean"] == 60
+    assert last["cumulative_expected_regret"] == 60
+    assert curves.loc[("5% greedy", 200)]["cumulative_regret"] == 100
+    assert curves.loc[("greedy", 200)]["cumulative_regret"] == 60
     summary = pd.read_csv(tmp_path / "figure6" / "summary.csv")
     assert list(zip(summary["agent"], summary["seed"], summary["cumulative_regret"], strict=True)) == [
         ("5% greedy", 0, 100),
@@ -54,6 +58,7 @@ def test_curves_are_means_over_seeds_of_the_longest_and_latest_runs(runs, tmp_pa
         ("greedy", 0, 60),
     ]
     assert set(summary["command"]) == {"bbbrun bbb", "bbbrun sgd"}
+    assert "| Bayes by Backprop | 2 | 30 |" in (tmp_path / "figure6" / "summary.md").read_text()
     names = {path.name for path in (tmp_path / "figure6").iterdir()}
     assert {"figure6.png", "figure6.svg", "5_percent_greedy_seed0.csv", "Bayes_by_Backprop_seed1.csv"} <= names
 

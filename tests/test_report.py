@@ -10,13 +10,14 @@ import pytest
 import torch
 from omegaconf import OmegaConf
 
+import bbbrun.table2
 from bbbrun.cells import cells
 from bbbrun.check import judge
 from bbbrun.check import main as check
 from bbbrun.data import Images, Split
 from bbbrun.finished import finished_runs
 from bbbrun.networks import mlp
-from bbbrun.paper import claims, published, standard_error
+from bbbrun.paper import claims, published
 from bbbrun.posterior import DiagonalGaussian
 from bbbrun.pruning import decibels, kept
 from bbbrun.report import main as report
@@ -129,7 +130,8 @@ def test_the_papers_tolerances_are_twice_the_binomial_standard_error():
     rates = claims()[lambda table: table["item"].isin(["table1", "table2"]) & (table["rule"] == "at_most")]
     assert len(rates) == 17
     for _, row in rates.iterrows():
-        assert row["tolerance"] == pytest.approx(2 * standard_error(row["value"]), abs=0.0051)
+        share = row["value"] / 100
+        assert row["tolerance"] == pytest.approx(200 * math.sqrt(share * (1 - share) / 1e4), abs=0.0051)
     assert math.isnan(published("table1", MIXTURE, 100))
 
 
@@ -141,7 +143,7 @@ def test_pruning_removes_the_lowest_signal_to_noise_in_mean_and_variance():
     assert decibels(posterior)[1].item() == pytest.approx(10 * math.log10(3 / math.log(2)), rel=1e-5)
 
 
-def test_table_2_judges_what_is_left_of_the_network(tmp_path):
+def test_table_2_judges_what_is_left_of_the_network(tmp_path, monkeypatch):
     folder = finished(tmp_path / "a", units=3, test_error=1.0)
     (run,) = finished_runs([folder])
     mu, rho = run.parameters()
@@ -155,6 +157,14 @@ def test_table_2_judges_what_is_left_of_the_network(tmp_path):
     half = mu * kept(DiagonalGaussian(mu, rho), 50)
     expected = 100 * (network(half, inputs).argmax(dim=1) != labels).double().mean().item()
     assert rows["error_mean"][50] == pytest.approx(expected)
+    monkeypatch.setattr(bbbrun.table2, "load_images", lambda config, device: Images(split, split, split, 2))
+    report([str(folder), "-o", str(tmp_path / "out"), "--only", "table2"])
+    table = pd.read_csv(tmp_path / "out" / "table2" / "table2.csv").set_index("removed")
+    assert table["error_mean"].to_list() == pytest.approx(rows["error_mean"].to_list(), rel=1e-5)
+    assert (table["units"][0], table["runs"][0]) == (3, 1)
+    assert table["paper"].isna().all()
+    left = f"{network.size - round(network.size * 0.5)}"
+    assert f"| 50 % | {left} | {rows['error'][50]:.2f} |" in (tmp_path / "out" / "table2" / "table2.md").read_text()
     # Nothing but zeros is left to vary of nothing: all draws say the same.
     assert rows["error"][99] == rows["error_mean"][99]
 
@@ -170,7 +180,11 @@ def test_figures_2_to_4_say_what_they_show(runs, tmp_path):
     assert density["SGD"].sum() * 0.002 == pytest.approx(inside, rel=1e-4)
     ratio = pd.read_csv(out / "figure4" / "figure4.csv")
     assert ratio["cumulative"].is_monotonic_increasing
-    assert ratio["cumulative"].iloc[-1] == 1
+    assert ratio["cumulative"].iloc[-1] == pytest.approx(1, abs=0.05)
+    (mixture,) = [run for run in finished_runs([runs]) if run.folder.name == "a"]
+    values = decibels(DiagonalGaussian(*mixture.parameters()))
+    middle = ratio.iloc[100]
+    assert middle["cumulative"] == pytest.approx((values <= middle["decibels"]).double().mean().item(), abs=1e-5)
     for name in ("figure2", "figure3", "figure4"):
         assert (out / name / f"{name}.png").stat().st_size > 5000
         assert (out / name / f"{name}.svg").exists()
@@ -178,13 +192,16 @@ def test_figures_2_to_4_say_what_they_show(runs, tmp_path):
 
 
 def test_runs_by_key_are_means_over_seeds_best_by_validation_first(runs, tmp_path, capsys):
-    report([str(runs), "-o", str(tmp_path / "out"), "--by", "prior", "optimizer.lr"])
+    report([str(runs), "-o", str(tmp_path / "out"), "--by", "method", "prior", "optimizer.lr", "train.epochs"])
     table = pd.read_csv(tmp_path / "out" / "by" / "by.csv")
     assert table["valid_error"].is_monotonic_increasing
     first = table[(table["prior"] == "scale_mixture") & (table["optimizer.lr"] == 0.1)].iloc[0]
     assert first["runs"] == 2
     assert first["test_error"] == pytest.approx(1.35)
     assert first["valid_error_std"] == pytest.approx(np.std([1.5, 1.7], ddof=1), rel=1e-5)
+    with pytest.raises(SystemExit):
+        report([str(runs), "-o", str(tmp_path / "out"), "--by", "prior"])
+    assert "the runs of prior=scale_mixture also differ in optimizer.lr, train.epochs: add" in capsys.readouterr().err
     with pytest.raises(SystemExit) as stop:
         report([str(runs), "-o", str(tmp_path / "out"), "--by", "prior.mu"])
     assert stop.value.code == 1

@@ -57,13 +57,13 @@ def run(*words) -> int:
 def test_what_is_finished_is_skipped_what_is_deleted_is_run_what_is_interrupted_resumed(listed, tmp_path, capfd):
     assert run("--list") == 0
     assert not (tmp_path / "results").exists()
-    assert "2 of 2 runs remain: about 0.0 hours and 2 never timed" in capfd.readouterr().err
+    assert "2 of 2 runs remain: about 0.0 h, and 2 never timed" in capfd.readouterr().err
     assert run() == 0
     first = begun(tmp_path / "results" / "runs")
     assert [each.finished for each in first] == [True, True]
     capfd.readouterr()
     assert run() == 0
-    assert capfd.readouterr().err == ""
+    assert capfd.readouterr().err == "0 of 2 runs remain: about 0.0 h\n"
     assert begun(tmp_path / "results" / "runs") == first
 
     gone = match(listed[1], first)
@@ -88,7 +88,9 @@ def test_other_settings_and_seeds_do_not_count(tmp_path):
     assert match(Job((), mine), [half, most]) == most
     assert match(Job((), mine | {"seed": 2}), [half, most]) is None
     assert match(Job((), mine | {"optimizer": mine["optimizer"] | {"lr": 0.5}}), [half, most]) is None
-    assert match(Job((), mine | {"threads": 7, "name": "other"}), [half, most]) == most
+    assert match(Job((), mine | {"threads": 7}), [half, most]) == most
+    # What the command line would not go on from: a finished run of it counts, an interrupted one does not.
+    assert match(Job((), mine | {"name": "other"}), [half, most]) is None
     # The rest of an interrupted run at its own rate; a whole one at the rate of another seed's.
     assert expected_seconds(Job((), mine), half, [half]) == pytest.approx(30)
     assert expected_seconds(Job((), mine | {"seed": 2}), None, [half]) == pytest.approx(60)

@@ -1,0 +1,30 @@
+"""What makes two runs the same: their configurations, key by key, but for what decides only where and how they run."""
+
+from typing import Any
+
+# What may differ between a run and its resumption: where and how fast, not what.
+FREE_ON_RESUME = ("resume", "device", "threads", "dataset.root", "train.checkpoint_seconds")
+# Of two runs of one setting these may differ as well: which one, and what it shows on the way.
+_FREE = (*FREE_ON_RESUME, "seed", "name", "compile", "train.evaluate_every")
+
+
+def flat(tree: Any, prefix: str = "") -> dict[str, str]:
+    """The leaves of nested dictionaries as text, by their dotted keys."""
+    if not isinstance(tree, dict):
+        return {prefix: str(tree)}
+    return {
+        key: leaf for name, part in tree.items() for key, leaf in flat(part, f"{prefix}.{name}".lstrip(".")).items()
+    }
+
+
+def setting(config: dict[str, Any]) -> frozenset[tuple[str, str]]:
+    """What a run was told to do, equal for the seeds of one experiment."""
+    return frozenset((key, leaf) for key, leaf in flat(config).items() if key not in _FREE)
+
+
+def kept_from_resuming(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
+    """The keys that differ and must not where a run of configuration `before` is to go on as `now`."""
+    old, new = flat(before), flat(now)
+    return [
+        key for key in sorted(old.keys() | new.keys()) if old.get(key) != new.get(key) and key not in FREE_ON_RESUME
+    ]
