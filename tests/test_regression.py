@@ -268,11 +268,11 @@ def test_the_report_draws_figure_5_out_of_finished_runs(tmp_path, finished):
     shutil.copytree(finished, tmp_path / "runs")
     shutil.copytree(finished / "bbb", tmp_path / "runs" / "unfinished")
     (tmp_path / "runs" / "unfinished" / "summary.json").unlink()
-    result = report(tmp_path, "runs", "-o", "out")
+    result = report(tmp_path, "runs", "-o", "out", "--only", "figure5", "figure6")
     skipped = "figure6: no finished run of experiment=bandit: skipped\n"
     assert (result.returncode, result.stderr) == (0, f"figure5: 2 runs\n{skipped}")
     left = sorted(path.name for path in (tmp_path / "out" / "figure5").iterdir())
-    assert left == ["bbb_seed0.csv", "figure5.png", "figure5.svg", "sgd_seed0.csv", "summary.csv"]
+    assert left == ["bbb_seed0.csv", "figure5.png", "figure5.svg", "sgd_seed0.csv", "summary.csv", "summary.md"]
     summary = pd.read_csv(tmp_path / "out" / "figure5" / "summary.csv")
     assert summary[["method", "seed", "steps"]].to_numpy().tolist() == [["bbb", 0, 4], ["sgd", 0, 4]]
     assert summary["command"][1].endswith("method=sgd")
@@ -294,7 +294,7 @@ def test_the_report_takes_the_latest_of_runs_alike_and_says_so(tmp_path, finishe
         shutil.copytree(finished / "sgd", tmp_path / "runs" / name)
     main([str(tmp_path / "runs"), "-o", str(tmp_path / "out")])
     said = capsys.readouterr().err
-    assert "1 runs, 1 older of the same method and seed left out" in said
+    assert "1 runs, 1 older or of other settings left out" in said
     assert "no finished run of method=bbb: no panel" in said
     assert len(pd.read_csv(tmp_path / "out" / "figure5" / "summary.csv")) == 1
 
