@@ -19,8 +19,8 @@ def by_keys(runs: list[Run], keys: list[str], output: Path) -> list[str]:
     Every final metric with its mean and standard deviation over the runs of that combination, a run for each seed.
     Raises UserError for a key that no run has, and for runs of one combination that differ in more than their seed.
     """
-    rows = [{key: _value(run, key) for key in keys} | run.summary["metrics"] for run in runs]
-    unknown = [key for key in keys if all(row[key] is None for row in rows)]
+    keys = list(dict.fromkeys(keys))
+    unknown = [key for key in keys if all(_value(run, key) is None for run in runs)]
     if unknown:
         raise UserError(f"--by {unknown[0]}: no run has this key; name one as on the command line, such as prior.pi")
     groups: dict[str, list[Run]] = {}
@@ -67,7 +67,7 @@ def _require_alike(name: str, group: list[Run], keys: list[str]) -> None:
     """Raise UserError where the runs of one combination differ in what is not a key, but for the seed."""
     settings = [setting(run.config) for run in group]
     others = sorted({key for told in settings for key, _ in told ^ settings[0]})
-    others = [key for key in others if not any(key == given or key.startswith(f"{given}.") for given in keys)]
+    others = [key for key in others if not any(key in (given, f"{given}.name") for given in keys)]
     if others:
         raise UserError(
             f"the runs of {name} also differ in {', '.join(others)}: add that to --by, or name other folders"

@@ -13,7 +13,7 @@ from bbbrun.by import mean_and_spread
 from bbbrun.errors import UserError
 from bbbrun.finished import finished_runs
 from bbbrun.paper import claims
-from bbbrun.report import MAKERS
+from bbbrun.report import make
 
 
 class Ours(NamedTuple):
@@ -72,7 +72,7 @@ def report_or_runs(folder: Path, items: Sequence[str]) -> pd.DataFrame:
     runs = finished_runs([folder])
     with tempfile.TemporaryDirectory() as place:
         for item in items:
-            MAKERS[item][1](runs, Path(place) / item)
+            make(item, runs, Path(place) / item)
         return judge(Path(place), items)
 
 
@@ -87,9 +87,11 @@ def main(words: Sequence[str] | None = None) -> None:
     arguments = parser.parse_args(words)
     try:
         table = report_or_runs(arguments.folder, arguments.only)
-    except UserError as error:
+    except (UserError, OSError) as error:
         print(f"bbbrun-check: error: {error}", file=sys.stderr)
         sys.exit(1)
+    except KeyboardInterrupt:
+        sys.exit(130)
     print(table.to_string(index=False, na_rep=""))
     counts = table["verdict"].value_counts()
     print(", ".join(f"{counts.get(name, 0)} {name}" for name in ("pass", "miss", "not run")))
@@ -103,7 +105,7 @@ def _read(folder: Path, item: str) -> Numbers:
         return {}
     try:
         return read(pd.read_csv(path))
-    except (KeyError, ValueError) as error:
+    except (KeyError, ValueError, TypeError, OverflowError) as error:
         raise UserError(f"{path} cannot be read: make it again with bbbrun-report") from error
 
 

@@ -69,7 +69,10 @@ class Run(NamedTuple):
 
     def _table(self, name: str) -> pd.DataFrame:
         try:
-            return pd.read_csv(self.folder / name)
+            table = pd.read_csv(self.folder / name)
+            if table.empty or not all(pd.api.types.is_numeric_dtype(dtype) for dtype in table.dtypes):
+                raise ValueError("no rows, or text where numbers belong")
+            return table
         except (OSError, ValueError) as error:
             raise UserError(f"{self.folder / name} cannot be read: run it again, or leave its folder out") from error
 
@@ -117,6 +120,10 @@ def _read(folder: Path) -> Run:
         config: Any = OmegaConf.to_container(OmegaConf.load(folder / ".hydra" / "config.yaml"), resolve=True)
         run = Run(folder, config, json.loads((folder / SUMMARY).read_text()))
         _ = run.method, run.dataset, run.seed, run.provenance(), run.summary["metrics"], run.summary["seconds"]
-    except (OSError, ValueError, KeyError, TypeError, YAMLError, OmegaConfBaseException) as error:
+        if not all(
+            isinstance(value, int | float) for value in (*run.summary["metrics"].values(), run.summary["seconds"])
+        ):
+            raise ValueError("text where numbers belong")
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, YAMLError, OmegaConfBaseException) as error:
         raise UserError(f"the record of the run in {folder} cannot be read: leave its folder out") from error
     return run

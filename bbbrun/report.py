@@ -1,6 +1,7 @@
 """`bbbrun-report`: the paper's figures and tables out of finished runs. It reads runs and never trains."""
 
 import argparse
+import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -47,7 +48,7 @@ def main(words: Sequence[str] | None = None) -> None:
             said = {"by": by_keys(runs, arguments.by, arguments.output / "by")}
         else:
             wanted = [name for name in MAKERS if name in arguments.only]
-            said = {name: MAKERS[name][1](runs, arguments.output / name) for name in wanted}
+            said = {name: make(name, runs, arguments.output / name) for name in wanted}
         for name, lines in said.items():
             for line in lines:
                 print(f"{name}: {line}", file=sys.stderr)
@@ -55,8 +56,24 @@ def main(words: Sequence[str] | None = None) -> None:
             write_page(arguments.output, {name: title for name, (title, _) in MAKERS.items()} | {"by": "Runs by key"})
     except UserError as error:
         _fail(str(error))
+    except KeyboardInterrupt:
+        sys.exit(130)
     except OSError as error:
         _fail(f"{error.filename}: {error.strerror}" if error.filename else str(error))
+
+
+def make(name: str, runs: list[Run], output: Path) -> list[str]:
+    """Run a maker; raises UserError where what a run recorded is not what it should be."""
+    try:
+        return MAKERS[name][1](runs, output)
+    except (KeyError, TypeError, ValueError, IndexError, AttributeError, RuntimeError) as error:
+        if os.environ.get("HYDRA_FULL_ERROR") == "1":
+            raise
+        folders = ", ".join(sorted({str(run.folder.parent) for run in runs}))
+        raise UserError(
+            f"{name}: a run's record in {folders} lacks something or holds something else ({error!r}); leave damaged "
+            "runs out, or set HYDRA_FULL_ERROR=1 to see where"
+        ) from error
 
 
 def _fail(text: str) -> None:

@@ -1,7 +1,9 @@
 """`scripts/reproduce`: the paper's experiments as ordinary `bbbrun` runs, each run once, resumed where interrupted."""
 
 import argparse
+import math
 import shlex
+import signal
 import subprocess
 import sys
 from collections.abc import Iterable, Sequence
@@ -92,6 +94,7 @@ def main(words: Sequence[str] | None = None) -> None:
     add("--device", default="auto", help="as for bbbrun")
     add("--list", action="store_true", help="say what remains, and run nothing")
     arguments = parser.parse_args(words)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # a stop is not to leave the training behind
     try:
         seeds = [int(seed) for seed in arguments.seeds.split(",")] if arguments.seeds else None
         jobs = wanted([name for name in arguments.only.split(",") if name], seeds)
@@ -131,7 +134,15 @@ def _finish(job: Job, device: str) -> bool:
     command = [*job.words, f"device={device}"]
     command += [f"resume={at.folder}"] if at is not None and (at.folder / CHECKPOINT).exists() else []
     print(f"bbbrun {shlex.join(command)}", file=sys.stderr)
-    return subprocess.run([sys.executable, "-m", "bbbrun", *command], check=False).returncode == 0
+    with subprocess.Popen([sys.executable, "-m", "bbbrun", *command]) as child:
+        try:
+            return child.wait() == 0
+        except KeyboardInterrupt:
+            # It keeps what it has, and says how to go on.
+            child.send_signal(signal.SIGINT)
+            child.wait()
+            print("interrupted; give the same command again to go on", file=sys.stderr)
+            sys.exit(130)
 
 
 def _begun(folder: Path) -> Begun | None:
@@ -141,7 +152,12 @@ def _begun(folder: Path) -> Begun | None:
         rows = pd.read_csv(folder / METRICS)
         total = config["train"]["epochs"] or config["agent"]["steps"]
         reached = rows["epoch" if config["train"]["epochs"] else "step"]
-        done, seconds = (reached.iloc[-1] / total, rows["seconds"].iloc[-1]) if len(rows) else (0.0, 0.0)
+        # What no checkpoint covers starts from nothing.
+        kept = len(rows) > 0 and ((folder / CHECKPOINT).exists() or (folder / SUMMARY).exists())
+        done, seconds = (reached.iloc[-1] / total, rows["seconds"].iloc[-1]) if kept else (0.0, 0.0)
+        _ = int(config["seed"])
+        if not math.isfinite(done + seconds):
+            raise ValueError("a row that is no row")
     except (OSError, ValueError, KeyError, TypeError, YAMLError, OmegaConfBaseException):
         return None  # not ours to judge: it counts as no run
     return Begun(folder, config, float(done), float(seconds))

@@ -218,6 +218,36 @@ def test_weights_that_cannot_be_read_are_one_line(runs, tmp_path, capsys, damage
     assert "checkpoint.pt cannot be read" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("name", "content", "expected"),
+    [
+        ("metrics.csv", "epoch,test_error\n", "metrics.csv cannot be read"),
+        ("metrics.csv", "epoch,test_error\n1,none\n", "metrics.csv cannot be read"),
+        ("metrics.csv", "epoch\n1\n", "figure2: a run's record in"),
+        ("summary.json", '{"metrics": null}', "the record of the run in"),
+        ("summary.json", '{"metrics": {"test_error": "x"}, "seconds": 1, "versions": {}}', "the record of the run in"),
+        (".hydra/config.yaml", "seed: 0", "the record of the run in"),
+    ],
+)
+def test_a_damaged_record_is_one_line(runs, tmp_path, capsys, name, content, expected):
+    (runs / "a" / name).write_text(content)
+    with pytest.raises(SystemExit) as stop:
+        report([str(runs), "-o", str(tmp_path / "out"), "--only", "figure2"])
+    assert stop.value.code == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert expected in line
+
+
+def test_a_group_as_key_does_not_hide_what_differs_in_it(runs, tmp_path, capsys):
+    path = runs / "b" / ".hydra" / "config.yaml"
+    config = OmegaConf.load(path)
+    config.prior.pi = 0.25
+    OmegaConf.save(config, path)
+    with pytest.raises(SystemExit):
+        report([str(runs), "-o", str(tmp_path / "out"), "--by", "method", "prior", "optimizer.lr", "train.epochs"])
+    assert "also differ in prior.pi" in capsys.readouterr().err
+
+
 def test_a_folder_without_tables_or_runs_is_one_line(tmp_path, capsys):
     with pytest.raises(SystemExit) as stop:
         check([str(tmp_path)])
