@@ -122,8 +122,8 @@ def _verdict(claim: pd.Series, numbers: Numbers) -> dict[str, object]:
     verdict = "not run" if ours is None or bound is None else "pass" if passed else "miss"
     return row | {
         "paper": said,
-        "ours": f"{ours.value:.6g}" if ours else None,
-        "seeds": str(ours.seeds) if ours else None,
+        "ours": f"{ours.value:.6g}" if ours else "",
+        "seeds": str(ours.seeds) if ours else "",
         "verdict": verdict,
         "source": claim["source"],
     }

@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from bbbrun.by import markdown, mean_and_spread
-from bbbrun.figures import save
+from bbbrun.figures import log_regret, save
 from bbbrun.finished import Run, one_setting
 
 _REGRETS = {"cumulative_regret": "cumulative regret", "cumulative_expected_regret": "cumulative expected regret"}
@@ -82,7 +82,6 @@ def _panel(axes: Axes, table: pd.DataFrame, column: str) -> None:
         (line,) = axes.plot(mean.index, mean, label=f"{name}, {count} seed{'s' if count > 1 else ''}")
         # The spread is the range over seeds: a standard deviation of a few seeds could reach below zero.
         axes.fill_between(mean.index, regret.min(), regret.max(), color=line.get_color(), alpha=0.2, linewidth=0)
-    # Luck may put the realised regret below zero at first, which a logarithmic axis leaves out.
-    axes.set_yscale("log", nonpositive="mask")
+    log_regret(axes, table[[column]])
     axes.grid(alpha=0.3, which="both")
     axes.legend()

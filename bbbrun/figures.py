@@ -66,13 +66,18 @@ def regret_curve(metrics: Path, folder: Path, title: str) -> None:
     axes = figure.subplots()
     axes.plot(rows["step"], rows["cumulative_regret"], label="as rewarded")
     axes.plot(rows["step"], rows["cumulative_expected_regret"], "--", label="expected")
-    # Luck may put the realised regret below zero at first, which a logarithmic axis leaves out.
-    axes.set_yscale("log", nonpositive="mask")
+    log_regret(axes, rows[["cumulative_regret", "cumulative_expected_regret"]])
     axes.set(xlabel="interaction", ylabel="cumulative regret")
     axes.grid(alpha=0.3, which="both")
     axes.legend()
     figure.suptitle(title)
     save(figure, folder, "regret_curve")
+
+
+def log_regret(axes: Axes, regrets: pd.DataFrame) -> None:
+    """Show regret on a logarithmic axis, which leaves out what luck put at or below zero; linear if that is all."""
+    if (regrets > 0).any(axis=None):
+        axes.set_yscale("log", nonpositive="mask")
 
 
 def _panel(axes: Axes, rows: pd.DataFrame, label: str, lines: dict[str, str]) -> None:
