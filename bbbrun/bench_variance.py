@@ -7,17 +7,16 @@ from typing import Any
 
 import pandas as pd
 import torch
-from hydra import compose, initialize_config_module
 from omegaconf import OmegaConf
 from torch import Tensor
 from tqdm import trange
 
 from bbbrun.classification import classification_task
-from bbbrun.config import Config, register
+from bbbrun.config import Config, composed, plain
 from bbbrun.datasets import ImageDatasetConfig
 from bbbrun.errors import UserError
 from bbbrun.estimators import free_energy_estimator
-from bbbrun.files import CHECKPOINT
+from bbbrun.finished import Run, finished_runs
 from bbbrun.options import BayesByBackpropConfig, Estimator
 from bbbrun.posterior import DiagonalGaussian
 from bbbrun.priors import build_prior
@@ -25,23 +24,17 @@ from bbbrun.settings import setting
 from bbbrun.trainer import Task, initial_parameters
 
 
-def configuration(folder: Path) -> Config:
-    """The configuration of the run in `folder`; raises UserError where it is not Bayes by Backprop on images."""
-    overrides = folder / ".hydra" / "overrides.yaml"
-    if not overrides.is_file():
-        raise UserError(f"{folder} is not the folder of a run: it has no {overrides.relative_to(folder)}")
-    register()
-    with initialize_config_module("bbbrun.configs", version_base="1.3"):
-        composed = compose("config", overrides=list(OmegaConf.load(overrides)))
-    now: Any = OmegaConf.to_container(composed, resolve=True, enum_to_str=True)
-    then: Any = OmegaConf.to_container(OmegaConf.load(overrides.with_name("config.yaml")), resolve=True)
-    if setting(now) != setting(then):
-        changed = ", ".join(sorted({key for key, _ in setting(now) ^ setting(then)}))
-        raise UserError(f"the run in {folder} is of another version of bbbrun: {changed} differ by now")
-    config = OmegaConf.to_object(composed)
+def configuration(run: Run) -> Config:
+    """The run's configuration; raises UserError where it is not Bayes by Backprop on images, or of another version."""
+    overrides: Any = OmegaConf.load(run.folder / ".hydra" / "overrides.yaml")
+    now = composed(overrides)
+    if setting(plain(now)) != setting(run.config):
+        changed = ", ".join(sorted({key for key, _ in setting(plain(now)) ^ setting(run.config)}))
+        raise UserError(f"the run in {run.folder} is of another version of bbbrun: {changed} differ by now")
+    config = OmegaConf.to_object(now)
     assert isinstance(config, Config)
     if not isinstance(config.method, BayesByBackpropConfig) or not isinstance(config.dataset, ImageDatasetConfig):
-        raise UserError(f"the run in {folder} is not method=bbb on images")
+        raise UserError(f"the run in {run.folder} is not method=bbb on images")
     return config
 
 
@@ -51,16 +44,15 @@ def variances(folder: Path, steps: int, cost: Callable[[Config, Task, Estimator]
     Over `steps` draws of the noise with the training set's first minibatch, whose share of the complexity is that of
     its examples, whatever method.minibatch_weights says.
     cost: what a step takes, ms; `mu_cost` and `rho_cost` are variance times cost, so less is better.
-    Raises UserError for a run without checkpoint.pt, or of another kind.
+    Raises UserError where `folder` does not hold one finished run, or one of another kind.
     """
-    config = configuration(folder)
+    run, *others = finished_runs([folder])
+    if others:
+        raise UserError(f"{folder} holds {1 + len(others)} runs: name the folder of one")
+    config = configuration(run)
     device = torch.device("cpu")
     task = classification_task(config, device)
-    path = folder / CHECKPOINT
-    if not path.is_file():
-        raise UserError(f"{folder} has no {CHECKPOINT}: the network that it trained is gone")
-    trained = torch.load(path, weights_only=True)["tensors"][:2]
-    places = {"initialisation": initial_parameters(config, task.network, device), "trained": trained}
+    places = {"initialisation": initial_parameters(config, task.network, device), "trained": run.parameters()}
     rows = []
     for estimator in Estimator:
         duration = cost(config, task, estimator)

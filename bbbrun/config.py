@@ -5,11 +5,14 @@ Imports nothing heavy: a wrong key is found before torch is loaded or data is re
 
 import math
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
 from typing import Any
 
+from hydra import compose, initialize_config_module
 from hydra.core.config_store import ConfigStore
+from omegaconf import DictConfig, OmegaConf
 
 from bbbrun.checks import require, require_count
 from bbbrun.datasets import (
@@ -148,3 +151,16 @@ def register() -> None:
     for group, options in OPTIONS.items():
         for name, node in options.items():
             store.store(group=f"schema/{group}", name=name, node=node)
+
+
+def composed(words: Sequence[str]) -> DictConfig:
+    """The configuration that the command line `bbbrun WORDS` composes, unchecked, for whoever runs nothing."""
+    register()
+    with initialize_config_module("bbbrun.configs", version_base="1.3"):
+        return compose("config", overrides=list(words))
+
+
+def plain(config: DictConfig) -> dict[str, Any]:
+    """A composed or recorded configuration as nested dictionaries, its interpolations resolved."""
+    tree: Any = OmegaConf.to_container(config, resolve=True, enum_to_str=True)
+    return dict(tree)

@@ -12,12 +12,11 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pandas as pd
-from hydra import compose, initialize_config_module
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
-from bbbrun.config import register
+from bbbrun.config import composed, plain
 from bbbrun.errors import UserError
 from bbbrun.files import CHECKPOINT, METRICS, SUMMARY
 from bbbrun.settings import kept_from_resuming, setting
@@ -53,15 +52,11 @@ def wanted(only: Sequence[str], seeds: Sequence[int] | None) -> list[Job]:
     if unknown:
         raise UserError(f"--only {unknown[0]}: choose from {', '.join(known)}")
     chosen = [entry for entry in listed["runs"] if not only or set(only) & set(entry["shown"])]
-    register()
     jobs = []
-    with initialize_config_module("bbbrun.configs", version_base="1.3"):
-        for entry in chosen:
-            for seed in range(entry["seeds"]) if seeds is None else seeds:
-                words = (*shlex.split(entry["words"]), f"seed={seed}")
-                composed = compose("config", overrides=list(words))
-                config: Any = OmegaConf.to_container(composed, resolve=True, enum_to_str=True)
-                jobs.append(Job(words, config))
+    for entry in chosen:
+        for seed in range(entry["seeds"]) if seeds is None else seeds:
+            words = (*shlex.split(entry["words"]), f"seed={seed}")
+            jobs.append(Job(words, plain(composed(words))))
     return jobs
 
 

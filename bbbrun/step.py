@@ -35,7 +35,7 @@ class Epoch(NamedTuple):
 
 
 class State(NamedTuple):
-    """What training changes. Its tensors and the epoch's number are all that a resume needs.
+    """What training changes. Its tensors are all that a resume needs.
 
     parameters: (mu, rho) for Bayes by Backprop, (weights,) otherwise, each (P,). slots: the optimizer's, for
     each parameter. step: int32, steps done. nll: float64, the sum over the epoch's examples so far, nats.

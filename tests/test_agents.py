@@ -6,12 +6,11 @@ from pathlib import Path
 
 import pytest
 import torch
-from hydra import compose, initialize_config_module
 from omegaconf import OmegaConf
 
 from bbbrun.agents import Agent, gaussian_nll, minibatch_places
 from bbbrun.bandits import Bandit, RewardNoise
-from bbbrun.config import Config, register
+from bbbrun.config import Config, composed
 from bbbrun.interaction import Tally
 from bbbrun.noise import Stream, standard_normal
 from bbbrun.posterior import DiagonalGaussian
@@ -30,9 +29,7 @@ SMALL = ["agent.buffer_size=8", "agent.updates=4", "train.batch_size=6", "networ
 
 
 def configured(*words: str) -> Config:
-    register()
-    with initialize_config_module("bbbrun.configs", version_base="1.3"):
-        config = OmegaConf.to_object(compose("config", overrides=["experiment=wheel", *SMALL, *words]))
+    config = OmegaConf.to_object(composed(["experiment=wheel", *SMALL, *words]))
     assert isinstance(config, Config)
     return config
 

@@ -14,12 +14,11 @@ from threading import Thread
 import pandas as pd
 import pytest
 import torch
-from hydra import compose, initialize_config_module
 from omegaconf import OmegaConf
 from scipy import stats
 
 from bbbrun.bandits import Bandit, RewardNoise, load_bandit, reward_noise, visits
-from bbbrun.config import register
+from bbbrun.config import composed
 from bbbrun.downloads import Checksum
 from bbbrun.errors import UserError
 from bbbrun.mushroom import load_mushrooms
@@ -31,9 +30,7 @@ PASS, EAT = 0, 1
 
 def dataset(*words):
     """The data set's configuration as the command line composes it."""
-    register()
-    with initialize_config_module("bbbrun.configs", version_base="1.3"):
-        return OmegaConf.to_object(compose("config", overrides=list(words)).dataset)
+    return OmegaConf.to_object(composed(words).dataset)
 
 
 @pytest.fixture

@@ -5,17 +5,16 @@ import torch
 import torch.nn.functional as F
 
 from bbbrun import estimators
+from bbbrun.bench_steps import bayes_by_backprop
 from bbbrun.classification import categorical_nll
 from bbbrun.estimators import data_term, free_energy_estimator
 from bbbrun.networks import from_module, initial_weights, mlp
 from bbbrun.noise import Stream, signs, standard_normal
 from bbbrun.objective import complexity_gradient, free_energy_gradient
 from bbbrun.options import (
-    BayesByBackpropConfig,
     Estimator,
     GaussianPriorConfig,
     Init,
-    MinibatchWeights,
     ScaleMixtureConfig,
 )
 from bbbrun.posterior import DiagonalGaussian
@@ -33,19 +32,6 @@ PRIORS = [
 ]
 
 
-def method(estimator, draws=1):
-    return BayesByBackpropConfig(
-        name="bbb",
-        train_samples=draws,
-        test_samples=1,
-        final_samples=None,
-        estimator=estimator,
-        minibatch_weights=MinibatchWeights.uniform,
-        temperature=1.0,
-        rho_init=[-1.0, -1.0],
-    )
-
-
 def place(rho):
     mu = initial_weights(NETWORK, Init.he, 1.0, 0)
     return DiagonalGaussian(mu, torch.full_like(mu, rho))
@@ -53,7 +39,9 @@ def place(rho):
 
 def gradients(estimator, prior, steps=20_000):
     """The gradients in mu and rho that as many steps from one place would follow (T, 2P), and their nlls (T,)."""
-    estimate = free_energy_estimator(method(estimator), build_prior(prior, "cpu"), NETWORK, categorical_nll)
+    estimate = free_energy_estimator(
+        bayes_by_backprop(1, estimator), build_prior(prior, "cpu"), NETWORK, categorical_nll
+    )
     batch, key = (INPUTS, LABELS, PRESENT), torch.tensor(0, dtype=torch.int32)
     each = torch.vmap(lambda step: estimate(place(-1.0), key, step, batch, torch.tensor(WEIGHT)))
     mu, rho, nll = each(torch.arange(steps, dtype=torch.int32))
@@ -120,7 +108,9 @@ def test_draws_layers_and_sides_have_noise_of_their_own(monkeypatch, estimator):
             return original(seed, step, draw, size, device)
 
         monkeypatch.setattr(estimators, name, recorded)
-    estimate = free_energy_estimator(method(estimator, 3), build_prior(PRIORS[0], "cpu"), NETWORK, categorical_nll)
+    estimate = free_energy_estimator(
+        bayes_by_backprop(3, estimator), build_prior(PRIORS[0], "cpu"), NETWORK, categorical_nll
+    )
     number = torch.tensor(0, dtype=torch.int32)
     estimate(place(0.0), number, number, (INPUTS, LABELS, PRESENT), torch.tensor(WEIGHT))
     # A draw of the weights each, and of two layers' activations, or of the signs of their inputs and outputs.
@@ -133,7 +123,7 @@ def test_draws_layers_and_sides_have_noise_of_their_own(monkeypatch, estimator):
 def test_a_gaussian_priors_complexity_is_exact_beside_them(estimator):
     prior = build_prior(PRIORS[1], "cpu")
     where = torch.tensor(7, dtype=torch.int32), torch.tensor(2, dtype=torch.int32), (INPUTS, LABELS, PRESENT)
-    estimate = free_energy_estimator(method(estimator), prior, NETWORK, categorical_nll)
+    estimate = free_energy_estimator(bayes_by_backprop(1, estimator), prior, NETWORK, categorical_nll)
     with_it, without = (estimate(place(-1.0), *where, torch.tensor(weight)) for weight in (1.0, 0.0))
     kl = prior.kl_gradient(place(-1.0))
     torch.testing.assert_close(with_it[0] - without[0], kl.mu, rtol=1e-4, atol=1e-5)
@@ -144,7 +134,9 @@ def test_a_gaussian_priors_complexity_is_exact_beside_them(estimator):
 def test_several_draws_are_the_mean_of_single_ones(estimator):
     prior, batch = build_prior(PRIORS[0], "cpu"), (INPUTS, LABELS, PRESENT)
     where = torch.tensor(7, dtype=torch.int32), torch.tensor(2, dtype=torch.int32), batch, torch.tensor(WEIGHT)
-    *gradient, nll = free_energy_estimator(method(estimator, 3), prior, NETWORK, categorical_nll)(place(-1.0), *where)
+    *gradient, nll = free_energy_estimator(bayes_by_backprop(3, estimator), prior, NETWORK, categorical_nll)(
+        place(-1.0), *where
+    )
     eps = [standard_normal(7, 2, draw, NETWORK.size) for draw in range(3)]
     singles = []
     for draw in range(3):

@@ -6,6 +6,7 @@ import shutil
 import pytest
 
 from bbbrun import reproduce
+from bbbrun.config import composed, plain
 from bbbrun.reproduce import Begun, Job, begun, expected_seconds, match, wanted
 
 WORDS = ("experiment=digits", "network.hidden=[8]", "train.epochs=3", "compile=false", "method.test_samples=1")
@@ -37,15 +38,7 @@ def listed(monkeypatch, tmp_path):
 
 
 def config(seed):
-    from hydra import compose, initialize_config_module
-    from omegaconf import OmegaConf
-
-    from bbbrun.config import register
-
-    register()
-    with initialize_config_module("bbbrun.configs", version_base="1.3"):
-        composed = compose("config", overrides=[*WORDS, f"seed={seed}"])
-    return OmegaConf.to_container(composed, resolve=True, enum_to_str=True)
+    return plain(composed([*WORDS, f"seed={seed}"]))
 
 
 def run(*words) -> int:

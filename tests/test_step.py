@@ -5,6 +5,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from bbbrun.bench_steps import bayes_by_backprop
 from bbbrun.classification import categorical_nll
 from bbbrun.devices import compiled
 from bbbrun.networks import from_module, initial_weights, layered, mlp
@@ -17,7 +18,6 @@ from bbbrun.options import (
     Estimator,
     GaussianPriorConfig,
     Init,
-    MinibatchWeights,
     ScaleMixtureConfig,
     Schedule,
     SgdConfig,
@@ -37,16 +37,7 @@ LABELS = torch.randint(3, (10,), generator=GENERATOR)
 
 
 def bbb(draws: int = 1, estimator: Estimator = Estimator.weights) -> BayesByBackpropConfig:
-    return BayesByBackpropConfig(
-        name="bbb",
-        train_samples=draws,
-        test_samples=1,
-        final_samples=None,
-        estimator=estimator,
-        minibatch_weights=MinibatchWeights.paper,
-        temperature=1.0,
-        rho_init=[-3, -3],
-    )
+    return bayes_by_backprop(draws, estimator)
 
 
 def two_minibatches(lr: float, optimizer=PLAIN) -> Epoch:

@@ -6,11 +6,10 @@ import math
 import pytest
 import torch
 import torch.nn.functional as F
-from hydra import compose, initialize_config_module
 from omegaconf import OmegaConf
 
 from bbbrun.classification import categorical_nll, classification_task
-from bbbrun.config import Config, register
+from bbbrun.config import Config, composed
 from bbbrun.data import load_images
 from bbbrun.networks import mlp
 from bbbrun.noise import Stream, permutation, standard_normal
@@ -26,10 +25,7 @@ NETWORK = mlp(4, [5], 3)
 
 
 def configured(*words: str) -> Config:
-    register()
-    with initialize_config_module("bbbrun.configs", version_base="1.3"):
-        composed = compose("config", overrides=["compile=false", *words])
-    config = OmegaConf.to_object(composed)
+    config = OmegaConf.to_object(composed(["compile=false", *words]))
     assert isinstance(config, Config)
     return config
 
