@@ -75,7 +75,7 @@ class Agent:
             mlp(self._inputs.shape[2], config.network.hidden, 1),
             gaussian_nll(config.agent.likelihood_sigma),
         )
-        self.trainer = Trainer(config, self.memory, device, config.agent.steps, config.agent.updates)
+        self.trainer = Trainer([config], [self.memory], device, config.agent.steps, config.agent.updates)
         self._explores = uniform(config.seed, 0, Stream.ACTION, config.agent.steps) < config.agent.epsilon
         self._chances = integers(config.seed, 0, Stream.ACTION + 1, config.agent.steps, actions)
         self._block, self._places = -1, torch.zeros(0)

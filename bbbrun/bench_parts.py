@@ -30,7 +30,7 @@ def parts(setting: Setting) -> dict[str, Callable[[], Timed]]:
     rho, out = torch.full_like(mu, -5.0), torch.zeros_like(mu)
     posterior, prior = DiagonalGaussian(mu, rho), build_prior(PRIORS["scale_mixture"], device)
     seed, step = (torch.zeros((), dtype=torch.int32, device=device) for _ in range(2))
-    rates, weight = torch.full((1,), LR, device=device), torch.tensor(1 / MINIBATCHES, device=device)
+    rate, weight = torch.tensor(LR, device=device), torch.tensor(1 / MINIBATCHES, device=device)
 
     def noise() -> None:
         with torch.no_grad():
@@ -51,7 +51,7 @@ def parts(setting: Setting) -> dict[str, Callable[[], Timed]]:
                 each = free_energy_gradient(posterior, Gradient(dnll, dnll * eps), complexity, weight)
                 gradient = Gradient(*(total + part for total, part in zip(gradient, each, strict=True)))
             for parameter, slope in zip(posterior, gradient, strict=True):
-                Sgd(0.0).update(parameter, slope / setting.draws, [], rates)
+                Sgd(0.0).update(parameter, slope / setting.draws, [], [rate])
 
     return {
         "noise": lambda: compiled(noise),

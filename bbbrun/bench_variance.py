@@ -13,6 +13,7 @@ from tqdm import trange
 
 from bbbrun.classification import classification_task
 from bbbrun.config import Config, composed, plain
+from bbbrun.data import load_images
 from bbbrun.datasets import ImageDatasetConfig
 from bbbrun.errors import UserError
 from bbbrun.estimators import free_energy_estimator
@@ -51,7 +52,7 @@ def variances(folder: Path, steps: int, cost: Callable[[Config, Task, Estimator]
         raise UserError(f"{folder} holds {1 + len(others)} runs: name the folder of one")
     config = configuration(run)
     device = torch.device("cpu")
-    task = classification_task(config, device)
+    task = classification_task(config, load_images(config.dataset, device))
     places = {"initialisation": initial_parameters(config, task.network, device), "trained": run.parameters()}
     rows = []
     for estimator in Estimator:
@@ -74,13 +75,13 @@ def gradient_at(
     batch = (task.inputs[:examples], task.targets[:examples], torch.ones(examples, device=device))
     weight = torch.tensor(method.temperature * examples / len(task.inputs), dtype=torch.float32, device=device)
     prior = build_prior(config.prior, device)
-    estimate = free_energy_estimator(replace(method, estimator=estimator), prior, task.network, task.likelihood)
+    estimate = free_energy_estimator(replace(method, estimator=estimator), task.network, task.likelihood)
     # Not the run's own seed, with whose draws it was trained.
     key = torch.tensor((config.seed + 1) % 2**31, dtype=torch.int32, device=device)
 
     @torch.no_grad()
     def gradient(step: int) -> list[Tensor]:
-        *parts, _ = estimate(posterior, key, torch.tensor(step, dtype=torch.int32, device=device), batch, weight)
+        *parts, _ = estimate(posterior, prior, key, torch.tensor(step, dtype=torch.int32, device=device), batch, weight)
         return parts
 
     return gradient

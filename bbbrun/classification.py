@@ -5,7 +5,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from bbbrun.config import Config
-from bbbrun.data import Split, load_images
+from bbbrun.data import Images, Split
 from bbbrun.metrics import error_percent, expected_calibration_error, mean_nll
 from bbbrun.networks import mlp
 from bbbrun.posterior import DiagonalGaussian
@@ -28,9 +28,8 @@ def categorical_nll(outputs: Tensor, labels: Tensor) -> Tensor:
     return F.cross_entropy(outputs, labels, reduction="none")
 
 
-def classification_task(config: Config, device: torch.device) -> Task:
-    """Load the images and say how the network is trained and judged; raises UserError for wrong data."""
-    images = load_images(config.dataset, device)
+def classification_task(config: Config, images: Images) -> Task:
+    """Say how the network is trained and judged on these images."""
     network = mlp(images.train.inputs.shape[1], config.network.hidden, images.classes)
     held_out = torch.cat([images.valid.inputs, images.test.inputs])
 

@@ -21,6 +21,7 @@ from yaml import YAMLError
 from bbbrun.config import Config, register
 from bbbrun.errors import UserError
 from bbbrun.files import CHECKPOINT, METRICS, SUMMARY
+from bbbrun.replicas import Replica, replicas_of
 from bbbrun.settings import flat, kept_from_resuming
 
 
@@ -68,21 +69,29 @@ def _run(composed: DictConfig) -> dict[str, float]:
     folder = Path(hydra_config.runtime.output_dir)
     # Unresolved: an override may hold an interpolation.
     words: Any = OmegaConf.to_container(hydra_config.overrides.task)
+    replicas: list[Replica] = []
     try:
         config = _validated(composed)
+        replicas = replicas_of(composed)
+        configs = [_validated(replica.composed) for replica in replicas]
         if config.resume is None:
-            _require_unused(folder)
+            for used in {folder, *(folder / replica.word for replica in replicas)}:
+                _require_unused(used)
         else:
             folder = Path(config.resume).absolute()
             words = _require_same_run(composed, folder)
-            if (folder / SUMMARY).exists():
+            if all((folder / replica.word / SUMMARY).exists() for replica in replicas):
                 print(f"already finished: {folder}", file=sys.stderr)
                 return {}
-        from bbbrun.runner import run
+        from bbbrun.runner import Planned, run
 
-        return run(config, folder, _command(words), _record(composed))
+        planned = [
+            Planned(replica.word, alone, _record(replica.composed, replica.word))
+            for replica, alone in zip(replicas, configs, strict=True)
+        ]
+        return run(planned, folder, _command(words), _record(composed, ""))
     except KeyboardInterrupt:
-        begun = (folder / METRICS).exists()
+        begun = any((folder / replica.word / METRICS).exists() for replica in replicas)
         remedy = f"continue with: {_command([*words, f'resume={folder}'])}" if begun else "nothing was begun"
         print(f"\ninterrupted; {remedy}", file=sys.stderr)
         raise
@@ -140,13 +149,19 @@ def _require_same_run(composed: DictConfig, folder: Path) -> list[str]:
     return [str(word) for word in overrides]
 
 
-def _record(composed: DictConfig) -> dict[str, str]:
-    """What Hydra keeps of a run: the composed configuration, Hydra's own, and the overrides, as YAML."""
+def _record(composed: DictConfig, word: str) -> dict[str, str]:
+    """What Hydra keeps of a run: the composed configuration, Hydra's own, and the overrides, as YAML.
+
+    word: that of a replica, which stands in the overrides instead of what asked for all of them.
+    """
     hydra_config = HydraConfig.get()
+    words: Any = OmegaConf.to_container(hydra_config.overrides.task)
+    if word:
+        words = [other for other in words if other.split("=")[0] not in ("replicas", word.split("=")[0])] + [word]
     return {
         "config.yaml": OmegaConf.to_yaml(composed),
         "hydra.yaml": OmegaConf.to_yaml(OmegaConf.create({"hydra": OmegaConf.to_container(hydra_config)})),
-        "overrides.yaml": OmegaConf.to_yaml(hydra_config.overrides.task),
+        "overrides.yaml": OmegaConf.to_yaml(OmegaConf.create(words)),
     }
 
 

@@ -42,6 +42,7 @@ from bbbrun.options import (
     SgdConfig,
     SgdMethodConfig,
 )
+from bbbrun.replicas import require_replicas
 
 
 class Device(Enum):
@@ -76,6 +77,7 @@ class Config:
 
     name: str
     seed: int
+    replicas: Any
     device: Device
     threads: int | None
     compile: str
@@ -92,6 +94,7 @@ class Config:
         plain = re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9._-]*", self.name) is not None
         require(plain, "name", "a plain folder name: letters, digits, '.', '_' and '-'", repr(self.name))
         require(0 <= self.seed < 2**31, "seed", "from 0 to 2147483647", self.seed)
+        require_replicas(self.replicas)
         if self.threads is not None:
             require(1 <= self.threads <= 4096, "threads", "a whole number from 1 to 4096", self.threads)
         self.compile = self.compile.lower()
@@ -119,6 +122,9 @@ class Config:
         if isinstance(self.agent, NoAgentConfig):
             require(self.train.epochs is not None, "train.epochs", "a whole number of at least 1", "null")
             return
+        require(
+            self.replicas == 1, "replicas", "1 where an agent acts (its seeds are runs of their own)", self.replicas
+        )
         if isinstance(self.method, BayesByBackpropConfig):
             draws = self.method.final_samples
             require(draws is None, "method.final_samples", "null where an agent acts", draws)

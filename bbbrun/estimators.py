@@ -35,17 +35,17 @@ def flat(parts: list[Tensor]) -> Tensor:
 
 
 def free_energy_estimator(
-    config: BayesByBackpropConfig, prior: Prior, network: Network, likelihood: Likelihood
-) -> Callable[[DiagonalGaussian, Tensor, Tensor, Batch, Tensor], tuple[Tensor, Tensor, Tensor]]:
+    config: BayesByBackpropConfig, network: Network, likelihood: Likelihood
+) -> Callable[[DiagonalGaussian, Prior, Tensor, Tensor, Batch, Tensor], tuple[Tensor, Tensor, Tensor]]:
     """How a step estimates the gradient of weight * complexity + nll: the mean over `method.train_samples` draws.
 
-    It takes (posterior, seed, step, batch, weight), seed and step int32 scalars, the weight that of the minibatch
-    times the temperature, and gives the gradient in mu and in rho, each (P,), and the minibatch's nll.
+    It takes (posterior, prior, seed, step, batch, weight), seed and step int32 scalars, the weight that of the
+    minibatch times the temperature, and gives the gradient in mu and in rho, each (P,), and the minibatch's nll.
     """
     estimate = data_term(config.estimator, network, likelihood)
 
     def free_energy_estimate(
-        posterior: DiagonalGaussian, seed: Tensor, step: Tensor, batch: Batch, weight: Tensor
+        posterior: DiagonalGaussian, prior: Prior, seed: Tensor, step: Tensor, batch: Batch, weight: Tensor
     ) -> tuple[Tensor, Tensor, Tensor]:
         # The paper's complexity is that of its draw; beside the other estimators a closed form has no variance.
         closed = None

@@ -1,6 +1,7 @@
 """Optimizers as in-place tensor updates that fuse into the training step, and learning rate schedules."""
 
 import math
+from collections.abc import Sequence
 from typing import NamedTuple, Protocol
 
 import torch
@@ -23,8 +24,8 @@ class Optimizer(Protocol):
         divisions of scalars would otherwise be repeated for every weight inside the compiled update.
         """
 
-    def update(self, parameter: Tensor, gradient: Tensor, slots: list[Tensor], rates: Tensor) -> None:
-        """Change parameter and slots in place; `rates` is the step's row (r,)."""
+    def update(self, parameter: Tensor, gradient: Tensor, slots: list[Tensor], rates: Sequence[Tensor]) -> None:
+        """Change parameter and slots in place; `rates` is the step's row of r numbers."""
 
 
 class Sgd(NamedTuple):
@@ -39,7 +40,7 @@ class Sgd(NamedTuple):
     def rates(self, lr: Tensor, first: int) -> Tensor:
         return lr.unsqueeze(1)
 
-    def update(self, parameter: Tensor, gradient: Tensor, slots: list[Tensor], rates: Tensor) -> None:
+    def update(self, parameter: Tensor, gradient: Tensor, slots: list[Tensor], rates: Sequence[Tensor]) -> None:
         if self.momentum > 0:
             gradient = slots[0].mul_(self.momentum).add_(gradient)
         parameter.sub_(rates[0] * gradient)
@@ -65,7 +66,7 @@ class Adam(NamedTuple):
         root = torch.sqrt(1 - self.beta2**count)
         return torch.stack((lr * root / (1 - self.beta1**count), self.epsilon * root), dim=1)
 
-    def update(self, parameter: Tensor, gradient: Tensor, slots: list[Tensor], rates: Tensor) -> None:
+    def update(self, parameter: Tensor, gradient: Tensor, slots: list[Tensor], rates: Sequence[Tensor]) -> None:
         mean = slots[0].mul_(self.beta1).add_((1 - self.beta1) * gradient)
         square = slots[1].mul_(self.beta2).add_((1 - self.beta2) * gradient.square())
         parameter.sub_(rates[0] * mean / (torch.sqrt(square) + rates[1]))

@@ -3,7 +3,8 @@
 README.md says what to touch to add one.
 """
 
-from typing import Protocol
+from collections.abc import Sequence
+from typing import Any, NamedTuple, Protocol, cast
 
 import torch
 from torch import Tensor
@@ -23,12 +24,16 @@ class Prior(Protocol):
         """d log P(w) / dw of each weight, shape of `weights`."""
 
 
-class Gaussian:
-    """P(w) = N(w; 0, sigma^2); sigma is a tensor without dimensions."""
+class Gaussian(NamedTuple):
+    """P(w) = N(w; 0, sigma^2); sigma, and precision = 1 / sigma^2, are tensors without dimensions."""
 
-    def __init__(self, sigma: Tensor) -> None:
-        self.sigma = sigma
-        self._precision = sigma.square().reciprocal()
+    sigma: Tensor
+    precision: Tensor
+
+    @classmethod
+    def of(cls, sigma: Tensor) -> "Gaussian":
+        """The prior of this deviation."""
+        return cls(sigma, sigma.square().reciprocal())
 
     def log_prob(self, weights: Tensor) -> Tensor:
         """-(w / sigma)^2 / 2 - log sigma - log(2 pi) / 2, nats."""
@@ -36,7 +41,7 @@ class Gaussian:
 
     def score(self, weights: Tensor) -> Tensor:
         """-w / sigma^2."""
-        return -weights * self._precision
+        return -weights * self.precision
 
     def kl_gradient(self, posterior: DiagonalGaussian) -> Gradient:
         """The gradient of KL(q || P) in mu and in sigma, with s this prior's deviation.
@@ -44,21 +49,29 @@ class Gaussian:
         KL = log(s / sigma) + (sigma^2 + mu^2) / (2 s^2) - 1/2, so mu / s^2 and sigma / s^2 - 1 / sigma.
         """
         sigma = posterior.sigma
-        return Gradient(posterior.mu * self._precision, sigma * self._precision - 1 / sigma)
+        return Gradient(posterior.mu * self.precision, sigma * self.precision - 1 / sigma)
 
 
-class ScaleMixture:
-    """P(w) = pi N(w; 0, sigma1^2) + (1 - pi) N(w; 0, sigma2^2); all three are tensors without dimensions.
+class ScaleMixture(NamedTuple):
+    """P(w) = pi N(w; 0, sigma1^2) + (1 - pi) N(w; 0, sigma2^2); tensors without dimensions.
 
-    Source: Blundell et al. 2015, equation 7.
+    What follows the three is computed from them by `of`. Source: Blundell et al. 2015, equation 7.
     """
 
-    def __init__(self, pi: Tensor, sigma1: Tensor, sigma2: Tensor) -> None:
-        self.pi, self.sigma1, self.sigma2 = pi, sigma1, sigma2
+    pi: Tensor
+    sigma1: Tensor
+    sigma2: Tensor
+    wide_precision: Tensor
+    precision_gap: Tensor
+    offset: Tensor
+
+    @classmethod
+    def of(cls, pi: Tensor, sigma1: Tensor, sigma2: Tensor) -> "ScaleMixture":
+        """The prior of these three numbers."""
         # Once, not in `score`: a compiled step would compute them anew for every few weights.
-        self._wide_precision = sigma1.square().reciprocal()
-        self._precision_gap = sigma2.square().reciprocal() - self._wide_precision
-        self._offset = torch.log(sigma1 / sigma2) - torch.logit(pi)
+        wide_precision = sigma1.square().reciprocal()
+        gap = sigma2.square().reciprocal() - wide_precision
+        return cls(pi, sigma1, sigma2, wide_precision, gap, torch.log(sigma1 / sigma2) - torch.logit(pi))
 
     def log_prob(self, weights: Tensor) -> Tensor:
         """log of equation 7, nats, in log space: finite wherever the result has a finite representation."""
@@ -73,8 +86,8 @@ class ScaleMixture:
         sigmoid, and no density that could underflow. The narrow share, not 1 - the wide one: times
         1 / sigma2^2, of the order of millions, the rounding of 1 - r would swamp 1 / sigma1^2.
         """
-        narrow = torch.sigmoid(self._offset - weights.square() * (0.5 * self._precision_gap))
-        return -weights * (self._wide_precision + narrow * self._precision_gap)
+        narrow = torch.sigmoid(self.offset - weights.square() * (0.5 * self.precision_gap))
+        return -weights * (self.wide_precision + narrow * self.precision_gap)
 
 
 def build_prior(config: PriorConfig, device: torch.device | str) -> Prior:
@@ -88,7 +101,17 @@ def build_prior(config: PriorConfig, device: torch.device | str) -> Prior:
 
     match config:
         case ScaleMixtureConfig():
-            return ScaleMixture(scalar(config.pi), scalar(config.sigma1), scalar(config.sigma2))
+            return ScaleMixture.of(scalar(config.pi), scalar(config.sigma1), scalar(config.sigma2))
         case GaussianPriorConfig():
-            return Gaussian(scalar(config.sigma))
+            return Gaussian.of(scalar(config.sigma))
     raise TypeError(f"no prior for {config!r}")
+
+
+def join_priors(priors: Sequence[Prior]) -> Prior | None:
+    """The priors of R replicas, of one kind, as one whose numbers are (R,); one alone as it is, None of none."""
+    if len(priors) < 2:
+        return priors[0] if priors else None
+    parts: Any = zip(*(cast(Sequence[Tensor], prior) for prior in priors), strict=True)
+    kind: Any = type(priors[0])
+    joined: Prior = kind(*(torch.stack(part) for part in parts))
+    return joined

@@ -3,23 +3,26 @@
 import platform
 import subprocess
 import sys
+from contextlib import ExitStack
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import torch
 
 from bbbrun import interaction
 from bbbrun.classification import classification_task
 from bbbrun.config import Config
+from bbbrun.data import load_images
 from bbbrun.datasets import BanditDatasetConfig, RegressionCurveConfig
 from bbbrun.devices import choose_device, keep_freed_memory, set_threads
 from bbbrun.errors import UserError
 from bbbrun.figures import learning_curve, predictive_band, regret_curve
-from bbbrun.files import METRICS
+from bbbrun.files import CHECKPOINT, METRICS
 from bbbrun.regression import regression_task
-from bbbrun.runs import RunFolder
+from bbbrun.runs import RunFolder, keep_record
 from bbbrun.trainer import Task
-from bbbrun.training import columns, fit
+from bbbrun.training import Outcome, columns, fit
 
 _VERSIONS = (
     "bbbrun",
@@ -33,62 +36,83 @@ _VERSIONS = (
 )
 
 
-def run(config: Config, folder: Path, command: str, record: dict[str, str]) -> dict[str, float]:
-    """Train and evaluate in `folder`, continuing what it holds; return the final metrics.
+class Planned(NamedTuple):
+    """A run to do: its folder below that of the command, its configuration, and what it keeps under .hydra.
 
-    command: the words that started the run. record: file names and texts that a new run keeps under .hydra.
+    word: the folder's name; empty where the command's folder is the run's own.
+    """
+
+    word: str
+    config: Config
+    record: dict[str, str]
+
+
+def run(planned: list[Planned], folder: Path, command: str, record: dict[str, str]) -> dict[str, float]:
+    """Train and evaluate in `folder`, continuing what it holds; return the final metrics, of the first of replicas.
+
+    command: the words that started the run. record: file names and texts that `folder` keeps under .hydra.
     Raises UserError for what the user can mend.
     """
-    device = choose_device(config.device)
+    configs = [each.config for each in planned]
+    device = choose_device(configs[0].device)
     keep_freed_memory()
-    threads = set_threads(config.threads)
-    task = None if isinstance(config.dataset, BanditDatasetConfig) else _task(config, device)
-    run_folder = RunFolder(folder, columns(task) if task else interaction.COLUMNS, record)
-    print(f"run folder: {folder}", file=sys.stderr)
-    try:
-        title = f"{config.name}, {config.method.name}, seed {config.seed}"
-        if task is None:
-            outcome = interaction.play(config, run_folder, device)
-            regret_curve(folder / METRICS, folder / "figures", title)
-        else:
-            outcome = fit(config, task, run_folder, device)
-            learning_curve(folder / METRICS, folder / "figures", title)
-        if task and outcome.predictions is not None:
-            run_folder.save_predictions(outcome.predictions)
-            predictive_band(outcome.predictions, task.inputs[:, 0].cpu(), task.targets.cpu(), folder / "figures", title)
-        run_folder.finish(
-            {
-                "metrics": outcome.metrics,
-                "seconds": outcome.seconds,
-                "steps_per_second": outcome.steps_per_second,
-                "compiled": outcome.compiled,
-                "versions": {"python": platform.python_version()} | {name: version(name) for name in _VERSIONS},
-                "commit": _commit(),
-                "device": torch.cuda.get_device_name(device)
-                if device.type == "cuda"
-                else f"cpu ({platform.machine()})",
-                "threads": threads,
-                "seed": config.seed,
-                "command": command,
-            }
-        )
-    except (MemoryError, RuntimeError) as error:
-        # torch has no type of its own for a failed allocation on the CPU.
-        if isinstance(error, (MemoryError, torch.OutOfMemoryError)) or "allocate memory" in str(error):
-            raise UserError("out of memory: make network.hidden or train.batch_size smaller") from error
-        raise
-    finally:
-        run_folder.close()
+    threads = set_threads(configs[0].threads)
+    # None for a bandit.
+    tasks = None if isinstance(configs[0].dataset, BanditDatasetConfig) else _tasks(configs, device)
+    names = columns(tasks[0]) if tasks else interaction.COLUMNS
+    with ExitStack() as held:
+        runs: list[RunFolder] = []
+        for each in planned:
+            runs.append(RunFolder(folder / each.word, names, each.record, folder))
+            held.callback(runs[-1].close)
+        keep_record(folder, record)
+        print(f"run folder: {folder}", file=sys.stderr)
+        about = {
+            "versions": {"python": platform.python_version()} | {name: version(name) for name in _VERSIONS},
+            "commit": _commit(),
+            "device": torch.cuda.get_device_name(device) if device.type == "cuda" else f"cpu ({platform.machine()})",
+            "threads": threads,
+            "replicas": len(runs),
+            "command": command,
+        }
+        try:
+            outcomes = fit(configs, tasks, runs, device) if tasks else [interaction.play(configs[0], runs[0], device)]
+            for number, one in enumerate(runs):
+                _finish(configs[number], one, outcomes[number], tasks[number] if tasks else None, about)
+        except (MemoryError, RuntimeError) as error:
+            # torch has no type of its own for a failed allocation on the CPU.
+            if isinstance(error, (MemoryError, torch.OutOfMemoryError)) or "allocate memory" in str(error):
+                raise UserError("out of memory: make network.hidden or train.batch_size smaller") from error
+            raise
+        if runs[0].shares_checkpoint:
+            # Each has its own by now.
+            (folder / CHECKPOINT).unlink()
     print(f"finished: {folder}", file=sys.stderr)
-    return outcome.metrics
+    return outcomes[0].metrics
 
 
-def _task(config: Config, device: torch.device) -> Task:
-    match config.dataset:
+def _finish(config: Config, run: RunFolder, outcome: Outcome, task: Task | None, about: dict[str, Any]) -> None:
+    """Draw what the run can show, and write its summary last."""
+    figures = run.path / "figures"
+    title = f"{config.name}, {config.method.name}, seed {config.seed}"
+    if task is None:
+        regret_curve(run.path / METRICS, figures, title)
+    else:
+        learning_curve(run.path / METRICS, figures, title)
+    if task and outcome.predictions is not None:
+        run.save_predictions(outcome.predictions)
+        predictive_band(outcome.predictions, task.inputs[:, 0].cpu(), task.targets.cpu(), figures, title)
+    numbers = {name: getattr(outcome, name) for name in ("metrics", "seconds", "steps_per_second", "compiled")}
+    run.finish(numbers | {"seed": config.seed} | about)
+
+
+def _tasks(configs: list[Config], device: torch.device) -> list[Task]:
+    match configs[0].dataset:
         case RegressionCurveConfig():
-            return regression_task(config, device)
+            return [regression_task(config, device) for config in configs]
         case _:
-            return classification_task(config, device)
+            images = load_images(configs[0].dataset, device)
+            return [classification_task(config, images) for config in configs]
 
 
 def _commit() -> str | None:

@@ -29,6 +29,15 @@ def write_atomically(path: Path, content: bytes) -> None:
     temporary.replace(path)
 
 
+def keep_record(folder: Path, record: dict[str, str]) -> None:
+    """Keep file names and texts under .hydra, unless the folder has a record already."""
+    kept = folder / ".hydra"
+    if not kept.exists():
+        kept.mkdir()
+        for name, text in record.items():
+            (kept / name).write_text(text)
+
+
 _CHECKPOINT_KEYS = {"step", "seconds", "timed_steps", "timed_seconds", "metrics", "tensors", "rows"}
 
 
@@ -36,21 +45,24 @@ class RunFolder:
     """The folder of one run, held by one process: .hydra/, metrics.csv, checkpoint.pt, summary.json, figures/.
 
     A task that predicts over a grid has predictions.csv too. A new run keeps `record` (file names and texts)
-    under .hydra. Opening an existing folder cuts metrics.csv back to the rows that its checkpoint covers. Raises
-    UserError where another process holds the folder, or a file in it is damaged.
+    under .hydra. Opening an existing folder cuts metrics.csv back to the rows that its checkpoint covers. Replicas
+    have one checkpoint for all, in the folder `shared` around theirs. Raises UserError where another process holds
+    the folder, or a file in it is damaged.
     """
 
-    def __init__(self, path: Path, columns: list[str], record: dict[str, str]) -> None:
-        self.path = path
+    def __init__(self, path: Path, columns: list[str], record: dict[str, str], shared: Path | None = None) -> None:
+        self.path, self._shared = path, shared or path
+        path.mkdir(exist_ok=True)
         self._columns = columns
         self._file = self._locked()
         self.checkpoint = self._load_checkpoint()
         self._rows = self._cut()
-        kept = path / ".hydra"
-        if not kept.exists():
-            kept.mkdir()
-            for name, text in record.items():
-                (kept / name).write_text(text)
+        keep_record(path, record)
+
+    @property
+    def shares_checkpoint(self) -> bool:
+        """Whether it is one of several replicas."""
+        return self._shared != self.path
 
     def _locked(self) -> IO[str]:
         file = (self.path / METRICS).open("a+", newline="")
@@ -63,7 +75,7 @@ class RunFolder:
         return file
 
     def _load_checkpoint(self) -> dict[str, Any] | None:
-        path = self.path / CHECKPOINT
+        path = self._shared / CHECKPOINT
         if not path.exists():
             return None
         try:
@@ -112,11 +124,14 @@ class RunFolder:
         os.fsync(self._file.fileno())
         self._rows += 1
 
-    def save_checkpoint(self, state: dict[str, Any]) -> None:
-        """Replace checkpoint.pt; `state` has _CHECKPOINT_KEYS: tensors, numbers, strings, containers of them."""
+    def save_checkpoint(self, state: dict[str, Any], own: bool = False) -> None:
+        """Replace checkpoint.pt; `state` has _CHECKPOINT_KEYS: tensors, numbers, strings, containers of them.
+
+        own: that in the run's own folder, of a replica whose training is done.
+        """
         content = io.BytesIO()
         torch.save(state | {"rows": self._rows}, content)
-        write_atomically(self.path / CHECKPOINT, content.getvalue())
+        write_atomically((self.path if own else self._shared) / CHECKPOINT, content.getvalue())
 
     def save_predictions(self, table: pd.DataFrame) -> None:
         """Write predictions.csv."""

@@ -2,7 +2,7 @@
 
 import math
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, Protocol
 
 import pandas as pd
@@ -21,7 +21,7 @@ from bbbrun.optimizers import build_optimizer, learning_rates
 from bbbrun.options import BayesByBackpropConfig
 from bbbrun.posterior import DiagonalGaussian
 from bbbrun.predictive import Sampler, draw_weights
-from bbbrun.priors import build_prior
+from bbbrun.priors import Prior, build_prior, join_priors
 from bbbrun.step import Epoch, initial_state, make_step
 
 
@@ -70,51 +70,69 @@ def initial_parameters(config: Config, network: Network, device: torch.device) -
     return [weights.to(device), rho.to(device)]
 
 
-class Trainer:
-    """Holds the tensors of one training and moves them by one epoch at a time.
+def _joined(parts: Sequence[Tensor]) -> Tensor:
+    """The tensors of R replicas as one (R, ...); one alone stays as it is."""
+    return torch.stack(list(parts)) if len(parts) > 1 else parts[0]
 
+
+class Trainer:
+    """Holds the tensors of one training, or of R replicas at once, and moves them by one epoch at a time.
+
+    configs: one, or one for each replica: they differ in REPLICABLE keys alone. tasks: as many, of one shape.
     An epoch has `minibatches` of them, or as many as show every example once. epochs: how many there will be.
     """
 
     def __init__(
-        self, config: Config, task: Problem, device: torch.device, epochs: int, minibatches: int | None = None
+        self,
+        configs: Sequence[Config],
+        tasks: Sequence[Problem],
+        device: torch.device,
+        epochs: int,
+        minibatches: int | None = None,
     ) -> None:
-        self._config = config
-        size = min(config.train.batch_size, len(task.inputs))
-        self.minibatches = minibatches or math.ceil(len(task.inputs) / size)
-        self._epochs, self._examples = epochs, minibatches * size if minibatches else len(task.inputs)
-        shape = (self.minibatches, size)
+        config, task = configs[0], tasks[0]
+        self._configs, self._epochs = configs, epochs
+        examples = len(task.inputs)
+        size = min(config.train.batch_size, examples)
+        self.minibatches = minibatches or math.ceil(examples / size)
+        self._examples = self.minibatches * size if minibatches else examples
         self._optimizer = optimizer = build_optimizer(config.optimizer)
+        numbers = 1 + optimizer.rates(torch.zeros(1), 0).shape[1]
+        lead = (len(configs),) if len(configs) > 1 else ()
         self.epoch = Epoch(
-            order=torch.zeros(shape, dtype=torch.int64, device=device),
-            present=torch.zeros(shape, device=device),
-            numbers=torch.zeros(self.minibatches, 1 + optimizer.rates(torch.zeros(1), 0).shape[1], device=device),
+            order=torch.zeros(*lead, self.minibatches, size, dtype=torch.int64, device=device),
+            present=torch.zeros(self.minibatches, size, device=device),
+            numbers=torch.zeros(*lead, self.minibatches, numbers, device=device),
             position=torch.zeros(1, dtype=torch.int64, device=device),
         )
-        draws = 1
-        prior = None
-        if isinstance(config.method, BayesByBackpropConfig):
-            draws = config.method.train_samples
-            weights = minibatch_weights(config.method.minibatch_weights, self.minibatches)
-            self.epoch.numbers[:, 0].copy_(weights * config.method.temperature)
-            prior = build_prior(config.prior, device)
-        self.prior = prior
         self.epoch.present.view(-1)[: self._examples] = 1
-        self.state = initial_state(initial_parameters(config, task.network, device), optimizer)
+        draws = 1
+        self.priors: list[Prior] = []
+        for numbers_of, each in zip(self._each(self.epoch.numbers), configs, strict=True):
+            if isinstance(each.method, BayesByBackpropConfig):
+                draws = each.method.train_samples
+                weights = minibatch_weights(each.method.minibatch_weights, self.minibatches)
+                numbers_of[:, 0].copy_(weights * each.method.temperature)
+                self.priors.append(build_prior(each.prior, device))
+        starts = [initial_parameters(each, task.network, device) for each in configs]
+        self.state = initial_state([_joined(parts) for parts in zip(*starts, strict=True)], optimizer)
+        # Of replicas with data of their own the data sets lie one behind the other, and `order` says where.
+        self._apart = 0 if all(other.inputs is task.inputs for other in tasks) else examples
+        shown = tasks if self._apart else tasks[:1]
         eager = make_step(
             task.network,
             task.likelihood,
             config.method,
-            prior,
+            join_priors(self.priors),
             optimizer,
-            task.inputs,
-            task.targets,
-            config.seed,
+            torch.cat([each.inputs for each in shown]) if self._apart else task.inputs,
+            torch.cat([each.targets for each in shown]) if self._apart else task.targets,
+            [each.seed for each in configs] if lead else config.seed,
             self.epoch,
             self.state,
         )
         steps = epochs * self.minibatches
-        self.compiled, warning = should_compile(config, task.network.size, steps, draws, device)
+        self.compiled, warning = should_compile(config, task.network.size * len(configs), steps, draws, device)
         if warning:
             warnings.warn(warning, stacklevel=2)
         # The jobs of a sweep share a process, and its compiler refuses a ninth version of one function.
@@ -123,19 +141,30 @@ class Trainer:
         self._step = compiled(eager) if self.compiled else eager
         self._eager = eager
 
-    def begin_epoch(self, epoch: int, order: Tensor | None = None) -> Tensor:
-        """Write the tables of an epoch (counted from 0) and return its learning rates.
+    def _each(self, tensor: Tensor) -> list[Tensor]:
+        """What belongs to each replica of a tensor that has all of them, as views."""
+        return list(tensor) if len(self._configs) > 1 else [tensor]
+
+    def parameters(self, replica: int = 0) -> list[Tensor]:
+        """(mu, rho) or (weights,) of a replica, each (P,)."""
+        return [self._each(parameter)[replica] for parameter in self.state.parameters]
+
+    def begin_epoch(self, epoch: int, order: Tensor | None = None) -> list[Tensor]:
+        """Write the tables of an epoch (counted from 0) and return the learning rates (M,) of each replica.
 
         order: the examples to visit, minibatch by minibatch; by default all of them, in the seed's order.
         """
-        rates = learning_rates(self._config.optimizer, epoch, self._epochs, self.minibatches)
-        self.epoch.numbers[:, 1:].copy_(self._optimizer.rates(rates, epoch * self.minibatches))
-        if order is None:
-            order = permutation(self._config.seed, epoch, self._examples)
-        self.epoch.order.view(-1)[: self._examples] = order.to(self.epoch.order.device)
+        shown: list[Tensor] = []
+        tables = zip(self._each(self.epoch.numbers), self._each(self.epoch.order), self._configs, strict=True)
+        for replica, (numbers, places, config) in enumerate(tables):
+            rates = learning_rates(config.optimizer, epoch, self._epochs, self.minibatches)
+            numbers[:, 1:].copy_(self._optimizer.rates(rates, epoch * self.minibatches))
+            visited = permutation(config.seed, epoch, self._examples) if order is None else order
+            places.view(-1)[: self._examples] = (visited + replica * self._apart).to(places.device)
+            shown.append(rates)
         self.epoch.position.zero_()
         self.state.nll.zero_()
-        return rates
+        return shown
 
     def step(self) -> None:
         """One minibatch; falls back to the uncompiled step, with one warning, where compiling fails."""
@@ -151,28 +180,28 @@ class Trainer:
             self._step, self.compiled, self.sampler = self._eager, False, draw_weights
             self._step()
 
-    def mean_nll(self) -> float:
-        """The epoch's nll so far, nats per training example, each minibatch under its own draws."""
-        return self.state.nll.item() / self._examples
+    def mean_nll(self, replica: int = 0) -> float:
+        """A replica's nll in the epoch so far, nats per training example, each minibatch under its own draws."""
+        return self._each(self.state.nll)[replica].item() / self._examples
 
-    def objective(self) -> dict[str, float]:
-        """The objective's parts for a row, after an epoch.
+    def objective(self, replica: int = 0) -> dict[str, float]:
+        """The objective's parts for a replica's row, after an epoch.
 
         nll: `mean_nll`. The log densities, nats for the whole network, are of one draw of the posterior as it
         stands; free_energy = temperature * complexity + N * nll, equation 8 summed over the epoch's
         minibatches, whose weights sum to 1 under either weighting.
         """
-        if self.prior is None:
-            return {"nll": self.mean_nll()}
-        assert isinstance(self._config.method, BayesByBackpropConfig)
-        posterior = DiagonalGaussian(*self.state.parameters)
-        key = torch.tensor(self._config.seed, dtype=torch.int32, device=posterior.mu.device)
+        mean_nll, config = self.mean_nll(replica), self._configs[replica]
+        if not isinstance(config.method, BayesByBackpropConfig):
+            return {"nll": mean_nll}
+        posterior = DiagonalGaussian(*self.parameters(replica))
+        key = torch.tensor(config.seed, dtype=torch.int32, device=posterior.mu.device)
         _, eps = self.sampler(posterior, key, self.state.step, torch.zeros_like(self.state.step))
         # Double precision: millions of terms are summed, and the two log densities subtracted.
         posterior = DiagonalGaussian(*(parameter.double() for parameter in posterior))
-        nll = torch.tensor(self.mean_nll() * self._examples, dtype=torch.float64, device=posterior.mu.device)
-        parts = free_energy(posterior, self.prior, eps.double(), nll, 1.0, self._config.method.temperature)
-        return {name: part.item() for name, part in parts._asdict().items()} | {"nll": self.mean_nll()}
+        nll = torch.tensor(mean_nll * self._examples, dtype=torch.float64, device=posterior.mu.device)
+        parts = free_energy(posterior, self.priors[replica], eps.double(), nll, 1.0, config.method.temperature)
+        return {name: part.item() for name, part in parts._asdict().items()} | {"nll": mean_nll}
 
     def load(self, saved: dict[str, Any]) -> None:
         """Continue from what `saved` held; raises UserError where it is of another network or optimizer."""
@@ -183,8 +212,13 @@ class Trainer:
             target.copy_(source)
 
     def saved(self) -> list[Tensor]:
-        """The tensors a checkpoint holds, on the CPU."""
+        """The tensors a checkpoint holds, on the CPU, of all replicas."""
         return [tensor.cpu() for tensor in self._tensors()]
+
+    def saved_of(self, replica: int) -> list[Tensor]:
+        """What `saved` would hold, had the replica been trained alone."""
+        *each, step = self._tensors()
+        return [*(self._each(tensor)[replica].cpu().clone() for tensor in each), step.cpu()]
 
     def _tensors(self) -> list[Tensor]:
         return [

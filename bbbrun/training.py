@@ -1,12 +1,14 @@
 """The training loop: epochs of steps, a row per evaluation, checkpoints, and what a resume needs."""
 
 import math
+import statistics
 import time
 import warnings
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pandas as pd
 import torch
+from torch import Tensor
 
 from bbbrun.config import Config
 from bbbrun.devices import synchronize
@@ -37,24 +39,24 @@ def columns(task: Task) -> list[str]:
     return ["epoch", "step", "seconds", "lr", *OBJECTIVE_COLUMNS, *task.columns]
 
 
-def fit(config: Config, task: Task, run: RunFolder, device: torch.device) -> Outcome:
-    """Train for train.epochs epochs, from the run's checkpoint where there is one.
+def fit(configs: list[Config], tasks: list[Task], runs: list[RunFolder], device: torch.device) -> list[Outcome]:
+    """Train for train.epochs epochs, from the run's checkpoint where there is one; replicas, if several, at once.
 
     Raises UserError where the objective stops being finite.
     """
-    epochs = config.train.epochs
+    config, epochs = configs[0], configs[0].train.epochs
     assert epochs is not None
-    trainer = Trainer(config, task, device, epochs)
-    saved = run.checkpoint or {
+    trainer = Trainer(configs, tasks, device, epochs)
+    saved = runs[0].checkpoint or {
         "step": 0,
         "seconds": 0.0,
         "timed_steps": 0,
         "timed_seconds": 0.0,
-        "metrics": {},
+        "metrics": [{} for _ in runs],
     }
-    if run.checkpoint:
+    if runs[0].checkpoint:
         trainer.load(saved)
-    metrics: dict[str, float] = saved["metrics"]
+    metrics: list[dict[str, float]] = saved["metrics"]
     timed_steps, timed_seconds = saved["timed_steps"], saved["timed_seconds"]
     start = checkpointed = time.monotonic()
     minibatches = trainer.minibatches
@@ -62,6 +64,18 @@ def fit(config: Config, task: Task, run: RunFolder, device: torch.device) -> Out
     if trainer.compiled:
         progress.say("compiling the training step: about half a minute the first time, cached afterwards")
     warm = warned = False
+    seconds = saved["seconds"]
+
+    def checkpoint(step: int, metrics: list[dict[str, float]], tensors: list[Tensor]) -> dict[str, Any]:
+        return {
+            "step": step,
+            "seconds": seconds,
+            "timed_steps": timed_steps,
+            "timed_seconds": timed_seconds,
+            "metrics": metrics,
+            "tensors": tensors,
+        }
+
     try:
         for epoch in range(saved["step"] // minibatches, epochs):
             rates = trainer.begin_epoch(epoch)
@@ -71,12 +85,16 @@ def fit(config: Config, task: Task, run: RunFolder, device: torch.device) -> Out
             last = epoch + 1 == epochs
             step = (epoch + 1) * minibatches
             if last or (epoch + 1) % config.train.evaluate_every == 0:
-                draws = evaluation_draws(config.method, last)
-                metrics = trainer.objective() | task.evaluate(trainer.state.parameters, draws, step, trainer.sampler)
-                run.append({"epoch": epoch + 1, "step": step, "seconds": seconds, "lr": rates[-1].item()} | metrics)
-                progress.show({name: metrics[name] for name in task.shown if name in metrics})
+                place = (evaluation_draws(config.method, last), step, trainer.sampler)
+                metrics = [
+                    trainer.objective(replica) | task.evaluate(trainer.parameters(replica), *place)
+                    for replica, task in enumerate(tasks)
+                ]
+                for run, lr, row in zip(runs, rates, metrics, strict=True):
+                    run.append({"epoch": epoch + 1, "step": step, "seconds": seconds, "lr": lr[-1].item()} | row)
+                progress.show(_means(tasks[0].shown, metrics))
                 early = epoch + 1 < epochs / 10 or step < _EARLY_STEPS
-                if not early and not warned and _collapsed(config, task, metrics):
+                if not early and not warned and any(_collapsed(config, tasks[0], row) for row in metrics):
                     warned = True
                     warnings.warn(
                         f"after epoch {epoch + 1} the error stands at chance, as where the complexity outweighs the "
@@ -85,26 +103,29 @@ def fit(config: Config, task: Task, run: RunFolder, device: torch.device) -> Out
                         stacklevel=2,
                     )
             # Before a checkpoint can hold it: a resume must not start from what has diverged.
-            _require_finite(trainer.mean_nll(), epoch + 1)
+            for replica, run in enumerate(runs):
+                _require_finite(trainer.mean_nll(replica), epoch + 1, f" of {run.path.name}" if len(runs) > 1 else "")
             if last or time.monotonic() - checkpointed >= config.train.checkpoint_seconds:
-                run.save_checkpoint(
-                    {
-                        "step": step,
-                        "seconds": seconds,
-                        "timed_steps": timed_steps,
-                        "timed_seconds": timed_seconds,
-                        "metrics": metrics,
-                        "tensors": trainer.saved(),
-                    }
-                )
+                runs[0].save_checkpoint(checkpoint(step, metrics, trainer.saved()))
                 checkpointed = time.monotonic()
     finally:
         progress.close()
     rate = timed_steps / timed_seconds if timed_steps else None
-    place = (trainer.state.parameters, evaluation_draws(config.method, True), epochs * minibatches, trainer.sampler)
-    predictions = task.predictions and task.predictions(*place)
-    seconds = saved["seconds"] + time.monotonic() - start
-    return Outcome(metrics, seconds, rate, trainer.compiled, predictions)
+    step = epochs * minibatches
+    place = (evaluation_draws(config.method, True), step, trainer.sampler)
+    outcomes = []
+    for replica, (task, run) in enumerate(zip(tasks, runs, strict=True)):
+        predictions = task.predictions and task.predictions(trainer.parameters(replica), *place)
+        seconds = saved["seconds"] + time.monotonic() - start
+        if run.shares_checkpoint:
+            run.save_checkpoint(checkpoint(step, [metrics[replica]], trainer.saved_of(replica)), own=True)
+        outcomes.append(Outcome(metrics[replica], seconds, rate, trainer.compiled, predictions))
+    return outcomes
+
+
+def _means(names: list[str], metrics: list[dict[str, float]]) -> dict[str, float]:
+    """The mean over replicas of the metrics to show."""
+    return {name: statistics.fmean(row[name] for row in metrics) for name in names if name in metrics[0]}
 
 
 def _collapsed(config: Config, task: Task, metrics: dict[str, float]) -> bool:
@@ -127,8 +148,8 @@ def _run_epoch(trainer: Trainer, progress: Progress, device: torch.device, untim
     return (timed, time.perf_counter() - clock) if timed > 0 else (0, 0.0)
 
 
-def _require_finite(nll: float, epoch: int) -> None:
+def _require_finite(nll: float, epoch: int, whose: str) -> None:
     if not math.isfinite(nll):
         raise UserError(
-            f"training diverged: nll is {nll:g} in epoch {epoch}; lower optimizer.lr, or network.init_scale"
+            f"training diverged: nll{whose} is {nll:g} in epoch {epoch}; lower optimizer.lr, or network.init_scale"
         )

@@ -39,11 +39,10 @@ def place(rho):
 
 def gradients(estimator, prior, steps=20_000):
     """The gradients in mu and rho that as many steps from one place would follow (T, 2P), and their nlls (T,)."""
-    estimate = free_energy_estimator(
-        bayes_by_backprop(1, estimator), build_prior(prior, "cpu"), NETWORK, categorical_nll
-    )
+    estimate = free_energy_estimator(bayes_by_backprop(1, estimator), NETWORK, categorical_nll)
+    prior = build_prior(prior, "cpu")
     batch, key = (INPUTS, LABELS, PRESENT), torch.tensor(0, dtype=torch.int32)
-    each = torch.vmap(lambda step: estimate(place(-1.0), key, step, batch, torch.tensor(WEIGHT)))
+    each = torch.vmap(lambda step: estimate(place(-1.0), prior, key, step, batch, torch.tensor(WEIGHT)))
     mu, rho, nll = each(torch.arange(steps, dtype=torch.int32))
     return torch.cat([mu, rho], dim=1).double(), nll.double()
 
@@ -108,11 +107,9 @@ def test_draws_layers_and_sides_have_noise_of_their_own(monkeypatch, estimator):
             return original(seed, step, draw, size, device)
 
         monkeypatch.setattr(estimators, name, recorded)
-    estimate = free_energy_estimator(
-        bayes_by_backprop(3, estimator), build_prior(PRIORS[0], "cpu"), NETWORK, categorical_nll
-    )
+    estimate = free_energy_estimator(bayes_by_backprop(3, estimator), NETWORK, categorical_nll)
     number = torch.tensor(0, dtype=torch.int32)
-    estimate(place(0.0), number, number, (INPUTS, LABELS, PRESENT), torch.tensor(WEIGHT))
+    estimate(place(0.0), build_prior(PRIORS[0], "cpu"), number, number, (INPUTS, LABELS, PRESENT), torch.tensor(WEIGHT))
     # A draw of the weights each, and of two layers' activations, or of the signs of their inputs and outputs.
     assert len(seen) == 3 * (1 + (2 if estimator is Estimator.local else 4))
     assert len({draw for draw, _ in seen}) == len(seen)
@@ -123,8 +120,8 @@ def test_draws_layers_and_sides_have_noise_of_their_own(monkeypatch, estimator):
 def test_a_gaussian_priors_complexity_is_exact_beside_them(estimator):
     prior = build_prior(PRIORS[1], "cpu")
     where = torch.tensor(7, dtype=torch.int32), torch.tensor(2, dtype=torch.int32), (INPUTS, LABELS, PRESENT)
-    estimate = free_energy_estimator(bayes_by_backprop(1, estimator), prior, NETWORK, categorical_nll)
-    with_it, without = (estimate(place(-1.0), *where, torch.tensor(weight)) for weight in (1.0, 0.0))
+    estimate = free_energy_estimator(bayes_by_backprop(1, estimator), NETWORK, categorical_nll)
+    with_it, without = (estimate(place(-1.0), prior, *where, torch.tensor(weight)) for weight in (1.0, 0.0))
     kl = prior.kl_gradient(place(-1.0))
     torch.testing.assert_close(with_it[0] - without[0], kl.mu, rtol=1e-4, atol=1e-5)
     torch.testing.assert_close(with_it[1] - without[1], kl.sigma * torch.sigmoid(place(-1.0).rho), rtol=1e-4, atol=1e-5)
@@ -134,8 +131,8 @@ def test_a_gaussian_priors_complexity_is_exact_beside_them(estimator):
 def test_several_draws_are_the_mean_of_single_ones(estimator):
     prior, batch = build_prior(PRIORS[0], "cpu"), (INPUTS, LABELS, PRESENT)
     where = torch.tensor(7, dtype=torch.int32), torch.tensor(2, dtype=torch.int32), batch, torch.tensor(WEIGHT)
-    *gradient, nll = free_energy_estimator(bayes_by_backprop(3, estimator), prior, NETWORK, categorical_nll)(
-        place(-1.0), *where
+    *gradient, nll = free_energy_estimator(bayes_by_backprop(3, estimator), NETWORK, categorical_nll)(
+        place(-1.0), prior, *where
     )
     eps = [standard_normal(7, 2, draw, NETWORK.size) for draw in range(3)]
     singles = []

@@ -137,14 +137,14 @@ def test_complexity_is_zero_where_the_posterior_is_the_prior():
     rho = torch.full((1000,), math.log(math.expm1(sigma)), dtype=torch.float64)
     posterior = DiagonalGaussian(torch.zeros(1000, dtype=torch.float64), rho)
     eps = standard_normal(1, 0, 0, 1000).double()
-    parts = free_energy(posterior, Gaussian(torch.tensor(sigma).double()), eps, torch.tensor(0.0), 1.0, 1.0)
+    parts = free_energy(posterior, Gaussian.of(torch.tensor(sigma).double()), eps, torch.tensor(0.0), 1.0, 1.0)
     assert abs(parts.complexity) < 1e-4
     assert abs(parts.log_prior) > 100
 
 
 def test_mean_complexity_is_the_closed_form_kl_between_gaussians():
     posterior = DiagonalGaussian(torch.full((2,), 0.4).double(), torch.full((2,), -1.0).double())
-    prior = Gaussian(torch.tensor(0.5).double())
+    prior = Gaussian.of(torch.tensor(0.5).double())
     kl = torch.distributions.kl_divergence(Normal(posterior.mu, posterior.sigma), Normal(0.0, prior.sigma)).sum()
     draws = torch.stack(
         [

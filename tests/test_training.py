@@ -32,13 +32,13 @@ def configured(*words: str) -> Config:
 
 def small_trainer(*words: str) -> Trainer:
     task = Task(INPUTS, LABELS, NETWORK, categorical_nll, [], lambda *_: {}, [])
-    return Trainer(configured("train.batch_size=8", "train.epochs=3", "seed=7", *words), task, CPU, 3)
+    return Trainer([configured("train.batch_size=8", "train.epochs=3", "seed=7", *words)], [task], CPU, 3)
 
 
 def test_an_epoch_visits_every_example_once_in_the_seeds_order():
     trainer = small_trainer("optimizer=sgd")
     for epoch in range(2):
-        rates = trainer.begin_epoch(epoch)
+        [rates] = trainer.begin_epoch(epoch)
         order, present = trainer.epoch.order, trainer.epoch.present
         assert order.shape == (3, 8)
         assert torch.equal(order[present == 1], permutation(7, epoch, 21))
@@ -66,7 +66,7 @@ def test_two_epochs_descend_equation_8_minibatch_by_minibatch(kind, prior, optim
             posterior = torch.distributions.Normal(mu, F.softplus(rho))
             w = mu + F.softplus(rho) * standard_normal(7, step, Stream.TRAIN, NETWORK.size).double()
             nll = F.cross_entropy(NETWORK(w, INPUTS[rows].double()), LABELS[rows], reduction="sum")
-            complexity = (posterior.log_prob(w) - trainer.prior.log_prob(w)).sum()
+            complexity = (posterior.log_prob(w) - trainer.priors[0].log_prob(w)).sum()
             reference.zero_grad()
             (shares[number] * 0.3 * complexity + nll).backward()
             # The cosine over all 9 steps of the 3 epochs.
@@ -83,7 +83,7 @@ def test_two_epochs_descend_equation_8_minibatch_by_minibatch(kind, prior, optim
     row = trainer.objective()
     posterior = torch.distributions.Normal(mu, F.softplus(rho))
     w = mu + F.softplus(rho) * standard_normal(7, 6, Stream.EVALUATE, NETWORK.size).double()
-    log_posterior, log_prior = (p.log_prob(w).sum().item() for p in (posterior, trainer.prior))
+    log_posterior, log_prior = (p.log_prob(w).sum().item() for p in (posterior, trainer.priors[0]))
     assert row["log_posterior"] == pytest.approx(log_posterior, rel=1e-3)
     assert row["log_prior"] == pytest.approx(log_prior, rel=1e-3)
     assert row["free_energy"] == pytest.approx(0.3 * (log_posterior - log_prior) + total, rel=2e-3)
@@ -100,7 +100,8 @@ def test_rho_starts_in_its_range_and_mu_does_not_depend_on_it():
 
 def test_validation_and_test_are_judged_on_their_own_images():
     config = configured("method=sgd", "network.hidden=[30]")
-    task, images = classification_task(config, CPU), load_images(config.dataset, CPU)
+    images = load_images(config.dataset, CPU)
+    task = classification_task(config, images)
     weights = torch.randn(task.network.size, generator=torch.Generator().manual_seed(1)) * 0.2
     row = task.evaluate([weights], 1, 0, None)
     for name, split in (("valid", images.valid), ("test", images.test)):
@@ -111,7 +112,8 @@ def test_validation_and_test_are_judged_on_their_own_images():
 
 
 def test_predictive_and_mean_errors_are_not_confused():
-    task = classification_task(configured("network.hidden=[30]"), CPU)
+    config = configured("network.hidden=[30]")
+    task = classification_task(config, load_images(config.dataset, CPU))
     mu = torch.randn(task.network.size, generator=torch.Generator().manual_seed(1)) * 0.2
     row = task.evaluate([mu, torch.full_like(mu, 2.0)], 3, 0, draw_weights)
     sharp = task.evaluate([mu, torch.full_like(mu, -40.0)], 3, 0, draw_weights)
@@ -121,7 +123,8 @@ def test_predictive_and_mean_errors_are_not_confused():
 
 
 def test_without_a_validation_set_its_columns_are_left_out():
-    task = classification_task(configured("dataset.valid_size=0", "method=sgd", "network.hidden=[4]"), CPU)
+    config = configured("dataset.valid_size=0", "method=sgd", "network.hidden=[4]")
+    task = classification_task(config, load_images(config.dataset, CPU))
     row = task.evaluate([torch.zeros(task.network.size)], 1, 0, None)
     assert set(row) == {"test_error", "test_nll", "test_ece"}
     assert row["test_nll"] == pytest.approx(torch.tensor(10.0).log().item(), rel=1e-6)

@@ -1,0 +1,204 @@
+"""Replicas: each ends where it would have ended alone, whatever the others are."""
+
+import json
+import shlex
+
+import pandas as pd
+import pytest
+import torch
+from omegaconf import OmegaConf
+
+from bbbrun.classification import categorical_nll
+from bbbrun.config import composed
+from bbbrun.data import Split
+from bbbrun.errors import UserError
+from bbbrun.networks import mlp
+from bbbrun.replicas import replicas_of, require_replicas
+from bbbrun.trainer import Task, Trainer
+
+CPU = torch.device("cpu")
+SMALL = ("network.hidden=[6]", "train.batch_size=8", "train.epochs=3", "optimizer.lr=0.01")
+
+
+def data(seed: int) -> Split:
+    """Points of four classes: 21 fill two minibatches of 8 and a part of a third."""
+    generator = torch.Generator().manual_seed(seed)
+    return Split(torch.rand(21, 5, generator=generator), torch.randint(4, (21,), generator=generator))
+
+
+def task(split: Split) -> Task:
+    return Task(*split, mlp(5, [6], 4), categorical_nll, [], lambda *_: {}, [])
+
+
+def trained(configs, splits, compile_it="false") -> Trainer:
+    tasks = [task(split) for split in splits]
+    for config in configs:
+        config.compile = compile_it
+    trainer = Trainer(configs, tasks, CPU, 3)
+    for epoch in range(3):
+        trainer.begin_epoch(epoch)
+        for _ in range(trainer.minibatches):
+            trainer.step()
+    return trainer
+
+
+def asked_for(*words: str):
+    return [OmegaConf.to_object(replica.composed) for replica in replicas_of(composed([*SMALL, *words]))]
+
+
+def assert_each_as_alone(together: Trainer, configs, splits) -> None:
+    ends = []
+    for number, (config, split) in enumerate(zip(configs, splits, strict=True)):
+        alone = trained([config], [split])
+        for ours, expected in zip(together.parameters(number), alone.state.parameters, strict=True):
+            torch.testing.assert_close(ours, expected, rtol=1e-4, atol=1e-5)
+        assert together.objective(number) == pytest.approx(alone.objective(), rel=1e-4, abs=1e-4)
+        ends.append(alone.state.parameters[0])
+    # Else the comparison could not tell one replica from another.
+    assert all(not torch.allclose(ends[0], end, rtol=1e-3) for end in ends[1:])
+
+
+METHODS = [
+    ("method=sgd",),
+    ("method=sgd", "optimizer.momentum=0.9"),
+    ("method=dropout",),
+    *[(f"method.estimator={kind}",) for kind in ("weights", "local", "flipout")],
+    *[(f"method.estimator={kind}", "prior=gaussian", "method.train_samples=2") for kind in ("weights", "local")],
+]
+
+
+@pytest.mark.parametrize("words", METHODS, ids=" ".join)
+def test_seeds_trained_at_once_end_as_each_alone(words):
+    configs = asked_for("replicas=3", "seed=4", *words)
+    assert [config.seed for config in configs] == [4, 5, 6]
+    splits = [data(0)] * 3
+    assert_each_as_alone(trained(configs, splits), configs, splits)
+
+
+def test_replicas_may_have_data_of_their_own():
+    configs, splits = asked_for("replicas=2"), [data(0), data(1)]
+    assert_each_as_alone(trained(configs, splits), configs, splits)
+
+
+@pytest.mark.parametrize(
+    ("key", "values", "words"),
+    [
+        ("prior.pi", [0.1, 0.9], ["method.temperature=5"]),
+        ("prior.sigma1", [0.5, 2.0], ["method.temperature=5"]),
+        ("prior.sigma2", [0.01, 0.1], ["method.temperature=5"]),
+        ("prior.sigma", [0.1, 1.0], ["prior=gaussian", "method.temperature=5"]),
+        ("method.temperature", [0.1, 10], []),
+        ("network.init_scale", [0.5, 1], []),
+        ("optimizer.lr", [0.01, 0.002, 0.05], []),
+        ("optimizer.decay_factor", [0.1, 0.5], ["optimizer.schedule=step", "optimizer.decay_epochs=1"]),
+    ],
+)
+def test_values_of_a_number_trained_at_once_end_as_each_alone(key, values, words):
+    configs = asked_for(f"replicas={{{key}:{values}}}", *words)
+    group, name = key.split(".")
+    assert [getattr(getattr(config, group), name) for config in configs] == values
+    splits = [data(0)] * len(values)
+    assert_each_as_alone(trained(configs, splits), configs, splits)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("words", [("method.estimator=weights",), ("method=dropout",)], ids=" ".join)
+def test_compiled_replicas_end_as_eager_ones(words):
+    configs, splits = asked_for("replicas=2", *words), [data(0)] * 2
+    eager = trained(configs, splits).state.parameters
+    together = trained(configs, splits, "true")
+    assert together.compiled
+    for ours, expected in zip(together.state.parameters, eager, strict=True):
+        torch.testing.assert_close(ours, expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+def test_replicas_on_cuda_end_as_on_the_cpu():
+    configs, splits = asked_for("replicas=2"), [data(0)] * 2
+    cuda = torch.device("cuda")
+    there = Trainer(configs, [task(split.to(cuda)) for split in splits], cuda, 3)
+    for epoch in range(3):
+        there.begin_epoch(epoch)
+        for _ in range(there.minibatches):
+            there.step()
+    here = trained(configs, splits).state.parameters
+    for ours, expected in zip(there.state.parameters, here, strict=True):
+        torch.testing.assert_close(ours.cpu(), expected, rtol=1e-3, atol=1e-4)
+
+
+FAST = ("train.epochs=2", "network.hidden=[16]", "threads=1", "compile=false")
+
+
+@pytest.mark.parametrize(
+    ("words", "asked", "alone"),
+    [
+        (FAST, "replicas=2", "seed=1"),
+        (FAST, "replicas={prior.pi:[0.5,0.75]}", "prior.pi=0.75"),
+        (("experiment=regression", "train.epochs=2", "network.hidden=[8]"), "replicas=2", "seed=1"),
+    ],
+)
+def test_each_replica_leaves_what_its_own_run_would(bbbrun, tmp_path, words, asked, alone):
+    together = bbbrun(*words, asked, "hydra.run.dir=together")
+    assert together.returncode == 0, together.stderr
+    single = bbbrun(*words, alone, "hydra.run.dir=alone")
+    assert single.returncode == 0, single.stderr
+    ours, expected = tmp_path / "together" / alone, tmp_path / "alone"
+    left = [sorted(str(path.relative_to(place)) for path in place.rglob("*.*")) for place in (ours, expected)]
+    assert left[0] == left[1]
+    for name in ("metrics.csv", "predictions.csv"):
+        if (expected / name).exists():
+            tables = [pd.read_csv(place / name).drop(columns="seconds", errors="ignore") for place in (ours, expected)]
+            pd.testing.assert_frame_equal(*tables, rtol=1e-3, atol=1e-5)
+    kept = [OmegaConf.load(place / ".hydra" / "config.yaml") for place in (ours, expected)]
+    assert kept[0] == kept[1]
+    assert OmegaConf.load(ours / ".hydra" / "overrides.yaml") == [*words, alone]
+    summary = json.loads((ours / "summary.json").read_text())
+    assert summary["command"] == shlex.join(["bbbrun", *words, asked])
+    assert (summary["replicas"], json.loads((expected / "summary.json").read_text())["replicas"]) == (2, 1)
+    states = [torch.load(place / "checkpoint.pt", weights_only=True) for place in (ours, expected)]
+    assert states[0].keys() == states[1].keys()
+    for one, other in zip(states[0]["tensors"], states[1]["tensors"], strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-3, atol=1e-4)
+    assert not (tmp_path / "together" / "checkpoint.pt").exists()
+    again = bbbrun(*words, asked, "resume=together")
+    assert (again.returncode, "already finished" in again.stderr) == (0, True)
+
+
+@pytest.mark.parametrize(
+    ("replicas", "says"),
+    [
+        (0, "whole number of at least 1"),
+        (2.5, "how many seeds, or {key: [values]}"),
+        (True, "how many seeds"),
+        ("many", "how many seeds"),
+        ({}, "one key"),
+        ({"prior.pi": [0.5], "optimizer.lr": [0.1]}, "one key"),
+        ({"train.epochs": [1, 2]}, "sweep others with -m"),
+        ({"prior.pi": []}, "numbers that differ"),
+        ({"prior.pi": [0.5, 0.5]}, "numbers that differ"),
+        ({"prior.pi": ["x"]}, "numbers that differ"),
+        ({"prior.pi": 0.5}, "numbers that differ"),
+    ],
+)
+def test_what_replicas_may_not_be(replicas, says):
+    with pytest.raises(UserError, match=r"^replicas must be ") as caught:
+        require_replicas(replicas)
+    assert says in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["replicas={prior.pi:[0.5,1.5]}"], "prior.pi must be from 1e-6"),
+        (["replicas={prior.sigma:[0.5,1.5]}"], "prior.sigma=0.5 does not fit"),
+        (["replicas={seed:[0,0.5]}"], "seed=0.5 does not fit"),
+        (["seed=2147483647", "replicas=2"], "seed must be from 0 to 2147483647"),
+        (["experiment=wheel", "replicas=2"], "replicas must be 1 where an agent acts"),
+    ],
+)
+def test_replicas_that_do_not_fit_are_one_line_and_leave_nothing(bbbrun, tmp_path, words, says):
+    result = bbbrun(*words)
+    assert result.returncode == 1
+    assert says in result.stderr
+    assert len(result.stderr.strip().splitlines()) == 1
+    assert not list(tmp_path.rglob("metrics.csv"))
