@@ -2,6 +2,7 @@
 
 import argparse
 import itertools
+import os
 import statistics
 import time
 from dataclasses import replace
@@ -100,10 +101,12 @@ def main() -> None:
     add("--device", choices=("cpu", "cuda"), default="cpu")
     add("--only", default="", help="a part of the names of what to time, besides what ratios are to")
     add("--variance", type=Path, metavar="RUN", help="the variance of gradients at this run's network, instead")
-    add("--output", help="a CSV file to write")
+    add("--output", type=Path, help="a CSV file to write")
     arguments = parser.parse_args()
     keep_freed_memory()
     try:
+        if arguments.output:
+            _require_writable(arguments.output)
         beside = [name for name in _NOT_FOR_VARIANCE if getattr(arguments, name) != parser.get_default(name)]
         if arguments.variance and beside:
             raise UserError(f"--{beside[0]} has no effect with --variance, which takes the run's own network and batch")
@@ -127,6 +130,12 @@ def main() -> None:
         parser.error(str(error))
     if arguments.output:
         pd.concat(tables).to_csv(arguments.output, index=False)
+
+
+def _require_writable(path: Path) -> None:
+    """Before anything is timed: raise UserError where no file could be written at `path`."""
+    if path.is_dir() or not path.parent.is_dir() or not os.access(path if path.exists() else path.parent, os.W_OK):
+        raise UserError(f"--output must be a file in a folder that is there and can be written to, not {path}")
 
 
 def _variance(run: Path, rounds: int) -> pd.DataFrame:

@@ -7,9 +7,12 @@ from typing import Any
 
 import pandas as pd
 import torch
+from hydra.errors import HydraException
 from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 from torch import Tensor
 from tqdm import trange
+from yaml import YAMLError
 
 from bbbrun.classification import classification_task
 from bbbrun.config import Config, composed, plain
@@ -26,12 +29,20 @@ from bbbrun.trainer import Task, initial_parameters
 
 
 def configuration(run: Run) -> Config:
-    """The run's configuration; raises UserError where it is not Bayes by Backprop on images, or of another version."""
-    overrides: Any = OmegaConf.load(run.folder / ".hydra" / "overrides.yaml")
-    now = composed(overrides)
-    if setting(plain(now)) != setting(run.config):
-        changed = ", ".join(sorted({key for key, _ in setting(plain(now)) ^ setting(run.config)}))
-        raise UserError(f"the run in {run.folder} is of another version of bbbrun: {changed} differ by now")
+    """The run's configuration.
+
+    Raises UserError where it is damaged, of another version, or not Bayes by Backprop on images.
+    """
+    saved = run.folder / ".hydra" / "overrides.yaml"
+    try:
+        words: Any = OmegaConf.to_container(OmegaConf.load(saved))
+        now = composed(words)
+        told = setting(plain(now))
+    except (OSError, ValueError, TypeError, YAMLError, HydraException, OmegaConfBaseException) as error:
+        raise UserError(f"{saved} does not hold the words of a run of this version: name another run") from error
+    if told != setting(run.config):
+        changed = ", ".join(sorted({key for key, _ in told ^ setting(run.config)}))
+        raise UserError(f"the run in {run.folder} is of another version of bbbrun, or damaged: {changed} differ by now")
     config = OmegaConf.to_object(now)
     assert isinstance(config, Config)
     if not isinstance(config.method, BayesByBackpropConfig) or not isinstance(config.dataset, ImageDatasetConfig):

@@ -1,6 +1,7 @@
 """`bbbrun-check`: each number of the paper beside ours, pass or miss; exit code 1 where one is missed or not there."""
 
 import argparse
+import contextlib
 import sys
 import tempfile
 from collections.abc import Callable, Sequence
@@ -11,7 +12,8 @@ import pandas as pd
 
 from bbbrun.by import mean_and_spread
 from bbbrun.errors import UserError
-from bbbrun.finished import finished_runs
+from bbbrun.files import SUMMARY
+from bbbrun.finished import NothingToShow, finished_runs
 from bbbrun.paper import claims
 from bbbrun.report import make
 
@@ -67,12 +69,18 @@ def report_or_runs(folder: Path, items: Sequence[str]) -> pd.DataFrame:
 
     Raises UserError where the folder holds neither.
     """
-    if any((folder / item / _SOURCES[item][0]).is_file() for item in items):
+    sources = [f"{item}/{_SOURCES[item][0]}" for item in items]
+    if any((folder / source).is_file() for source in sources):
         return judge(folder, items)
+    if folder.is_dir() and not any(folder.rglob(SUMMARY)):
+        raise UserError(
+            f"{folder} holds no finished run (no {SUMMARY} in or below it), and of a report no {' or '.join(sources)}"
+        )
     runs = finished_runs([folder])
     with tempfile.TemporaryDirectory() as place:
         for item in items:
-            make(item, runs, Path(place) / item)
+            with contextlib.suppress(NothingToShow):
+                make(item, runs, Path(place) / item)
         return judge(Path(place), items)
 
 

@@ -14,7 +14,7 @@ from bbbrun.datasets import RegressionCurveConfig
 from bbbrun.errors import UserError
 from bbbrun.figures import draw_predictive, save
 from bbbrun.files import SUMMARY
-from bbbrun.finished import Run, one_setting
+from bbbrun.finished import NothingToShow, Run, one_setting
 
 _PANELS = {"bbb": "Bayes by Backprop", "sgd": "standard network"}
 
@@ -24,7 +24,7 @@ def figure5(runs: list[Run], output: Path) -> list[str]:
     candidates = [run for run in runs if run.dataset == "regression_curve" and not run.cold]
     chosen = one_setting(candidates, lambda run: run.method)
     if not chosen:
-        return ["no finished run of experiment=regression: skipped"]
+        raise NothingToShow("no finished run of experiment=regression")
     output.mkdir(parents=True, exist_ok=True)
     summary = pd.DataFrame([summarise(run) for run in chosen])
     summary.to_csv(output / "summary.csv", index=False)

@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 
 from bbbrun.by import markdown, mean_and_spread
 from bbbrun.figures import log_regret, save
-from bbbrun.finished import Run, one_setting
+from bbbrun.finished import NothingToShow, Run, one_setting
 
 _REGRETS = {"cumulative_regret": "cumulative regret", "cumulative_expected_regret": "cumulative expected regret"}
 
@@ -22,7 +22,7 @@ def figure6(runs: list[Run], output: Path) -> list[str]:
     """
     candidates = [run for run in runs if run.dataset == "mushroom" and not run.cold]
     if not candidates:
-        return ["no finished run of experiment=bandit: skipped"]
+        raise NothingToShow("no finished run of experiment=bandit")
     steps = max(run.config["agent"]["steps"] for run in candidates)
     chosen = one_setting((run for run in candidates if run.config["agent"]["steps"] == steps), agent)
     output.mkdir(parents=True, exist_ok=True)

@@ -10,13 +10,13 @@ from numpy.typing import NDArray
 
 from bbbrun.cells import DROPOUT, MIXTURE, SGD, main_cells
 from bbbrun.figures import save
-from bbbrun.finished import Run
+from bbbrun.finished import NothingToShow, Run
 from bbbrun.posterior import DiagonalGaussian
 from bbbrun.predictive import draw_weights
 from bbbrun.pruning import decibels
 
 _SHOWN = (SGD, DROPOUT, MIXTURE)  # of the paper's Figures 2 and 3
-_NONE = ["no finished run of experiment=mnist of the methods shown: skipped"]
+_NONE = "no finished run of experiment=mnist of the methods shown"
 _BINS = 200
 _CUT = 75  # percent; the paper's vertical line
 
@@ -28,7 +28,7 @@ def figure2(runs: list[Run], output: Path) -> list[str]:
     """
     found = main_cells(runs, _SHOWN)
     if not found:
-        return _NONE
+        raise NothingToShow(_NONE)
     curves = []
     for method, (units, group) in found.items():
         rows = pd.concat([run.metrics()[["epoch", "test_error"]] for run in group])
@@ -52,7 +52,7 @@ def figure3(runs: list[Run], output: Path) -> list[str]:
     """Write figure3.png, .svg and .csv: the density of the trained weights, one draw of them for Bayes by Backprop."""
     found = main_cells(runs, _SHOWN)
     if not found:
-        return _NONE
+        raise NothingToShow(_NONE)
     weights = {method: _weights(group[0]) for method, (_, group) in found.items()}
     edges = np.linspace(-0.2, 0.2, _BINS + 1)  # the paper's range
     densities = {method: _density(values, edges) for method, values in weights.items()}
@@ -73,7 +73,7 @@ def figure4(runs: list[Run], output: Path) -> list[str]:
     """Write figure4.png, .svg and .csv: density and cumulative distribution of the weights' signal-to-noise in dB."""
     found = main_cells(runs, (MIXTURE,))
     if not found:
-        return ["no finished run of experiment=mnist with the scale mixture: skipped"]
+        raise NothingToShow("no finished run of experiment=mnist with the scale mixture")
     units, group = found[MIXTURE]
     ratio = decibels(DiagonalGaussian(*group[0].parameters())).numpy()
     low, cut, high = np.quantile(ratio, [0.0005, _CUT / 100, 1])

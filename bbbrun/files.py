@@ -1,3 +1,31 @@
-"""The names of the files in a run's folder."""
+"""The files in a run's folder: their names, and the lock by which one process holds the folder."""
+
+from pathlib import Path
+from typing import IO
+
+try:
+    import fcntl
+except ImportError:  # not a POSIX system: runs go unlocked
+    fcntl = None  # type: ignore[assignment]
 
 METRICS, CHECKPOINT, PREDICTIONS, SUMMARY = "metrics.csv", "checkpoint.pt", "predictions.csv", "summary.json"
+
+
+def lock(metrics: IO[str], *, shared: bool = False) -> bool:
+    """Hold the folder of an open metrics.csv until that is closed; False where another process does."""
+    if fcntl is not None:
+        try:
+            fcntl.flock(metrics, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
+        except OSError:
+            return False
+    return True
+
+
+def held(folder: Path) -> bool:
+    """Whether another process is writing the run in `folder`."""
+    try:
+        # Shared: two that ask at the same time must not take each other for the writer.
+        with (folder / METRICS).open() as file:
+            return not lock(file, shared=True)
+    except FileNotFoundError:
+        return False

@@ -1,10 +1,12 @@
 """Finished runs as they lie on the disk: what tables and figures are made of, without training anything."""
 
 import json
+import sys
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
 import pandas as pd
 import torch
 from omegaconf import OmegaConf
@@ -15,6 +17,10 @@ from yaml import YAMLError
 from bbbrun.errors import UserError
 from bbbrun.files import CHECKPOINT, METRICS, PREDICTIONS, SUMMARY
 from bbbrun.settings import setting
+
+
+class NothingToShow(UserError):
+    """No run gives what a table or figure shows; its text says which run would."""
 
 
 class Run(NamedTuple):
@@ -80,15 +86,23 @@ class Run(NamedTuple):
 def finished_runs(folders: Iterable[Path]) -> list[Run]:
     """Every finished run in or below `folders`, once each, in the order of their paths.
 
-    Raises UserError for a folder that is missing or holds none, and for a run whose record cannot be read.
+    Names each damaged one, and leaves it out. Raises UserError for a folder that is missing, or holds no other.
     """
     found: dict[Path, Run] = {}
     for folder in folders:
         if not folder.is_dir():
             raise UserError(f"{folder} is not a folder: name one that holds runs, such as results/runs")
-        runs = {path.parent.resolve(): _read(path.parent) for path in folder.rglob(SUMMARY)}
+        runs: dict[Path, Run] = {}
+        damaged: list[UserError] = []
+        for path in sorted(folder.rglob(SUMMARY)):
+            try:
+                runs[path.parent.resolve()] = _read(path.parent)
+            except UserError as error:
+                damaged.append(error)
         if not runs:
-            raise UserError(f"{folder} holds no finished run (no {SUMMARY} in or below it)")
+            raise damaged[0] if damaged else UserError(f"{folder} holds no finished run (no {SUMMARY} in or below it)")
+        for reason in damaged:
+            print(f"left out: {reason}", file=sys.stderr)
         found |= runs
     return [found[path] for path in sorted(found)]
 
@@ -125,5 +139,20 @@ def _read(folder: Path) -> Run:
         ):
             raise ValueError("text where numbers belong")
     except (OSError, ValueError, KeyError, TypeError, AttributeError, YAMLError, OmegaConfBaseException) as error:
-        raise UserError(f"the record of the run in {folder} cannot be read: leave its folder out") from error
+        raise UserError(
+            f"the record of the run in {folder} cannot be read: run it again, or leave its folder out"
+        ) from error
+    _require_whole(run)
     return run
+
+
+def _require_whole(run: Run) -> None:
+    """Raise UserError where metrics.csv does not end in the metrics of summary.json, as when it was cut off."""
+    last = run.metrics().iloc[-1]
+    for name, value in run.summary["metrics"].items():
+        ended = last.get(name, np.nan)
+        if not np.isclose(ended, value, rtol=1e-9, atol=0, equal_nan=name in last):
+            raise UserError(
+                f"{run.folder / METRICS} ends in {name} {ended:g} where {SUMMARY} has {value:g}: it was cut off or "
+                "changed: run it again, or leave its folder out"
+            )

@@ -11,14 +11,14 @@ from bbbrun.errors import UserError
 from bbbrun.figure5 import figure5
 from bbbrun.figure6 import figure6
 from bbbrun.figures234 import figure2, figure3, figure4
-from bbbrun.finished import Run, finished_runs
+from bbbrun.finished import NothingToShow, Run, finished_runs
 from bbbrun.page import write_page
 from bbbrun.table1 import table1
 from bbbrun.table2 import table2
 
 Maker = Callable[[list[Run], Path], list[str]]  # (finished runs, folder to write into) -> lines to show
 
-# In the paper's order. A maker skips what no run gives it.
+# In the paper's order. A maker raises NothingToShow where no run gives it anything.
 MAKERS: dict[str, tuple[str, Maker]] = {
     "table1": ("Table 1: test error on MNIST", table1),
     "figure2": ("Figure 2: test error by epoch", figure2),
@@ -33,7 +33,7 @@ MAKERS: dict[str, tuple[str, Maker]] = {
 def main(words: Sequence[str] | None = None) -> None:
     """Run `bbbrun-report` with `words`, by default the command line's.
 
-    Exit code 0, 1 where a folder holds no finished runs, 2 for wrong words.
+    Exit code 0, 1 where a folder holds no finished runs or nothing was made of them, 2 for wrong words.
     """
     parser = argparse.ArgumentParser(prog="bbbrun-report", description="Tables and figures out of finished runs.")
     add = parser.add_argument
@@ -45,15 +45,15 @@ def main(words: Sequence[str] | None = None) -> None:
     try:
         runs = finished_runs(arguments.runs)
         if arguments.by:
-            said = {"by": by_keys(runs, arguments.by, arguments.output / "by")}
+            said, made = {"by": by_keys(runs, arguments.by, arguments.output / "by")}, True
         else:
-            wanted = [name for name in MAKERS if name in arguments.only]
-            said = {name: make(name, runs, arguments.output / name) for name in wanted}
+            said, made = _made([name for name in MAKERS if name in arguments.only], runs, arguments.output)
         for name, lines in said.items():
             for line in lines:
                 print(f"{name}: {line}", file=sys.stderr)
-        if arguments.output.is_dir():
-            write_page(arguments.output, {name: title for name, (title, _) in MAKERS.items()} | {"by": "Runs by key"})
+        if not made:
+            raise UserError(f"nothing was made: none of {len(runs)} finished runs gives {', '.join(said)}")
+        write_page(arguments.output, {name: title for name, (title, _) in MAKERS.items()} | {"by": "Runs by key"})
     except UserError as error:
         _fail(str(error))
     except KeyboardInterrupt:
@@ -62,8 +62,21 @@ def main(words: Sequence[str] | None = None) -> None:
         _fail(f"{error.filename}: {error.strerror}" if error.filename else str(error))
 
 
+def _made(names: list[str], runs: list[Run], output: Path) -> tuple[dict[str, list[str]], bool]:
+    """Make what can be made of the runs; return what there is to say of each, and whether anything was made."""
+    said, made = {}, False
+    for name in names:
+        try:
+            said[name], made = make(name, runs, output / name), True
+        except NothingToShow as error:
+            # What lies there may be of runs on another machine: it is not ours to delete.
+            kept = "that of an earlier report stays" if (output / name).is_dir() else "skipped"
+            said[name] = [f"{error}: {kept}"]
+    return said, made
+
+
 def make(name: str, runs: list[Run], output: Path) -> list[str]:
-    """Run a maker; raises UserError where what a run recorded is not what it should be."""
+    """Run a maker; raises NothingToShow, or UserError where what a run recorded is not what it should be."""
     try:
         return MAKERS[name][1](runs, output)
     except (KeyError, TypeError, ValueError, IndexError, AttributeError, RuntimeError) as error:

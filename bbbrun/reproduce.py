@@ -2,6 +2,7 @@
 
 import argparse
 import math
+import os
 import shlex
 import signal
 import subprocess
@@ -16,9 +17,9 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
-from bbbrun.config import composed, plain
+from bbbrun.config import Device, composed, plain
 from bbbrun.errors import UserError
-from bbbrun.files import CHECKPOINT, METRICS, SUMMARY
+from bbbrun.files import CHECKPOINT, METRICS, SUMMARY, held
 from bbbrun.settings import kept_from_resuming, setting
 
 _RUNS = Path("results/runs")  # where bbbrun puts them
@@ -43,6 +44,10 @@ class Begun(NamedTuple):
     def finished(self) -> bool:
         return (self.folder / SUMMARY).exists()
 
+    @property
+    def in_progress(self) -> bool:
+        return not self.finished and held(self.folder)
+
 
 def wanted(only: Sequence[str], seeds: Sequence[int] | None) -> list[Job]:
     """The jobs of configs/reproduce.yaml that are shown in one of `only`; raises UserError for one it does not know."""
@@ -60,17 +65,28 @@ def wanted(only: Sequence[str], seeds: Sequence[int] | None) -> list[Job]:
     return jobs
 
 
-def begun(folder: Path) -> list[Begun]:
-    """The runs in and below `folder`, in the order of their paths."""
-    return [run for path in sorted(folder.rglob(METRICS)) if (run := _begun(path.parent)) is not None]
+def begun(folder: Path, *, warn: bool = False) -> list[Begun]:
+    """The runs in and below `folder`, in the order of their paths; `warn` names what cannot be read, and is no run."""
+    found, unreadable = [], []
+    for place, _, names in sorted(os.walk(folder, onerror=lambda error: unreadable.append(Path(error.filename)))):
+        if METRICS in names or SUMMARY in names:
+            run = _begun(Path(place))
+            if run is None:
+                unreadable.append(Path(place))
+            else:
+                found.append(run)
+    for path in unreadable:
+        if warn and path.exists():
+            print(f"warning: {path} cannot be read: it counts as no run; mend it or delete it", file=sys.stderr)
+    return found
 
 
 def match(job: Job, runs: Iterable[Begun]) -> Begun | None:
-    """The finished run of the job's seed and setting, else the furthest of those it may go on from, else None."""
+    """The job's finished run, else one in progress, else the furthest of those it may go on from, else None."""
     alike = [run for run in runs if setting(run.config) == setting(job.config)]
     found = [run for run in alike if run.config["seed"] == job.config["seed"]]
     found = [run for run in found if run.finished or not kept_from_resuming(run.config, job.config)]
-    return max(found, key=lambda run: (run.finished, run.done), default=None)
+    return max(found, key=lambda run: (run.finished, run.in_progress, run.done), default=None)
 
 
 def expected_seconds(job: Job, at: Begun | None, runs: Iterable[Begun]) -> float | None:
@@ -81,63 +97,92 @@ def expected_seconds(job: Job, at: Begun | None, runs: Iterable[Begun]) -> float
 
 
 def main(words: Sequence[str] | None = None) -> None:
-    """Run `scripts/reproduce`; exit code 0 when all that was asked for is finished, 1 where a run failed."""
+    """Run `scripts/reproduce`; exit code 0 when all that was asked for is finished, 1 otherwise, 2 for wrong words."""
     parser = argparse.ArgumentParser(prog="scripts/reproduce", description=__doc__)
     add = parser.add_argument
     add("--only", default="", help="tables and figures, joined by commas: table1,figure6")
     add("--seeds", help="seeds, joined by commas, in place of those listed")
-    add("--device", default="auto", help="as for bbbrun")
+    add("--device", choices=[device.value for device in Device], default="auto", help="as for bbbrun")
     add("--list", action="store_true", help="say what remains, and run nothing")
     arguments = parser.parse_args(words)
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # a stop is not to leave the training behind
     try:
-        seeds = [int(seed) for seed in arguments.seeds.split(",")] if arguments.seeds else None
+        _require_device(Device(arguments.device))
+        seeds = None if arguments.seeds is None else _seeds(arguments.seeds)
         jobs = wanted([name for name in arguments.only.split(",") if name], seeds)
-    except ValueError:
-        parser.error(f"--seeds takes whole numbers joined by commas, not {arguments.seeds}")
     except UserError as error:
         parser.error(str(error))
     jobs = _remaining(jobs)
-    failed = [] if arguments.list else [job for job in jobs if not _finish(job, arguments.device)]
-    for job in failed:
-        print(f"failed: bbbrun {shlex.join(job.words)}", file=sys.stderr)
-    sys.exit(1 if failed else 0)
+    left = [] if arguments.list else [said for job in jobs if (said := _finish(job, arguments.device))]
+    for said in left:
+        print(said, file=sys.stderr)
+    sys.exit(1 if left else 0)
+
+
+def _seeds(text: str) -> list[int]:
+    try:
+        seeds = [int(seed) for seed in text.split(",")]
+    except ValueError:
+        seeds = []
+    if not seeds or min(seeds) < 0 or max(seeds) >= 2**31 or len(set(seeds)) < len(seeds):
+        raise UserError(f"--seeds takes whole numbers from 0 to 2147483647, each once, joined by commas, not {text!r}")
+    return seeds
+
+
+def _require_device(device: Device) -> None:
+    if device is Device.cuda:
+        from bbbrun.devices import choose_device  # here, since torch takes seconds to load
+
+        choose_device(device)
 
 
 def _remaining(jobs: list[Job]) -> list[Job]:
     """The jobs that no finished run answers; says which, and about how long they take."""
-    runs = begun(_RUNS)
+    runs = begun(_RUNS, warn=True)
     places = [(job, match(job, runs)) for job in jobs]
     places = [(job, at) for job, at in places if at is None or not at.finished]
     times = [expected_seconds(job, at, runs) for job, at in places]
-    for (job, _), seconds in zip(places, times, strict=True):
-        print(
-            f"{'never timed' if seconds is None else f'{seconds / 3600:.2f} h'}: bbbrun {shlex.join(job.words)}",
-            file=sys.stderr,
-        )
+    for (job, at), seconds in zip(places, times, strict=True):
+        remains = "never timed" if seconds is None else f"{seconds / 3600:.2f} h"
+        elsewhere = f" ({_in_progress(at)})" if at is not None and at.in_progress else ""
+        print(f"{remains}: bbbrun {shlex.join(job.words)}{elsewhere}", file=sys.stderr)
     known = sum(seconds for seconds in times if seconds is not None) / 3600
     untimed = f", and {times.count(None)} never timed" if None in times else ""
     print(f"{len(places)} of {len(jobs)} runs remain: about {known:.1f} h{untimed}", file=sys.stderr)
     return [job for job, _ in places]
 
 
-def _finish(job: Job, device: str) -> bool:
-    """Run the job, or what remains of it; whether it ended well."""
+def _finish(job: Job, device: str) -> str | None:
+    """Run the job, or what remains of it; return why it is not finished, None where it is."""
     at = match(job, begun(_RUNS))
     if at is not None and at.finished:
-        return True  # by another process, in the meantime
+        return None  # by another process, in the meantime
+    words = shlex.join(job.words)
+    if at is not None and at.in_progress:
+        return f"skipped: bbbrun {words} ({_in_progress(at)})"
     command = [*job.words, f"device={device}"]
-    command += [f"resume={at.folder}"] if at is not None and (at.folder / CHECKPOINT).exists() else []
+    resumed = at.folder if at is not None and (at.folder / CHECKPOINT).exists() else None
+    command += [f"resume={resumed}"] if resumed else []
     print(f"bbbrun {shlex.join(command)}", file=sys.stderr)
     with subprocess.Popen([sys.executable, "-m", "bbbrun", *command]) as child:
         try:
-            return child.wait() == 0
+            code = child.wait()
         except KeyboardInterrupt:
             # It keeps what it has, and says how to go on.
             child.send_signal(signal.SIGINT)
             child.wait()
             print("interrupted; give the same command again to go on", file=sys.stderr)
             sys.exit(130)
+    if code == 0:
+        return None
+    if at is not None and at.in_progress:
+        return f"skipped: bbbrun {words} ({_in_progress(at)})"  # begun elsewhere while this one was starting
+    remedy = f"; if it cannot go on from {resumed}, delete that folder, and it starts anew" if resumed else ""
+    return f"failed: bbbrun {words}{remedy}"
+
+
+def _in_progress(at: Begun) -> str:
+    return f"in progress in another process, in {at.folder}"
 
 
 def _begun(folder: Path) -> Begun | None:
@@ -154,7 +199,7 @@ def _begun(folder: Path) -> Begun | None:
         if not math.isfinite(done + seconds):
             raise ValueError("a row that is no row")
     except (OSError, ValueError, KeyError, TypeError, YAMLError, OmegaConfBaseException):
-        return None  # not ours to judge: it counts as no run
+        return None
     return Begun(folder, config, float(done), float(seconds))
 
 

@@ -11,12 +11,7 @@ import pandas as pd
 import torch
 
 from bbbrun.errors import UserError
-from bbbrun.files import CHECKPOINT, METRICS, PREDICTIONS, SUMMARY
-
-try:
-    import fcntl
-except ImportError:  # not a POSIX system: runs go unlocked
-    fcntl = None  # type: ignore[assignment]
+from bbbrun.files import CHECKPOINT, METRICS, PREDICTIONS, SUMMARY, lock
 
 
 def write_atomically(path: Path, content: bytes) -> None:
@@ -66,12 +61,9 @@ class RunFolder:
 
     def _locked(self) -> IO[str]:
         file = (self.path / METRICS).open("a+", newline="")
-        if fcntl is not None:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError as error:
-                file.close()
-                raise UserError(f"{self.path} is being written by another process: wait for it, or stop it") from error
+        if not lock(file):
+            file.close()
+            raise UserError(f"{self.path} is being written by another process: wait for it, or stop it")
         return file
 
     def _load_checkpoint(self) -> dict[str, Any] | None:

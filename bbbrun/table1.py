@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 
 from bbbrun.cells import METHODS, Cell, cell, cells, epochs
-from bbbrun.finished import Run
+from bbbrun.finished import NothingToShow, Run
 from bbbrun.paper import published, standard_error
 
 
@@ -20,7 +20,7 @@ def table1(runs: list[Run], output: Path) -> list[str]:
     """
     chosen = cells(runs)
     if not chosen:
-        return ["no finished run of experiment=mnist with two equal hidden layers: skipped"]
+        raise NothingToShow("no finished run of experiment=mnist with two equal hidden layers")
     output.mkdir(parents=True, exist_ok=True)
     table = pd.DataFrame([row(where, group) for where, group in chosen.items()])
     table.to_csv(output / "table1.csv", index=False, float_format="%.6g")

@@ -10,7 +10,7 @@ from bbbrun.by import mean_and_spread
 from bbbrun.cells import MIXTURE, main_cells
 from bbbrun.data import Images, load_images
 from bbbrun.datasets import MnistConfig
-from bbbrun.finished import Run
+from bbbrun.finished import NothingToShow, Run
 from bbbrun.metrics import error_percent
 from bbbrun.networks import Network, mlp
 from bbbrun.paper import published
@@ -30,7 +30,7 @@ def table2(runs: list[Run], output: Path) -> list[str]:
     """
     found = main_cells(runs, (MIXTURE,))
     if not found:
-        return ["no finished run of experiment=mnist with the scale mixture: skipped"]
+        raise NothingToShow("no finished run of experiment=mnist with the scale mixture")
     units, group = found[MIXTURE]
     images = load_images(MnistConfig(**group[0].config["dataset"]), torch.device("cpu"))
     rows = pd.DataFrame([row for run in group for row in prune(run, images)])

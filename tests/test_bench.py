@@ -1,11 +1,16 @@
+import json
 import subprocess
 import sys
 
 import pandas as pd
 import pytest
 import torch
+from omegaconf import OmegaConf
 
-from bbbrun.bench_variance import variance
+from bbbrun.bench_variance import configuration, variance, variances
+from bbbrun.config import composed, plain
+from bbbrun.errors import UserError
+from bbbrun.finished import finished_runs
 from bbbrun.noise import standard_normal
 
 
@@ -51,6 +56,37 @@ def test_the_variance_is_that_of_the_draws():
 
 
 @pytest.mark.parametrize(
+    ("name", "content", "expected"),
+    [
+        ("overrides.yaml", "{", "overrides.yaml does not hold the words of a run"),
+        ("overrides.yaml", None, "overrides.yaml does not hold the words of a run"),
+        ("overrides.yaml", "[1]", "overrides.yaml does not hold the words of a run"),
+        ("overrides.yaml", "[experiment=gone]", "overrides.yaml does not hold the words of a run"),
+        ("overrides.yaml", "['seed=${gone}']", "overrides.yaml does not hold the words of a run"),
+        ("overrides.yaml", "[train.epochs=3]", "or damaged: train.epochs differ by now"),
+        ("config.yaml", "{", "the record of the run in"),
+        ("config.yaml", None, "the record of the run in"),
+    ],
+)
+def test_a_damaged_record_is_refused_before_its_variance_is_measured(tmp_path, name, content, expected):
+    run = tmp_path / "run"
+    (run / ".hydra").mkdir(parents=True)
+    OmegaConf.save(OmegaConf.create(plain(composed(["train.epochs=2"]))), run / ".hydra" / "config.yaml")
+    (run / ".hydra" / "overrides.yaml").write_text("[train.epochs=2]")
+    (run / "metrics.csv").write_text("epoch\n2\n")
+    summary = {"metrics": {"epoch": 2}, "seconds": 1.0, "versions": {}, "command": "", "commit": "", "device": ""}
+    (run / "summary.json").write_text(json.dumps(summary))
+    (whole,) = finished_runs([run])
+    assert configuration(whole).train.epochs == 2
+    path = run / ".hydra" / name
+    path.unlink() if content is None else path.write_text(content)
+    with pytest.raises(UserError) as error:
+        variances(run, 2, lambda config, task, estimator: pytest.fail("it was measured"))
+    assert expected in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
     "words",
     [
         ("--network", "784"),
@@ -59,6 +95,8 @@ def test_the_variance_is_that_of_the_draws():
         ("--draws", "1", "0"),
         ("--threads", "-1"),
         ("--variance", "nowhere"),
+        ("--output", "nowhere/table.csv"),
+        ("--output", "."),
     ],
 )
 def test_the_bench_refuses_wrong_numbers(words):

@@ -8,7 +8,7 @@ import pytest
 from omegaconf import OmegaConf
 
 from bbbrun.figure6 import figure6
-from bbbrun.finished import finished_runs
+from bbbrun.finished import NothingToShow, finished_runs
 
 
 def finished(
@@ -63,7 +63,8 @@ def test_curves_are_means_over_seeds_of_the_longest_and_latest_runs(runs, tmp_pa
     assert {"figure6.png", "figure6.svg", "5_percent_greedy_seed0.csv", "Bayes_by_Backprop_seed1.csv"} <= names
 
 
-def test_without_runs_there_is_one_line_and_no_folder(runs, tmp_path):
+def test_without_runs_there_is_nothing_to_show_and_no_folder(runs, tmp_path):
     wheel = [run for run in runs if run.dataset == "wheel"]
-    assert figure6(wheel, tmp_path / "none") == ["no finished run of experiment=bandit: skipped"]
+    with pytest.raises(NothingToShow, match="no finished run of experiment=bandit"):
+        figure6(wheel, tmp_path / "none")
     assert not (tmp_path / "none").exists()

@@ -167,7 +167,7 @@ def test_gradient_survives_a_sigma_that_almost_vanishes():
 
 def test_closed_form_complexity_gradient_equals_autograd_of_kl_divergence():
     mu, rho, _, _ = example()
-    posterior, prior = DiagonalGaussian(mu, rho), Gaussian(torch.tensor(0.3))
+    posterior, prior = DiagonalGaussian(mu, rho), Gaussian.of(torch.tensor(0.3))
     theta = mu.clone().requires_grad_(), posterior.sigma.clone().requires_grad_()
     kl = torch.distributions.kl_divergence(Normal(*theta), Normal(0.0, prior.sigma.double())).sum()
     for ours, reference in zip(prior.kl_gradient(posterior), torch.autograd.grad(kl, theta), strict=True):

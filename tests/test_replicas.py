@@ -190,7 +190,7 @@ def test_what_replicas_may_not_be(replicas, says):
     ("words", "says"),
     [
         (["replicas={prior.pi:[0.5,1.5]}"], "prior.pi must be from 1e-6"),
-        (["replicas={prior.sigma:[0.5,1.5]}"], "prior.sigma=0.5 does not fit"),
+        (["replicas={prior.sigma:[0.5,1.5]}"], "unknown key 'prior.sigma'"),
         (["replicas={seed:[0,0.5]}"], "seed=0.5 does not fit"),
         (["seed=2147483647", "replicas=2"], "seed must be from 0 to 2147483647"),
         (["experiment=wheel", "replicas=2"], "replicas must be 1 where an agent acts"),

@@ -41,7 +41,7 @@ def finished(
         "seed": seed,
     }
     OmegaConf.save(OmegaConf.create(config), folder / ".hydra" / "config.yaml")
-    rows = {"epoch": range(1, epochs + 1), "test_error": [9.0] * (epochs - 1) + [metrics["test_error"]]}
+    rows = [{"epoch": epoch, "test_error": 9.0} for epoch in range(1, epochs)] + [{"epoch": epochs} | metrics]
     pd.DataFrame(rows).to_csv(folder / "metrics.csv", index=False)
     generator = torch.Generator().manual_seed(seed)
     tensors = [torch.randn(mlp(4, [3, 3], 2).size, generator=generator) * 0.1 for _ in range(2)]
@@ -223,19 +223,53 @@ def test_weights_that_cannot_be_read_are_one_line(runs, tmp_path, capsys, damage
     [
         ("metrics.csv", "epoch,test_error\n", "metrics.csv cannot be read"),
         ("metrics.csv", "epoch,test_error\n1,none\n", "metrics.csv cannot be read"),
-        ("metrics.csv", "epoch\n1\n", "figure2: a run's record in"),
+        # Cut off: after a row, within one, within a number; and of other columns.
+        ("metrics.csv", "epoch,test_error,test_error_mean\n1,9.0,\n", "metrics.csv ends in test_error 9 where"),
+        ("metrics.csv", "epoch,test_error,test_error_mean\n1,9.0,\n2,1.3", "metrics.csv ends in test_error_mean nan"),
+        ("metrics.csv", "epoch,test_error\n1,9.0\n2,1", "ends in test_error 1 where summary.json has 1.3"),
+        ("metrics.csv", "epoch\n1\n", "metrics.csv ends in test_error nan"),
         ("summary.json", '{"metrics": null}', "the record of the run in"),
         ("summary.json", '{"metrics": {"test_error": "x"}, "seconds": 1, "versions": {}}', "the record of the run in"),
         (".hydra/config.yaml", "seed: 0", "the record of the run in"),
     ],
 )
-def test_a_damaged_record_is_one_line(runs, tmp_path, capsys, name, content, expected):
+def test_a_damaged_run_is_named_in_one_line_and_left_out(runs, tmp_path, capsys, name, content, expected):
     (runs / "a" / name).write_text(content)
+    report([str(runs), "-o", str(tmp_path / "out"), "--only", "figure2"])
+    damaged, made = capsys.readouterr().err.splitlines()
+    assert damaged.startswith("left out: ")
+    assert expected in damaged
+    assert made == "figure2: 3 methods"
+    curve = pd.read_csv(tmp_path / "out" / "figure2" / "figure2.csv")
+    assert curve[curve["method"] == MIXTURE]["mean"].to_list() == pytest.approx([9.0, 1.40])
+    # Alone it leaves nothing to report of.
     with pytest.raises(SystemExit) as stop:
-        report([str(runs), "-o", str(tmp_path / "out"), "--only", "figure2"])
+        report([str(runs / "a"), "-o", str(tmp_path / "out")])
     assert stop.value.code == 1
     (line,) = capsys.readouterr().err.splitlines()
     assert expected in line
+
+
+def test_nothing_made_is_told_and_exits_1(runs, tmp_path, capsys):
+    out = tmp_path / "out"
+    with pytest.raises(SystemExit) as stop:
+        report([str(runs), "-o", str(out), "--only", "figure5", "figure6"])
+    assert stop.value.code == 1
+    assert capsys.readouterr().err.splitlines() == [
+        "figure5: no finished run of experiment=regression: skipped",
+        "figure6: no finished run of experiment=bandit: skipped",
+        "bbbrun-report: error: nothing was made: none of 7 finished runs gives figure5, figure6",
+    ]
+    assert not out.exists()
+
+
+def test_what_an_earlier_report_left_is_told_and_stays(runs, tmp_path, capsys):
+    out = tmp_path / "out"
+    (out / "figure6").mkdir(parents=True)
+    (out / "figure6" / "summary.md").write_text("| earlier |\n")
+    report([str(runs), "-o", str(out), "--only", "figure2", "figure6"])
+    assert "figure6: no finished run of experiment=bandit: that of an earlier report stays" in capsys.readouterr().err
+    assert "| earlier |" in (out / "REPORT.md").read_text()
 
 
 def test_a_group_as_key_does_not_hide_what_differs_in_it(runs, tmp_path, capsys):
@@ -249,7 +283,11 @@ def test_a_group_as_key_does_not_hide_what_differs_in_it(runs, tmp_path, capsys)
 
 
 def test_a_folder_without_tables_or_runs_is_one_line(tmp_path, capsys):
+    (tmp_path / "figure5").mkdir()
+    (tmp_path / "figure5" / "summary.csv").write_text("method\n")
     with pytest.raises(SystemExit) as stop:
         check([str(tmp_path)])
     assert stop.value.code == 1
-    assert "holds no finished run" in capsys.readouterr().err
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "holds no finished run (no summary.json in or below it)" in line
+    assert line.endswith("and of a report no table1/table1.csv or table2/table2.csv or figure6/summary.csv")

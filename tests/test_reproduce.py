@@ -1,9 +1,12 @@
 """scripts/reproduce: what is wanted, what is there, and that nothing runs twice."""
 
+import fcntl
 import json
 import shutil
 
 import pytest
+import torch
+from omegaconf import OmegaConf
 
 from bbbrun import reproduce
 from bbbrun.config import composed, plain
@@ -98,11 +101,72 @@ def test_a_run_that_fails_is_told_and_exits_1(monkeypatch, tmp_path, capfd):
     assert "failed: bbbrun experiment=digits" in capfd.readouterr().err
 
 
+def begin(folder, seed, rows="1,10,60.0\n"):
+    """A run as it lies there after one of its three epochs."""
+    (folder / ".hydra").mkdir(parents=True)
+    OmegaConf.save(OmegaConf.create(config(seed)), folder / ".hydra" / "config.yaml")
+    (folder / "metrics.csv").write_text(f"epoch,step,seconds\n{rows}")
+    (folder / "checkpoint.pt").write_bytes(b"no checkpoint")
+    return folder
+
+
+def test_a_folder_that_cannot_be_read_is_named_once(listed, tmp_path, capfd):
+    runs = tmp_path / "results" / "runs"
+    (begin(runs / "config", 0) / ".hydra" / "config.yaml").write_text("{")
+    begin(runs / "rows", 0, rows="1,none,x\n")
+    (begin(runs / "lost", 0) / "metrics.csv").rename(runs / "lost" / "summary.json")
+    begin(runs / "whole", 0)
+    assert run("--list") == 0
+    warnings = [line for line in capfd.readouterr().err.splitlines() if line.startswith("warning: ")]
+    expected = [
+        f"warning: results/runs/{name} cannot be read: it counts as no run" for name in ("config", "lost", "rows")
+    ]
+    assert [line.partition(";")[0] for line in warnings] == expected
+
+
+def test_a_run_that_cannot_go_on_fails_with_the_folder_to_delete(listed, tmp_path, monkeypatch, capfd):
+    monkeypatch.setattr(reproduce, "wanted", lambda only, seeds: listed[:1])
+    folder = begin(tmp_path / "results" / "runs" / "a", 0)
+    assert run() == 1
+    last = capfd.readouterr().err.splitlines()[-1]
+    assert last.startswith("failed: bbbrun experiment=digits")
+    assert last.endswith("; if it cannot go on from results/runs/a, delete that folder, and it starts anew")
+    shutil.rmtree(folder)
+    assert run() == 0
+
+
+def test_a_run_of_another_process_is_told_and_skipped(listed, tmp_path, monkeypatch, capfd):
+    monkeypatch.setattr(reproduce, "wanted", lambda only, seeds: listed[:1])
+    folder = begin(tmp_path / "results" / "runs" / "a", 0, rows="")
+    (folder / "checkpoint.pt").unlink()
+    begin(tmp_path / "results" / "runs" / "b", 0)  # further, but what is in progress comes first
+    with (folder / "metrics.csv").open() as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        assert run("--list") == 0
+        assert "(in progress in another process, in results/runs/a)" in capfd.readouterr().err
+        assert run() == 1
+    said = capfd.readouterr().err
+    assert "skipped: bbbrun experiment=digits" in said
+    assert "failed" not in said
+    assert "error" not in said
+
+
 @pytest.mark.parametrize(
-    ("words", "expected"), [(("--only", "table9"), "--only table9: choose from"), (("--seeds", "a"), "--seeds takes")]
+    ("words", "expected"),
+    [
+        ("--only=table9", "--only table9: choose from"),
+        ("--seeds=a", "--seeds takes whole numbers from 0 to 2147483647, each once, joined by commas, not 'a'"),
+        ("--seeds=-1", "--seeds takes"),
+        ("--seeds=2147483648", "--seeds takes"),
+        ("--seeds=0,0", "--seeds takes"),
+        ("--seeds=", "--seeds takes"),
+        ("--device=gpu", "--device"),
+        ("--device=cuda", "device=cuda: this machine has no CUDA device"),
+    ],
 )
-def test_wrong_words_are_one_line(words, expected, capfd):
-    assert run(*words) == 2
+def test_wrong_words_are_one_line(words, expected, monkeypatch, capfd):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert run(words, "--list") == 2
     said = capfd.readouterr().err
     assert expected in said
     assert "Traceback" not in said
