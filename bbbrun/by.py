@@ -6,6 +6,7 @@ from typing import Any
 import pandas as pd
 
 from bbbrun.errors import UserError
+from bbbrun.figures import COMPARED, compared_curves
 from bbbrun.finished import Run, latest
 from bbbrun.settings import setting
 
@@ -17,6 +18,7 @@ def by_keys(runs: list[Run], keys: list[str], output: Path) -> list[str]:
     """Write by.csv and by.md into `output`, a row for each combination of the keys' values; return what to say.
 
     Every final metric with its mean and standard deviation over the runs of that combination, a run for each seed.
+    And curves.csv, .png and .svg: the means of the metrics as training goes on.
     Raises UserError for a key that no run has, and for runs of one combination that differ in more than their seed.
     """
     keys = list(dict.fromkeys(keys))
@@ -39,6 +41,12 @@ def by_keys(runs: list[Run], keys: list[str], output: Path) -> list[str]:
     means.to_csv(output / "by.csv", index=False, float_format="%.6g")
     shown = means[[*keys, "runs", *(name for name in means.columns if name in judges or name.startswith("test_error"))]]
     (output / "by.md").write_text(markdown(shown))
+    curves = pd.concat([run.metrics().assign(**{key: _value(run, key) for key in keys}) for run in runs])
+    time = "epoch" if "epoch" in curves else "step"
+    drawn = [name for name in curves.columns if name in COMPARED]
+    curves = curves.groupby([*keys, time], dropna=False, sort=False)[drawn].mean().reset_index()
+    curves.to_csv(output / "curves.csv", index=False, float_format="%.6g")
+    compared_curves(curves, keys, time, output)
     order = f", ordered by {judges[0]}" if judges else ""
     return [f"{len(runs)} runs, {len(means)} rows{order}: {output / 'by.csv'}"]
 

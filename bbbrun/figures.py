@@ -15,6 +15,15 @@ _PANELS = (
     ("complexity (nats)", {"complexity": "complexity"}),
 )
 
+# What curves of several settings are compared by.
+COMPARED = {
+    "valid_error": "validation error (percent)",
+    "test_rmse": "test rmse",
+    "nll": "training nll (nats per example)",
+    "complexity": "complexity (nats)",
+    "cumulative_expected_regret": "cumulative expected regret",
+}
+
 
 def learning_curve(metrics: Path, folder: Path, title: str) -> None:
     """Draw error or rmse, training nll and complexity by epoch, out of metrics.csv, as learning_curve.png and .svg."""
@@ -25,6 +34,24 @@ def learning_curve(metrics: Path, folder: Path, title: str) -> None:
         _panel(axes, rows, label, lines)
     figure.suptitle(title)
     save(figure, folder, "learning_curve")
+
+
+def compared_curves(curves: pd.DataFrame, keys: list[str], time: str, folder: Path) -> None:
+    """Draw the columns of COMPARED over `time`, a line for each combination of the keys, as curves.png and .svg."""
+    names = [name for name in COMPARED if name in curves and curves[name].notna().any()]
+    figure = Figure(figsize=(4.5 * len(names), 4.5), layout="constrained")
+    panels = figure.subplots(1, len(names), squeeze=False)[0]
+    for axes, name in zip(panels, names, strict=True):
+        for values, rows in curves.groupby(keys, dropna=False, sort=False):
+            label = ", ".join(f"{key.split('.')[-1]} {value}" for key, value in zip(keys, values, strict=True))
+            axes.plot(rows[time], rows[name], label=label, marker="" if len(rows) > 1 else "o")
+        # Large at the start; what matters comes after.
+        if (curves[name].dropna() > 0).all():
+            axes.set_yscale("log")
+        axes.set(xlabel="interaction" if time == "step" else time, ylabel=COMPARED[name])
+        axes.grid(alpha=0.3, which="both")
+    figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=2, fontsize=7)
+    save(figure, folder, "curves")
 
 
 def predictive_band(predictions: pd.DataFrame, x: ArrayLike, y: ArrayLike, folder: Path, title: str) -> None:

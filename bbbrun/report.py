@@ -15,6 +15,7 @@ from bbbrun.finished import NothingToShow, Run, finished_runs
 from bbbrun.page import write_page
 from bbbrun.table1 import table1
 from bbbrun.table2 import table2
+from bbbrun.tradeoff import tradeoff
 
 Maker = Callable[[list[Run], Path], list[str]]  # (finished runs, folder to write into) -> lines to show
 
@@ -25,6 +26,7 @@ MAKERS: dict[str, tuple[str, Maker]] = {
     "figure3": ("Figure 3: density of the trained weights", figure3),
     "figure4": ("Figure 4: signal-to-noise of the weights", figure4),
     "table2": ("Table 2: removing weights of low signal-to-noise", table2),
+    "tradeoff": ("Error and removable weights of each setting", tradeoff),
     "figure5": ("Figure 5: the regression curve", figure5),
     "figure6": ("Figure 6: regret on the mushrooms", figure6),
 }

@@ -11,6 +11,7 @@ import torch
 from omegaconf import OmegaConf
 
 import bbbrun.table2
+import bbbrun.tradeoff
 from bbbrun.cells import cells
 from bbbrun.check import judge
 from bbbrun.check import main as check
@@ -22,6 +23,7 @@ from bbbrun.posterior import DiagonalGaussian
 from bbbrun.pruning import decibels, kept
 from bbbrun.report import main as report
 from bbbrun.table2 import prune
+from bbbrun.tradeoff import pruned_errors, removable
 
 MIXTURE, GAUSSIAN = "Bayes by Backprop, scale mixture", "Bayes by Backprop, Gaussian"
 
@@ -169,6 +171,50 @@ def test_table_2_judges_what_is_left_of_the_network(tmp_path, monkeypatch):
     assert rows["error"][99] == rows["error_mean"][99]
 
 
+def test_what_a_setting_costs_in_weights(tmp_path, monkeypatch):
+    folder = tmp_path / "runs"
+    for seed, lr in ((3, 0.1), (4, 0.1), (5, 0.5)):
+        # The checkpoint has layers of 3 units.
+        finished(folder / f"{seed}{lr}", seed=seed, lr=lr, units=3, test_error=1.0, valid_error=1.0)
+    inputs = torch.randn(400, 4, generator=torch.Generator().manual_seed(5)) * 100
+    runs = {run.folder.name: DiagonalGaussian(*run.parameters()) for run in finished_runs([folder])}
+    network = mlp(4, [3, 3], 2)
+    labels = network(runs["30.1"].mu, inputs).argmax(dim=1)
+    assert 20 < labels.sum() < 380
+    nobody = Split(inputs[:0], labels[:0])
+    images = Images(nobody, Split(inputs, labels), nobody, 2)
+    monkeypatch.setattr(bbbrun.tradeoff, "load_images", lambda config, device: images)
+    report([str(folder), "-o", str(tmp_path / "out"), "--only", "tradeoff"])
+    table = pd.read_csv(tmp_path / "out" / "tradeoff" / "tradeoff.csv").set_index("optimizer.lr")
+    assert list(table["runs"][[0.1, 0.5]]) == [2, 1]
+    errors = {name: pruned_errors(posterior, [3, 3], images) for name, posterior in runs.items()}
+    assert errors["30.1"][0] == 0
+    for percent, error in errors["40.1"].items():
+        weights = runs["40.1"].mu * kept(runs["40.1"], percent)
+        assert error == pytest.approx(100 * (network(weights, inputs).argmax(dim=1) != labels).double().mean().item())
+    assert table["valid_error"][0.1] == pytest.approx(errors["40.1"][0] / 2)
+    assert table["removable"][0.1] == pytest.approx((removable(errors["30.1"]) + removable(errors["40.1"])) / 2)
+
+
+@pytest.mark.parametrize(
+    ("errors", "share"),
+    [
+        ({0: 1.5, 50: 1.4, 75: 1.6, 95: 1.61}, 75),
+        ({0: 1.5, 50: 1.7, 75: 1.5, 95: 1.5}, 0),  # what costs too much on the way ends it
+        ({0: 1.5, 50: 1.5, 75: 1.5, 95: 1.0}, 95),
+    ],
+)
+def test_removable_is_the_share_up_to_which_all_is_well(errors, share):
+    assert removable(errors) == share
+
+
+def test_one_setting_has_no_trade_off(tmp_path, capsys):
+    finished(tmp_path / "runs" / "a", test_error=1.0, valid_error=1.0)
+    with pytest.raises(SystemExit, match="1"):
+        report([str(tmp_path / "runs"), "-o", str(tmp_path / "out"), "--only", "tradeoff"])
+    assert "no two settings of experiment=mnist method=bbb" in capsys.readouterr().err
+
+
 def test_figures_2_to_4_say_what_they_show(runs, tmp_path):
     out = tmp_path / "out"
     report([str(runs), "-o", str(out), "--only", "figure2", "figure3", "figure4"])
@@ -199,6 +245,11 @@ def test_runs_by_key_are_means_over_seeds_best_by_validation_first(runs, tmp_pat
     assert first["runs"] == 2
     assert first["test_error"] == pytest.approx(1.35)
     assert first["valid_error_std"] == pytest.approx(np.std([1.5, 1.7], ddof=1), rel=1e-5)
+    curves = pd.read_csv(tmp_path / "out" / "by" / "curves.csv")
+    curve = curves[(curves["prior"] == "scale_mixture") & (curves["optimizer.lr"] == 0.1)].set_index("epoch")
+    assert curve["valid_error"][2] == pytest.approx(1.6)
+    assert math.isnan(curve["valid_error"][1])
+    assert (tmp_path / "out" / "by" / "curves.svg").is_file()
     with pytest.raises(SystemExit):
         report([str(runs), "-o", str(tmp_path / "out"), "--by", "prior"])
     assert "the runs of prior=scale_mixture also differ in optimizer.lr, train.epochs: add" in capsys.readouterr().err

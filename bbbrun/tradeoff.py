@@ -1,0 +1,96 @@
+"""What settings cost in validation error and in weights: how many of them can be removed."""
+
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import torch
+from matplotlib.figure import Figure
+
+from bbbrun.by import markdown, mean_and_spread
+from bbbrun.data import Images, load_images
+from bbbrun.datasets import MnistConfig
+from bbbrun.figures import save
+from bbbrun.finished import NothingToShow, Run, latest
+from bbbrun.metrics import error_percent
+from bbbrun.networks import mlp
+from bbbrun.posterior import DiagonalGaussian
+from bbbrun.predictive import class_probabilities
+from bbbrun.pruning import kept
+from bbbrun.settings import setting
+
+REMOVED = (0, 50, 75, 90, 95, 98, 99)  # percent
+TOLERATED = 0.1  # points of error that removing weights may cost
+
+
+def tradeoff(runs: list[Run], output: Path) -> list[str]:
+    """Write tradeoff.csv, .md, .png and .svg into `output`: a row for each setting of Bayes by Backprop on MNIST.
+
+    valid_error: with w = mu. removable: the largest share of the weights, percent, without which, and without any
+    smaller one, that error is at most TOLERATED higher. Means over seeds; the columns before them are the keys in
+    which the settings differ. On validation images alone: this is what settings are chosen by.
+    """
+    groups: dict[frozenset[tuple[str, str]], list[Run]] = {}
+    for run in runs:
+        if run.dataset == "mnist" and run.method == "bbb" and run.config["dataset"]["valid_size"]:
+            groups.setdefault(setting(run.config), []).append(run)
+    if len(groups) < 2:
+        raise NothingToShow("no two settings of experiment=mnist method=bbb with a validation set")
+    keys = sorted({key for told in groups for key, _ in told ^ next(iter(groups))})
+    rows = []
+    images: dict[str, Images] = {}
+    for told, group in groups.items():
+        names = {key: dict(told).get(key, "") for key in keys}
+        rows += [names | measured(run, images) for run in latest(group, lambda run: run.seed)]
+    table = mean_and_spread(pd.DataFrame(rows), keys, ["valid_error", "removable"]).sort_values("valid_error")
+    output.mkdir(parents=True, exist_ok=True)
+    table.to_csv(output / "tradeoff.csv", index=False, float_format="%.6g")
+    (output / "tradeoff.md").write_text(markdown(table.drop(columns=["valid_error_std", "removable_std"])))
+    save(_figure(table, keys), output, "tradeoff")
+    return [f"{len(table)} settings, {len(rows)} runs, which differ in {', '.join(keys)}"]
+
+
+def measured(run: Run, images: dict[str, Images]) -> dict[str, Any]:
+    """valid_error and removable of one run. images: those loaded so far, by their configuration."""
+    dataset = run.config["dataset"]
+    if str(dataset) not in images:
+        images[str(dataset)] = load_images(MnistConfig(**dataset), torch.device("cpu"))
+    errors = pruned_errors(DiagonalGaussian(*run.parameters()), run.config["network"]["hidden"], images[str(dataset)])
+    return {"valid_error": errors[0], "removable": removable(errors)}
+
+
+def pruned_errors(posterior: DiagonalGaussian, hidden: list[int], images: Images) -> dict[int, float]:
+    """The validation error, percent, of w = mu without each share of REMOVED."""
+    valid = images.valid
+    network = mlp(valid.inputs.shape[1], hidden, images.classes)
+    return {
+        percent: error_percent(
+            class_probabilities(network, posterior.mu * kept(posterior, percent), valid.inputs), valid.labels
+        )
+        for percent in REMOVED
+    }
+
+
+def removable(errors: dict[int, float]) -> int:
+    """The largest share up to which removing weights costs at most TOLERATED."""
+    share = 0
+    for percent in sorted(errors):
+        if errors[percent] > errors[0] + TOLERATED:
+            break
+        share = percent
+    return share
+
+
+def _figure(table: pd.DataFrame, keys: list[str]) -> Figure:
+    figure = Figure(figsize=(7, 5), layout="constrained")
+    axes = figure.subplots()
+    axes.plot(table["removable"], table["valid_error"], "o")
+    for _, row in table.iterrows():
+        label = ", ".join(f"{key.split('.')[-1]} {row[key]}" for key in keys if row[key])
+        axes.annotate(label, (row["removable"], row["valid_error"]), xytext=(4, 4), textcoords="offset points", size=6)
+    axes.set(
+        xlabel=f"weights that can be removed for at most {TOLERATED} points of error (percent)",
+        ylabel="validation error with w = mu (percent)",
+    )
+    axes.grid(alpha=0.3)
+    return figure
