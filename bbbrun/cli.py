@@ -21,6 +21,7 @@ from yaml import YAMLError
 from bbbrun.config import Config, register
 from bbbrun.errors import UserError
 from bbbrun.files import CHECKPOINT, METRICS, SUMMARY
+from bbbrun.help import help_text
 from bbbrun.replicas import Replica, replicas_of
 from bbbrun.settings import flat, kept_from_resuming
 
@@ -50,7 +51,10 @@ def main() -> None:
             return None
 
     try:
-        task()
+        if {"--help", "-h"} & set(sys.argv[1:]):
+            print(help_text([word for word in sys.argv[1:] if not word.startswith("-")]))
+        else:
+            task()
     except KeyboardInterrupt:
         sys.exit(130)
     except Exception as error:

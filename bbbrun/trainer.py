@@ -136,7 +136,8 @@ class Trainer:
         if warning:
             warnings.warn(warning, stacklevel=2)
         # The jobs of a sweep share a process, and its compiler refuses a ninth version of one function.
-        torch.compiler.reset()
+        if self.compiled:
+            torch.compiler.reset()
         self.sampler: Sampler = compiled(draw_weights) if self.compiled else draw_weights
         self._step = compiled(eager) if self.compiled else eager
         self._eager = eager

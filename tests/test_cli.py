@@ -146,7 +146,12 @@ def test_help_and_configuration_load_no_torch(bbbrun, tmp_path):
     for words in (("--help",), ("--cfg", "job"), ("--cfg", "job", "experiment=mnist"), ("seed=-1",)):
         result = bbbrun(*words, PYTHONPATH=str(tmp_path))
         assert "torch was imported" not in result.stderr
-    assert "dropout" in bbbrun("--help").stdout
+    shown = bbbrun("--help", "experiment=mnist", "method=dropout").stdout
+    assert "method: bbb, dropout, sgd\n" in shown
+    assert "experiment: bandit, digits, mnist, regression, wheel\n" in shown
+    assert "  input_rate: 0.2\n" in shown
+    wrong = bbbrun("--help", "sed=1")
+    assert (wrong.returncode, wrong.stdout, len(wrong.stderr.splitlines())) == (1, "", 1)
 
 
 NO_NETWORK = dict.fromkeys(("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY"), "http://127.0.0.1:9")
