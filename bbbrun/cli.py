@@ -51,8 +51,9 @@ def main() -> None:
             return None
 
     try:
-        if {"--help", "-h"} & set(sys.argv[1:]):
-            print(help_text([word for word in sys.argv[1:] if not word.startswith("-")]))
+        flags = {word for word in sys.argv[1:] if word.startswith("-")}
+        if flags and flags <= {"--help", "-h"}:
+            print(help_text([word for word in sys.argv[1:] if word not in flags]))
         else:
             task()
     except KeyboardInterrupt:
@@ -76,26 +77,25 @@ def _run(composed: DictConfig) -> dict[str, float]:
     replicas: list[Replica] = []
     try:
         config = _validated(composed)
-        replicas = replicas_of(composed)
+        replicas = replicas_of(composed, config.replicas)
         configs = [_validated(replica.composed) for replica in replicas]
         if config.resume is None:
-            for used in {folder, *(folder / replica.word for replica in replicas)}:
-                _require_unused(used)
+            _require_unused(folder)
         else:
             folder = Path(config.resume).absolute()
             words = _require_same_run(composed, folder)
-            if all((folder / replica.word / SUMMARY).exists() for replica in replicas):
+            if _finished(folder, replicas):
                 print(f"already finished: {folder}", file=sys.stderr)
                 return {}
         from bbbrun.runner import Planned, run
 
         planned = [
-            Planned(replica.word, alone, _record(replica.composed, replica.word))
+            Planned(replica.folder, alone, _record(replica.composed, replica.override))
             for replica, alone in zip(replicas, configs, strict=True)
         ]
         return run(planned, folder, _command(words), _record(composed, ""))
     except KeyboardInterrupt:
-        begun = any((folder / replica.word / METRICS).exists() for replica in replicas)
+        begun = any((folder / replica.folder / METRICS).exists() for replica in replicas)
         remedy = f"continue with: {_command([*words, f'resume={folder}'])}" if begun else "nothing was begun"
         print(f"\ninterrupted; {remedy}", file=sys.stderr)
         raise
@@ -114,7 +114,7 @@ def _validated(composed: DictConfig) -> Config:
 
 
 def _require_unused(folder: Path) -> None:
-    for name in (METRICS, CHECKPOINT, SUMMARY):
+    for name in (METRICS, CHECKPOINT, SUMMARY, ".hydra"):
         if (folder / name).exists():
             raise UserError(f"{folder} holds another run ({name}): continue it with resume=, or name another folder")
 
@@ -153,15 +153,32 @@ def _require_same_run(composed: DictConfig, folder: Path) -> list[str]:
     return [str(word) for word in overrides]
 
 
-def _record(composed: DictConfig, word: str) -> dict[str, str]:
+def _finished(folder: Path, replicas: list[Replica]) -> bool:
+    """Whether all that the run in `folder` consists of is finished.
+
+    Raises UserError for a replica that goes on with the others alone, and for replicas of which one has gone.
+    """
+    done = [(folder / replica.folder / SUMMARY).exists() for replica in replicas]
+    if not all(done) and (folder.parent / ".hydra").exists():
+        raise UserError(f"resume: {folder} is one of several replicas, which go on together: resume={folder.parent}")
+    if any(done) and not all(done) and not (folder / CHECKPOINT).exists():
+        missing = replicas[done.index(False)].override
+        raise UserError(f"resume: the replicas in {folder} were finished, and one has gone: run {missing} by itself")
+    if all(done) and replicas[0].folder:
+        # A kill may have come between the last summary and this.
+        (folder / CHECKPOINT).unlink(missing_ok=True)
+    return all(done)
+
+
+def _record(composed: DictConfig, override: str) -> dict[str, str]:
     """What Hydra keeps of a run: the composed configuration, Hydra's own, and the overrides, as YAML.
 
-    word: that of a replica, which stands in the overrides instead of what asked for all of them.
+    override: a replica's, by which it is told from the others.
     """
     hydra_config = HydraConfig.get()
     words: Any = OmegaConf.to_container(hydra_config.overrides.task)
-    if word:
-        words = [other for other in words if other.split("=")[0] not in ("replicas", word.split("=")[0])] + [word]
+    if override:
+        words = [*words, "replicas=1", override]
     return {
         "config.yaml": OmegaConf.to_yaml(composed),
         "hydra.yaml": OmegaConf.to_yaml(OmegaConf.create({"hydra": OmegaConf.to_container(hydra_config)})),

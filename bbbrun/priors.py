@@ -15,7 +15,7 @@ from bbbrun.posterior import DiagonalGaussian, Gradient
 
 
 class Prior(Protocol):
-    """What the objective asks of a prior."""
+    """What the objective asks of a prior: a NamedTuple of tensors, so that those of replicas can be stacked."""
 
     def log_prob(self, weights: Tensor) -> Tensor:
         """log P(w) of each weight, nats, shape of `weights`."""

@@ -8,7 +8,7 @@ from omegaconf.errors import OmegaConfBaseException
 from bbbrun.checks import require, require_count
 from bbbrun.errors import UserError
 
-# What reaches a training step as a tensor; anything else would be another graph.
+# What a training starts from, or its step reads as a tensor; anything else would be another graph.
 REPLICABLE = (
     "seed",
     "network.init_scale",
@@ -23,12 +23,13 @@ REPLICABLE = (
 
 
 class Replica(NamedTuple):
-    """One of the runs: its word (`seed=3`), which also names its folder, and the configuration it would have alone.
+    """One of the runs: its folder below that of the command, its override, and the configuration it would have alone.
 
-    The word is empty where a run is the only one.
+    Both are empty where a run is the only one. The folder (`seed-3`) has no `=`, which would end a key in `resume=`.
     """
 
-    word: str
+    folder: str
+    override: str
     composed: DictConfig
 
 
@@ -47,19 +48,17 @@ def require_replicas(replicas: Any) -> None:
         require_count("replicas", replicas)
 
 
-def replicas_of(composed: DictConfig) -> list[Replica]:
-    """The runs that a composed configuration asks for, in the order of their values.
+def replicas_of(composed: DictConfig, replicas: Any) -> list[Replica]:
+    """The runs that a composed configuration and its valid `replicas` ask for, in the order of their values.
 
     replicas=R: the seeds seed, seed + 1, ...; {key: [values]}: the values of that key, all of one seed.
     Raises UserError where the configuration has no such key, or not for such values.
     """
-    asked: Any = OmegaConf.to_container(OmegaConf.create({"replicas": composed.replicas}))
-    replicas = asked["replicas"]
     if replicas == 1:
-        return [Replica("", composed)]
-    key, values = "seed", list(range(composed.seed, composed.seed + replicas)) if isinstance(replicas, int) else []
-    if isinstance(replicas, dict):
-        [(key, values)] = replicas.items()
+        return [Replica("", "", composed)]
+    if isinstance(replicas, int):
+        replicas = {"seed": range(composed.seed, composed.seed + replicas)}
+    [(key, values)] = replicas.items()
     runs = []
     for value in values:
         alone = composed.copy()
@@ -67,7 +66,6 @@ def replicas_of(composed: DictConfig) -> list[Replica]:
         try:
             OmegaConf.update(alone, key, value, merge=False)
         except OmegaConfBaseException as error:
-            reason = str(error).splitlines()[0]
-            raise UserError(f"replicas: {key}={value} does not fit this configuration: {reason}") from error
-        runs.append(Replica(f"{key}={value}", alone))
+            raise UserError(f"replicas: {key}={value} does not fit this configuration") from error
+        runs.append(Replica(f"{key}-{value}", f"{key}={value}", alone))
     return runs

@@ -1,6 +1,7 @@
 """`scripts/reproduce`: the paper's experiments as ordinary `bbbrun` runs, each run once, resumed where interrupted."""
 
 import argparse
+import io
 import math
 import os
 import shlex
@@ -69,7 +70,8 @@ def begun(folder: Path, *, warn: bool = False) -> list[Begun]:
     """The runs in and below `folder`, in the order of their paths; `warn` names what cannot be read, and is no run."""
     found, unreadable = [], []
     for place, _, names in sorted(os.walk(folder, onerror=lambda error: unreadable.append(Path(error.filename)))):
-        if METRICS in names or SUMMARY in names:
+        replica = (Path(place).parent / ".hydra").exists()  # it goes on with the others alone
+        if SUMMARY in names or (METRICS in names and not replica):
             run = _begun(Path(place))
             if run is None:
                 unreadable.append(Path(place))
@@ -189,7 +191,9 @@ def _begun(folder: Path) -> Begun | None:
     path = folder / ".hydra" / "config.yaml"
     try:
         config: Any = OmegaConf.to_container(OmegaConf.load(path), resolve=True)
-        rows = pd.read_csv(folder / METRICS)
+        # A line without its end is torn: a resumed run writes it again.
+        whole = (folder / METRICS).read_text().rpartition("\n")[0]
+        rows = pd.read_csv(io.StringIO(whole))
         total = config["train"]["epochs"] or config["agent"]["steps"]
         reached = rows["epoch" if config["train"]["epochs"] else "step"]
         # What no checkpoint covers starts from nothing.

@@ -3,7 +3,7 @@
 import platform
 import subprocess
 import sys
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -39,10 +39,10 @@ _VERSIONS = (
 class Planned(NamedTuple):
     """A run to do: its folder below that of the command, its configuration, and what it keeps under .hydra.
 
-    word: the folder's name; empty where the command's folder is the run's own.
+    It is the command's own where its name is empty.
     """
 
-    word: str
+    name: str
     config: Config
     record: dict[str, str]
 
@@ -60,12 +60,15 @@ def run(planned: list[Planned], folder: Path, command: str, record: dict[str, st
     # None for a bandit.
     tasks = None if isinstance(configs[0].dataset, BanditDatasetConfig) else _tasks(configs, device)
     names = columns(tasks[0]) if tasks else interaction.COLUMNS
-    with ExitStack() as held:
+    with ExitStack() as stack:
         runs: list[RunFolder] = []
         for each in planned:
-            runs.append(RunFolder(folder / each.word, names, each.record, folder))
-            held.callback(runs[-1].close)
-        keep_record(folder, record)
+            if each.name:
+                # First, so that a kill never leaves replicas that nobody can continue.
+                keep_record(folder, record)
+            runs.append(stack.enter_context(closing(RunFolder(folder / each.name, names, each.record, folder))))
+            if len(runs) > 1:
+                runs[-1].checkpoint = None  # the first one's is that of all
         print(f"run folder: {folder}", file=sys.stderr)
         about = {
             "versions": {"python": platform.python_version()} | {name: version(name) for name in _VERSIONS},
@@ -82,7 +85,7 @@ def run(planned: list[Planned], folder: Path, command: str, record: dict[str, st
         except (MemoryError, RuntimeError) as error:
             # torch has no type of its own for a failed allocation on the CPU.
             if isinstance(error, (MemoryError, torch.OutOfMemoryError)) or "allocate memory" in str(error):
-                raise UserError("out of memory: make network.hidden or train.batch_size smaller") from error
+                raise UserError("out of memory: make network.hidden, train.batch_size or replicas smaller") from error
             raise
         if runs[0].shares_checkpoint:
             # Each has its own by now.
@@ -95,6 +98,8 @@ def _finish(config: Config, run: RunFolder, outcome: Outcome, task: Task | None,
     """Draw what the run can show, and write its summary last."""
     figures = run.path / "figures"
     title = f"{config.name}, {config.method.name}, seed {config.seed}"
+    if run.shares_checkpoint:
+        title += f", {run.path.name}"
     if task is None:
         regret_curve(run.path / METRICS, figures, title)
     else:

@@ -5,7 +5,7 @@ from typing import Any
 # What may differ between a run and its resumption: where and how fast, not what.
 FREE_ON_RESUME = ("resume", "device", "threads", "dataset.root", "train.checkpoint_seconds")
 # Of two runs of one setting these may differ as well: which one, and what it shows on the way.
-_FREE = (*FREE_ON_RESUME, "seed", "name", "compile", "train.evaluate_every")
+_FREE = (*FREE_ON_RESUME, "seed", "replicas", "name", "compile", "train.evaluate_every")
 
 
 def flat(tree: Any, prefix: str = "") -> dict[str, str]:

@@ -92,7 +92,7 @@ def make_step(
             weight, *rates = (epoch.numbers * now).sum(dim=-2).unbind(-1)
             batch = (inputs[order], targets[order], epoch.present.index_select(0, epoch.position)[0])
             gradients, nll = gradients_of(state.parameters, key, prior, batch, weight)
-            rates = [rate.unsqueeze(-1) for rate in rates] if key.dim() else rates
+            rates = [rate.unsqueeze(-1) for rate in rates]
             for parameter, gradient, slots in zip(state.parameters, gradients, state.slots, strict=True):
                 optimizer.update(parameter, gradient, slots, rates)
             state.nll.add_(nll)

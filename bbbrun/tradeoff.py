@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 from bbbrun.by import markdown, mean_and_spread
 from bbbrun.data import Images, load_images
 from bbbrun.datasets import MnistConfig
+from bbbrun.errors import UserError
 from bbbrun.figures import save
 from bbbrun.finished import NothingToShow, Run, latest
 from bbbrun.metrics import error_percent
@@ -37,17 +38,23 @@ def tradeoff(runs: list[Run], output: Path) -> list[str]:
     if len(groups) < 2:
         raise NothingToShow("no two settings of experiment=mnist method=bbb with a validation set")
     keys = sorted({key for told in groups for key, _ in told ^ next(iter(groups))})
-    rows = []
+    rows, lines = [], []
     images: dict[str, Images] = {}
     for told, group in groups.items():
         names = {key: dict(told).get(key, "") for key in keys}
-        rows += [names | measured(run, images) for run in latest(group, lambda run: run.seed)]
+        for run in latest(group, lambda run: run.seed):
+            try:
+                rows.append(names | measured(run, images))
+            except UserError as error:
+                lines.append(f"left out: {error}")
+    if not rows:
+        raise NothingToShow("; ".join(lines))
     table = mean_and_spread(pd.DataFrame(rows), keys, ["valid_error", "removable"]).sort_values("valid_error")
     output.mkdir(parents=True, exist_ok=True)
     table.to_csv(output / "tradeoff.csv", index=False, float_format="%.6g")
     (output / "tradeoff.md").write_text(markdown(table.drop(columns=["valid_error_std", "removable_std"])))
     save(_figure(table, keys), output, "tradeoff")
-    return [f"{len(table)} settings, {len(rows)} runs, which differ in {', '.join(keys)}"]
+    return [*lines, f"{len(table)} settings, {len(rows)} runs, which differ in {', '.join(keys)}"]
 
 
 def measured(run: Run, images: dict[str, Images]) -> dict[str, Any]:

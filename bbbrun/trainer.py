@@ -117,16 +117,15 @@ class Trainer:
         starts = [initial_parameters(each, task.network, device) for each in configs]
         self.state = initial_state([_joined(parts) for parts in zip(*starts, strict=True)], optimizer)
         # Of replicas with data of their own the data sets lie one behind the other, and `order` says where.
-        self._apart = 0 if all(other.inputs is task.inputs for other in tasks) else examples
-        shown = tasks if self._apart else tasks[:1]
+        self._offset = 0 if all(other.inputs is task.inputs for other in tasks) else examples
         eager = make_step(
             task.network,
             task.likelihood,
             config.method,
             join_priors(self.priors),
             optimizer,
-            torch.cat([each.inputs for each in shown]) if self._apart else task.inputs,
-            torch.cat([each.targets for each in shown]) if self._apart else task.targets,
+            torch.cat([each.inputs for each in tasks]) if self._offset else task.inputs,
+            torch.cat([each.targets for each in tasks]) if self._offset else task.targets,
             [each.seed for each in configs] if lead else config.seed,
             self.epoch,
             self.state,
@@ -155,17 +154,17 @@ class Trainer:
 
         order: the examples to visit, minibatch by minibatch; by default all of them, in the seed's order.
         """
-        shown: list[Tensor] = []
+        epoch_rates: list[Tensor] = []
         tables = zip(self._each(self.epoch.numbers), self._each(self.epoch.order), self._configs, strict=True)
         for replica, (numbers, places, config) in enumerate(tables):
             rates = learning_rates(config.optimizer, epoch, self._epochs, self.minibatches)
             numbers[:, 1:].copy_(self._optimizer.rates(rates, epoch * self.minibatches))
             visited = permutation(config.seed, epoch, self._examples) if order is None else order
-            places.view(-1)[: self._examples] = (visited + replica * self._apart).to(places.device)
-            shown.append(rates)
+            places.view(-1)[: self._examples] = (visited + replica * self._offset).to(places.device)
+            epoch_rates.append(rates)
         self.epoch.position.zero_()
         self.state.nll.zero_()
-        return shown
+        return epoch_rates
 
     def step(self) -> None:
         """One minibatch; falls back to the uncompiled step, with one warning, where compiling fails."""
@@ -219,6 +218,7 @@ class Trainer:
     def saved_of(self, replica: int) -> list[Tensor]:
         """What `saved` would hold, had the replica been trained alone."""
         *each, step = self._tensors()
+        # Clones: of a view the whole storage would be saved, with all replicas.
         return [*(self._each(tensor)[replica].cpu().clone() for tensor in each), step.cpu()]
 
     def _tensors(self) -> list[Tensor]:

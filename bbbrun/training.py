@@ -85,9 +85,9 @@ def fit(configs: list[Config], tasks: list[Task], runs: list[RunFolder], device:
             last = epoch + 1 == epochs
             step = (epoch + 1) * minibatches
             if last or (epoch + 1) % config.train.evaluate_every == 0:
-                place = (evaluation_draws(config.method, last), step, trainer.sampler)
+                drawing = (evaluation_draws(config.method, last), step, trainer.sampler)
                 metrics = [
-                    trainer.objective(replica) | task.evaluate(trainer.parameters(replica), *place)
+                    trainer.objective(replica) | task.evaluate(trainer.parameters(replica), *drawing)
                     for replica, task in enumerate(tasks)
                 ]
                 for run, lr, row in zip(runs, rates, metrics, strict=True):
@@ -112,10 +112,10 @@ def fit(configs: list[Config], tasks: list[Task], runs: list[RunFolder], device:
         progress.close()
     rate = timed_steps / timed_seconds if timed_steps else None
     step = epochs * minibatches
-    place = (evaluation_draws(config.method, True), step, trainer.sampler)
+    drawing = (evaluation_draws(config.method, True), step, trainer.sampler)
     outcomes = []
     for replica, (task, run) in enumerate(zip(tasks, runs, strict=True)):
-        predictions = task.predictions and task.predictions(trainer.parameters(replica), *place)
+        predictions = task.predictions and task.predictions(trainer.parameters(replica), *drawing)
         seconds = saved["seconds"] + time.monotonic() - start
         if run.shares_checkpoint:
             run.save_checkpoint(checkpoint(step, [metrics[replica]], trainer.saved_of(replica)), own=True)

@@ -2,6 +2,7 @@
 
 import json
 import shlex
+import shutil
 
 import pandas as pd
 import pytest
@@ -9,7 +10,7 @@ import torch
 from omegaconf import OmegaConf
 
 from bbbrun.classification import categorical_nll
-from bbbrun.config import composed
+from bbbrun.config import composed, plain
 from bbbrun.data import Split
 from bbbrun.errors import UserError
 from bbbrun.networks import mlp
@@ -43,7 +44,8 @@ def trained(configs, splits, compile_it="false") -> Trainer:
 
 
 def asked_for(*words: str):
-    return [OmegaConf.to_object(replica.composed) for replica in replicas_of(composed([*SMALL, *words]))]
+    config = composed([*SMALL, *words])
+    return [OmegaConf.to_object(replica.composed) for replica in replicas_of(config, plain(config)["replicas"])]
 
 
 def assert_each_as_alone(together: Trainer, configs, splits) -> None:
@@ -132,9 +134,14 @@ FAST = ("train.epochs=2", "network.hidden=[16]", "threads=1", "compile=false")
 @pytest.mark.parametrize(
     ("words", "asked", "alone"),
     [
-        (FAST, "replicas=2", "seed=1"),
-        (FAST, "replicas={prior.pi:[0.5,0.75]}", "prior.pi=0.75"),
-        (("experiment=regression", "train.epochs=2", "network.hidden=[8]"), "replicas=2", "seed=1"),
+        (FAST, "replicas={optimizer.lr:[0.001,0.003]}", "optimizer.lr=0.003"),
+        pytest.param(FAST, "replicas=2", "seed=1", marks=pytest.mark.slow),
+        pytest.param(
+            ("experiment=regression", "train.epochs=2", "network.hidden=[8]"),
+            "replicas=2",
+            "seed=1",
+            marks=pytest.mark.slow,
+        ),
     ],
 )
 def test_each_replica_leaves_what_its_own_run_would(bbbrun, tmp_path, words, asked, alone):
@@ -142,7 +149,7 @@ def test_each_replica_leaves_what_its_own_run_would(bbbrun, tmp_path, words, ask
     assert together.returncode == 0, together.stderr
     single = bbbrun(*words, alone, "hydra.run.dir=alone")
     assert single.returncode == 0, single.stderr
-    ours, expected = tmp_path / "together" / alone, tmp_path / "alone"
+    ours, expected = tmp_path / "together" / alone.replace("=", "-"), tmp_path / "alone"
     left = [sorted(str(path.relative_to(place)) for path in place.rglob("*.*")) for place in (ours, expected)]
     assert left[0] == left[1]
     for name in ("metrics.csv", "predictions.csv"):
@@ -151,12 +158,15 @@ def test_each_replica_leaves_what_its_own_run_would(bbbrun, tmp_path, words, ask
             pd.testing.assert_frame_equal(*tables, rtol=1e-3, atol=1e-5)
     kept = [OmegaConf.load(place / ".hydra" / "config.yaml") for place in (ours, expected)]
     assert kept[0] == kept[1]
-    assert OmegaConf.load(ours / ".hydra" / "overrides.yaml") == [*words, alone]
+    again = composed(OmegaConf.to_container(OmegaConf.load(ours / ".hydra" / "overrides.yaml")))
+    assert plain(again) == plain(kept[1])
     summary = json.loads((ours / "summary.json").read_text())
     assert summary["command"] == shlex.join(["bbbrun", *words, asked])
     assert (summary["replicas"], json.loads((expected / "summary.json").read_text())["replicas"]) == (2, 1)
     states = [torch.load(place / "checkpoint.pt", weights_only=True) for place in (ours, expected)]
     assert states[0].keys() == states[1].keys()
+    assert states[0]["metrics"] == [pytest.approx(states[1]["metrics"][0], rel=1e-3, abs=1e-3)]
+    assert states[0]["metrics"] == [summary["metrics"]]
     for one, other in zip(states[0]["tensors"], states[1]["tensors"], strict=True):
         torch.testing.assert_close(one, other, rtol=1e-3, atol=1e-4)
     assert not (tmp_path / "together" / "checkpoint.pt").exists()
@@ -191,7 +201,11 @@ def test_what_replicas_may_not_be(replicas, says):
     [
         (["replicas={prior.pi:[0.5,1.5]}"], "prior.pi must be from 1e-6"),
         (["replicas={prior.sigma:[0.5,1.5]}"], "unknown key 'prior.sigma'"),
-        (["replicas={seed:[0,0.5]}"], "seed=0.5 does not fit"),
+        (["replicas={seed:[0,0.5]}"], "replicas: seed=0.5 does not fit this configuration: Value '0.5' of type"),
+        (
+            ["replicas={optimizer.lr:[0.01,1e30]}", *FAST],
+            "diverged: nll of optimizer.lr-1e+30 is nan in epoch 1; lower",
+        ),
         (["seed=2147483647", "replicas=2"], "seed must be from 0 to 2147483647"),
         (["experiment=wheel", "replicas=2"], "replicas must be 1 where an agent acts"),
     ],
@@ -199,6 +213,25 @@ def test_what_replicas_may_not_be(replicas, says):
 def test_replicas_that_do_not_fit_are_one_line_and_leave_nothing(bbbrun, tmp_path, words, says):
     result = bbbrun(*words)
     assert result.returncode == 1
-    assert says in result.stderr
-    assert len(result.stderr.strip().splitlines()) == 1
-    assert not list(tmp_path.rglob("metrics.csv"))
+    lines = result.stderr.strip().splitlines()
+    assert says in lines[-1]
+    if "diverged" not in says:
+        assert len(lines) == 1
+        assert not list(tmp_path.rglob("metrics.csv"))
+
+
+def test_the_folder_of_replicas_is_nobody_elses(bbbrun, tmp_path):
+    words = (*FAST, "train.epochs=1")
+    assert bbbrun(*words, "replicas=2", "hydra.run.dir=group").returncode == 0
+    again = bbbrun(*words, "seed=5", "replicas=2", "hydra.run.dir=group")
+    assert (again.returncode, "group holds another run (.hydra)" in again.stderr) == (1, True)
+    before = (tmp_path / "group" / "seed-0" / "metrics.csv").read_text()
+    shutil.rmtree(tmp_path / "group" / "seed-1")
+    lacking = bbbrun(*words, "replicas=2", "resume=group")
+    assert (lacking.returncode, "one has gone: run seed=1 by itself" in lacking.stderr) == (1, True)
+    assert (tmp_path / "group" / "seed-0" / "metrics.csv").read_text() == before
+    # As a group leaves it that was killed while it trained.
+    (tmp_path / "group" / "seed-0" / "summary.json").unlink()
+    alone = bbbrun(*words, "seed=0", "resume=group/seed-0")
+    assert (alone.returncode, "is one of several replicas, which go on together" in alone.stderr) == (1, True)
+    assert (tmp_path / "group" / "seed-0" / "metrics.csv").read_text() == before

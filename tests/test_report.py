@@ -171,7 +171,7 @@ def test_table_2_judges_what_is_left_of_the_network(tmp_path, monkeypatch):
     assert rows["error"][99] == rows["error_mean"][99]
 
 
-def test_what_a_setting_costs_in_weights(tmp_path, monkeypatch):
+def test_what_a_setting_costs_in_weights(tmp_path, monkeypatch, capsys):
     folder = tmp_path / "runs"
     for seed, lr in ((3, 0.1), (4, 0.1), (5, 0.5)):
         # The checkpoint has layers of 3 units.
@@ -184,7 +184,10 @@ def test_what_a_setting_costs_in_weights(tmp_path, monkeypatch):
     nobody = Split(inputs[:0], labels[:0])
     images = Images(nobody, Split(inputs, labels), nobody, 2)
     monkeypatch.setattr(bbbrun.tradeoff, "load_images", lambda config, device: images)
+    damaged = finished(folder / "damaged", seed=6, lr=0.5, units=3, test_error=1.0, valid_error=1.0) / "checkpoint.pt"
+    damaged.write_bytes(b"")
     report([str(folder), "-o", str(tmp_path / "out"), "--only", "tradeoff"])
+    assert f"tradeoff: left out: {damaged} cannot be read" in capsys.readouterr().err
     table = pd.read_csv(tmp_path / "out" / "tradeoff" / "tradeoff.csv").set_index("optimizer.lr")
     assert list(table["runs"][[0.1, 0.5]]) == [2, 1]
     errors = {name: pruned_errors(posterior, [3, 3], images) for name, posterior in runs.items()}

@@ -94,20 +94,23 @@ def test_killed_and_resumed_equals_uninterrupted(bbbrun, tmp_path, uninterrupted
     assert seconds == sorted(seconds)
 
 
-def test_replicas_killed_between_their_rows_go_on_together(bbbrun, tmp_path):
+def test_replicas_killed_between_their_rows_or_summaries_go_on_together(bbbrun, tmp_path):
     words = [*WORDS, "replicas=2"]
     whole = bbbrun(*words, "hydra.run.dir=whole")
     assert whole.returncode == 0, whole.stderr
     # The fourth row is the second replica's of the second epoch.
-    killer = [sys.executable, "-c", KILLER, "bbbrun.runs.RunFolder.append", "4", "before"]
-    killed = subprocess.run([*killer, *words, "hydra.run.dir=run"], cwd=tmp_path, check=False)
-    assert killed.returncode == -signal.SIGKILL
-    assert [len(untimed(tmp_path / "run" / name)) for name in ("seed=0", "seed=1")] == [3, 2]
-    resumed = bbbrun(*words, "resume=run")
-    assert resumed.returncode == 0, resumed.stderr
-    for name in ("seed=0", "seed=1"):
-        assert untimed(tmp_path / "run" / name) == untimed(tmp_path / "whole" / name)
-        assert (tmp_path / "run" / name / "summary.json").exists()
+    for target, number, rows in (("append", "4", [3, 2]), ("finish", "2", [5, 5])):
+        killer = [sys.executable, "-c", KILLER, f"bbbrun.runs.RunFolder.{target}", number, "before"]
+        killed = subprocess.run([*killer, *words, f"hydra.run.dir={target}"], cwd=tmp_path, check=False)
+        assert killed.returncode == -signal.SIGKILL
+        folders = [tmp_path / target / name for name in ("seed-0", "seed-1")]
+        assert [len(untimed(folder)) for folder in folders] == rows
+        resumed = bbbrun(*words, f"resume={target}")
+        assert resumed.returncode == 0, resumed.stderr
+        for folder in folders:
+            assert untimed(folder) == untimed(tmp_path / "whole" / folder.name)
+            assert (folder / "summary.json").exists()
+        assert not (tmp_path / target / "checkpoint.pt").exists()
 
 
 def interrupt(folder: Path, *words: str) -> tuple[int, str]:
