@@ -2,6 +2,7 @@
 
 import os
 import shlex
+import signal
 import sys
 import warnings
 from collections.abc import Callable
@@ -29,6 +30,8 @@ from bbbrun.settings import flat, kept_from_resuming
 def main() -> None:
     """Run `bbbrun`; exit code 0 when every job finished, 1 on any error, 130 when interrupted."""
     debug = os.environ.get("HYDRA_FULL_ERROR") == "1"
+    # A stop as from Ctrl-C, which what a shell starts in the background does not hear.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     # Hydra then raises instead of printing in its own way, and all errors take the one path below.
     os.environ["HYDRA_FULL_ERROR"] = "1"
     warnings.showwarning = _show_warning

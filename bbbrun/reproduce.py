@@ -171,7 +171,7 @@ def _finish(job: Job, device: str) -> str | None:
             code = child.wait()
         except KeyboardInterrupt:
             # It keeps what it has, and says how to go on.
-            child.send_signal(signal.SIGINT)
+            child.terminate()
             child.wait()
             print("interrupted; give the same command again to go on", file=sys.stderr)
             sys.exit(130)

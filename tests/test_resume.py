@@ -113,8 +113,8 @@ def test_replicas_killed_between_their_rows_or_summaries_go_on_together(bbbrun, 
         assert not (tmp_path / target / "checkpoint.pt").exists()
 
 
-def interrupt(folder: Path, *words: str) -> tuple[int, str]:
-    """Start a long run, wait for its second row, and send what Ctrl-C sends."""
+def interrupt(folder: Path, number: int, *words: str) -> tuple[int, str]:
+    """Start a long run, wait for its second row, and send the signal of this number."""
     with subprocess.Popen(
         [sys.executable, "-m", "bbbrun", *words, "hydra.run.dir=run"],
         cwd=folder,
@@ -125,14 +125,30 @@ def interrupt(folder: Path, *words: str) -> tuple[int, str]:
         deadline = time.monotonic() + 120
         while not (metrics.exists() and metrics.read_text().count("\n") > 2) and time.monotonic() < deadline:
             time.sleep(0.05)
-        os.kill(process.pid, signal.SIGINT)
-        _, errors = process.communicate()
+        os.kill(process.pid, number)
+        _, errors = process.communicate(timeout=120)
     return process.returncode, errors
 
 
-def test_ctrl_c_leaves_a_resumable_run_and_says_how(bbbrun, tmp_path):
+@pytest.mark.parametrize(
+    "number",
+    [
+        signal.SIGTERM,
+        pytest.param(
+            signal.SIGINT,
+            marks=[
+                pytest.mark.slow,
+                pytest.mark.skipif(
+                    signal.getsignal(signal.SIGINT) == signal.SIG_IGN,
+                    reason="started in a shell's background, where Ctrl-C is not heard",
+                ),
+            ],
+        ),
+    ],
+)
+def test_a_stop_leaves_a_resumable_run_and_says_how(bbbrun, tmp_path, number):
     words = [*WORDS, "train.epochs=100000"]
-    code, errors = interrupt(tmp_path, *words)
+    code, errors = interrupt(tmp_path, number, *words)
     assert code == 130
     assert "Traceback" not in errors
     last = errors.strip().splitlines()[-1]
