@@ -92,11 +92,12 @@ def _run(composed: DictConfig) -> dict[str, float]:
                 return {}
         from bbbrun.runner import Planned, run
 
+        record = _record(composed, "")
         planned = [
-            Planned(replica.folder, alone, _record(replica.composed, replica.override))
+            Planned(replica.folder, alone, _record(replica.composed, replica.override) if replica.override else record)
             for replica, alone in zip(replicas, configs, strict=True)
         ]
-        return run(planned, folder, _command(words), _record(composed, ""))
+        return run(planned, folder, _command(words), record)
     except KeyboardInterrupt:
         begun = any((folder / replica.folder / METRICS).exists() for replica in replicas)
         remedy = f"continue with: {_command([*words, f'resume={folder}'])}" if begun else "nothing was begun"

@@ -61,11 +61,11 @@ def run(planned: list[Planned], folder: Path, command: str, record: dict[str, st
     tasks = None if isinstance(configs[0].dataset, BanditDatasetConfig) else _tasks(configs, device)
     names = columns(tasks[0]) if tasks else interaction.COLUMNS
     with ExitStack() as stack:
+        if planned[0].name:
+            # First, so that a kill never leaves replicas that nobody can continue.
+            keep_record(folder, record)
         runs: list[RunFolder] = []
         for each in planned:
-            if each.name:
-                # First, so that a kill never leaves replicas that nobody can continue.
-                keep_record(folder, record)
             runs.append(stack.enter_context(closing(RunFolder(folder / each.name, names, each.record, folder))))
             if len(runs) > 1:
                 runs[-1].checkpoint = None  # the first one's is that of all

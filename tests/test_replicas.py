@@ -31,11 +31,11 @@ def task(split: Split) -> Task:
     return Task(*split, mlp(5, [6], 4), categorical_nll, [], lambda *_: {}, [])
 
 
-def trained(configs, splits, compile_it="false") -> Trainer:
-    tasks = [task(split) for split in splits]
+def trained(configs, splits, compile_it="false", device=CPU) -> Trainer:
+    tasks = [task(split.to(device)) for split in splits]
     for config in configs:
         config.compile = compile_it
-    trainer = Trainer(configs, tasks, CPU, 3)
+    trainer = Trainer(configs, tasks, device, 3)
     for epoch in range(3):
         trainer.begin_epoch(epoch)
         for _ in range(trainer.minibatches):
@@ -117,14 +117,9 @@ def test_compiled_replicas_end_as_eager_ones(words):
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 def test_replicas_on_cuda_end_as_on_the_cpu():
     configs, splits = asked_for("replicas=2"), [data(0)] * 2
-    cuda = torch.device("cuda")
-    there = Trainer(configs, [task(split.to(cuda)) for split in splits], cuda, 3)
-    for epoch in range(3):
-        there.begin_epoch(epoch)
-        for _ in range(there.minibatches):
-            there.step()
+    there = trained(configs, splits, device=torch.device("cuda")).state.parameters
     here = trained(configs, splits).state.parameters
-    for ours, expected in zip(there.state.parameters, here, strict=True):
+    for ours, expected in zip(there, here, strict=True):
         torch.testing.assert_close(ours.cpu(), expected, rtol=1e-3, atol=1e-4)
 
 
