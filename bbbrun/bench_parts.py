@@ -46,9 +46,10 @@ def parts(setting: Setting) -> dict[str, Callable[[], Timed]]:
     def gradient_and_update() -> None:
         with torch.no_grad():
             gradient = Gradient(torch.zeros_like(mu), torch.zeros_like(mu))
+            moments = posterior.moments()
             for _ in range(setting.draws):
-                complexity = complexity_gradient(posterior, prior, eps)
-                each = free_energy_gradient(posterior, Gradient(dnll, dnll * eps), complexity, weight)
+                complexity = complexity_gradient(moments, prior, eps)
+                each = free_energy_gradient(moments, Gradient(dnll, dnll * eps), complexity, weight)
                 gradient = Gradient(*(total + part for total, part in zip(gradient, each, strict=True)))
             for parameter, slope in zip(posterior, gradient, strict=True):
                 Sgd(0.0).update(parameter, slope / setting.draws, [], [rate])

@@ -13,14 +13,14 @@ from bbbrun.networks import Network
 from bbbrun.noise import Stream, signs, standard_normal
 from bbbrun.objective import complexity_gradient, free_energy_gradient
 from bbbrun.options import BayesByBackpropConfig, Estimator
-from bbbrun.posterior import DiagonalGaussian, Gradient
+from bbbrun.posterior import DiagonalGaussian, Gradient, Moments
 from bbbrun.priors import Gaussian, Prior
 
 Likelihood = Callable[[Tensor, Tensor], Tensor]  # (outputs (B, K), targets (B, ...)) -> nll of each example (B,)
 Batch = tuple[Tensor, Tensor, Tensor]  # inputs (B, D), targets (B, ...), present (B,)
 
 # (posterior, eps (P,), seed, step, draw, batch) -> the nll's gradient in mu and in sigma, and the nll
-DataTerm = Callable[[DiagonalGaussian, Tensor, Tensor, Tensor, int, Batch], tuple[Gradient, Tensor]]
+DataTerm = Callable[[Moments, Tensor, Tensor, Tensor, int, Batch], tuple[Gradient, Tensor]]
 
 
 def batch_nll(outputs: Tensor, likelihood: Likelihood, batch: Batch) -> Tensor:
@@ -45,8 +45,10 @@ def free_energy_estimator(
     estimate = data_term(config.estimator, network, likelihood)
 
     def free_energy_estimate(
-        posterior: DiagonalGaussian, prior: Prior, seed: Tensor, step: Tensor, batch: Batch, weight: Tensor
+        theta: DiagonalGaussian, prior: Prior, seed: Tensor, step: Tensor, batch: Batch, weight: Tensor
     ) -> tuple[Tensor, Tensor, Tensor]:
+        # Once: what is asked for again is computed again in each loop that a compiler makes.
+        posterior = theta.moments()
         # The paper's complexity is that of its draw; beside the other estimators a closed form has no variance.
         closed = None
         if isinstance(prior, Gaussian) and config.estimator is not Estimator.weights:
@@ -70,7 +72,7 @@ def data_term(estimator: Estimator, network: Network, likelihood: Likelihood) ->
         raise ValueError(f"the {estimator.name} estimator needs a network of affine maps: this one may be anything")
 
     def shared_weights(
-        posterior: DiagonalGaussian, eps: Tensor, seed: Tensor, step: Tensor, draw: int, batch: Batch
+        posterior: Moments, eps: Tensor, seed: Tensor, step: Tensor, draw: int, batch: Batch
     ) -> tuple[Gradient, Tensor]:
         """One draw w = mu + sigma * eps for the whole minibatch: dnll/dmu = dnll/dw, dnll/dsigma = dnll/dw * eps.
 
@@ -85,7 +87,7 @@ def data_term(estimator: Estimator, network: Network, likelihood: Likelihood) ->
         return Gradient(gradient, gradient * eps), value
 
     def local_reparameterisation(
-        posterior: DiagonalGaussian, eps: Tensor, seed: Tensor, step: Tensor, draw: int, batch: Batch
+        posterior: Moments, eps: Tensor, seed: Tensor, step: Tensor, draw: int, batch: Batch
     ) -> tuple[Gradient, Tensor]:
         """Each activation drawn from its own Gaussian, for each example: `eps` is not used.
 
@@ -113,7 +115,7 @@ def data_term(estimator: Estimator, network: Network, likelihood: Likelihood) ->
         return Gradient(flat(mu), 2 * posterior.sigma * flat(variance)), value
 
     def flipout(
-        posterior: DiagonalGaussian, eps: Tensor, seed: Tensor, step: Tensor, draw: int, batch: Batch
+        posterior: Moments, eps: Tensor, seed: Tensor, step: Tensor, draw: int, batch: Batch
     ) -> tuple[Gradient, Tensor]:
         """One draw for the minibatch, its signs flipped for each example by random signs of inputs, r, and outputs, s.
 

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from bbbrun.options import MinibatchWeights
-from bbbrun.posterior import DiagonalGaussian, Gradient
+from bbbrun.posterior import DiagonalGaussian, Gradient, Moments
 from bbbrun.priors import Prior
 
 
@@ -52,7 +52,7 @@ def free_energy(
     return FreeEnergy(weight * temperature * complexity + nll, nll, complexity, log_posterior, log_prior)
 
 
-def complexity_gradient(posterior: DiagonalGaussian, prior: Prior, eps: Tensor) -> Gradient:
+def complexity_gradient(posterior: Moments, prior: Prior, eps: Tensor) -> Gradient:
     """The gradient of log q(w given theta) - log P(w) at w = mu + sigma * eps, without any log density.
 
     log q depends on w, mu and sigma only through eps and sigma, so its terms cancel down to -1 / sigma in sigma:
@@ -65,7 +65,7 @@ def complexity_gradient(posterior: DiagonalGaussian, prior: Prior, eps: Tensor) 
 
 
 def free_energy_gradient(
-    posterior: DiagonalGaussian, nll: Gradient, complexity: Gradient, weight: Tensor
+    posterior: Moments, nll: Gradient, complexity: Gradient, weight: Tensor
 ) -> tuple[Tensor, Tensor]:
     """The gradient of weight * complexity + nll in mu and in rho, both (P,).
 
@@ -76,5 +76,4 @@ def free_energy_gradient(
     `weight` is the minibatch's weight times the temperature, without dimensions.
     Source: Blundell et al. 2015, section 3.2, steps 5 and 6.
     """
-    _, slope = posterior.sigma_and_slope()
-    return nll.mu + weight * complexity.mu, (nll.sigma + weight * complexity.sigma) * slope
+    return nll.mu + weight * complexity.mu, (nll.sigma + weight * complexity.sigma) * posterior.slope

@@ -14,6 +14,18 @@ class Gradient(NamedTuple):
     sigma: Tensor
 
 
+class Moments(NamedTuple):
+    """mu, sigma and slope = d sigma / d rho of a posterior, each (P,): what a step asks for more than once."""
+
+    mu: Tensor
+    sigma: Tensor
+    slope: Tensor
+
+    def sample(self, eps: Tensor) -> Tensor:
+        """w = mu + sigma * eps (P,)."""
+        return self.mu + self.sigma * eps
+
+
 class DiagonalGaussian(NamedTuple):
     """q(w given theta) = N(w; mu, sigma^2), sigma = log(1 + exp(rho)), theta = (mu, rho), both of shape (P,).
 
@@ -26,10 +38,10 @@ class DiagonalGaussian(NamedTuple):
     @property
     def sigma(self) -> Tensor:
         """sigma = softplus(rho) (P,); positive and finite in float32 for rho from -50 to 50 and beyond."""
-        return self.sigma_and_slope()[0]
+        return self.moments().sigma
 
-    def sigma_and_slope(self) -> tuple[Tensor, Tensor]:
-        """sigma and d sigma / d rho = 1 / (1 + exp(-rho)), both (P,), from one exponential and one division.
+    def moments(self) -> Moments:
+        """mu, sigma and d sigma / d rho = 1 / (1 + exp(-rho)), from one exponential and one division.
 
         softplus(rho) = max(rho, 0) + log(1 + x), x = exp(-abs(rho)), and log(1 + x) = 2 artanh(x / (2 + x)), whose
         series is exact to float32's last bits by its seventh term because x <= 1. A vectorised log1p costs three
@@ -42,11 +54,11 @@ class DiagonalGaussian(NamedTuple):
         series = 1 + z * (1 / 3 + z * (1 / 5 + z * (1 / 7 + z * (1 / 9 + z * (1 / 11 + z * (1 / 13))))))
         # maximum, not relu: its gradient at rho = 0 is the right one, 1/2.
         sigma = torch.maximum(self.rho, torch.zeros_like(self.rho)) + 2 * s * series
-        return sigma, torch.where(self.rho >= 0, 1.0, x) * (2 + x) * shared
+        return Moments(self.mu, sigma, torch.where(self.rho >= 0, 1.0, x) * (2 + x) * shared)
 
     def sample(self, eps: Tensor) -> Tensor:
         """w = mu + sigma * eps (P,), differentiable in mu and rho."""
-        return self.mu + self.sigma * eps
+        return self.moments().sample(eps)
 
     def log_prob_of_noise(self, eps: Tensor) -> Tensor:
         """log q(mu + sigma * eps given theta) of each weight, nats.

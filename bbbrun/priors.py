@@ -11,7 +11,7 @@ from torch import Tensor
 
 from bbbrun.densities import log_normal
 from bbbrun.options import GaussianPriorConfig, PriorConfig, ScaleMixtureConfig
-from bbbrun.posterior import DiagonalGaussian, Gradient
+from bbbrun.posterior import Gradient, Moments
 
 
 class Prior(Protocol):
@@ -43,13 +43,12 @@ class Gaussian(NamedTuple):
         """-w / sigma^2."""
         return -weights * self.precision
 
-    def kl_gradient(self, posterior: DiagonalGaussian) -> Gradient:
+    def kl_gradient(self, posterior: Moments) -> Gradient:
         """The gradient of KL(q || P) in mu and in sigma, with s this prior's deviation.
 
         KL = log(s / sigma) + (sigma^2 + mu^2) / (2 s^2) - 1/2, so mu / s^2 and sigma / s^2 - 1 / sigma.
         """
-        sigma = posterior.sigma
-        return Gradient(posterior.mu * self.precision, sigma * self.precision - 1 / sigma)
+        return Gradient(posterior.mu * self.precision, posterior.sigma * self.precision - 1 / posterior.sigma)
 
 
 class ScaleMixture(NamedTuple):

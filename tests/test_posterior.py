@@ -16,7 +16,7 @@ def test_sigma_is_softplus_to_float32_precision():
 @pytest.mark.parametrize("rho", [-50.0, -30.0, 0.0, 30.0, 50.0])
 def test_sigma_neither_underflows_nor_overflows(rho):
     posterior = DiagonalGaussian(torch.zeros(3), torch.full((3,), rho))
-    for value in (posterior.sigma, posterior.sigma_and_slope()[1], posterior.log_prob_of_noise(torch.ones(3)).exp()):
+    for value in (posterior.sigma, posterior.moments().slope, posterior.log_prob_of_noise(torch.ones(3)).exp()):
         assert value.isfinite().all()
         assert (value > 0).all()
 
@@ -28,7 +28,7 @@ def test_slope_is_the_derivative_of_sigma(value):
     (autograd,) = torch.autograd.grad(posterior.sigma.sum(), rho)
     expected = torch.sigmoid(rho.detach())
     torch.testing.assert_close(autograd, expected, rtol=1e-5, atol=0)
-    torch.testing.assert_close(posterior.sigma_and_slope()[1].detach(), expected, rtol=1e-6, atol=0)
+    torch.testing.assert_close(posterior.moments().slope.detach(), expected, rtol=1e-6, atol=0)
 
 
 def test_log_prob_of_noise_is_the_normal_density_of_the_weights():
