@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from bbbrun.noise import Stream, standard_normal, uniform
 from bbbrun.options import Init
+from bbbrun.products import linear
 
 Affine = Callable[[int, Tensor], Tensor]  # (number of the layer, its inputs (B, in)) -> (B, out)
 
@@ -42,6 +43,13 @@ class Network(NamedTuple):
     def __call__(self, weights: Tensor, inputs: Tensor) -> Tensor:
         """Outputs (B, K) for flat weights (P,) and inputs (B, D)."""
         return self.apply(self.unflatten(weights), inputs)
+
+    def predict(self, weights: Tensor, inputs: Tensor) -> Tensor:
+        """The same outputs to rounding, not differentiable, by the fastest matrix products that there are."""
+        if self.layers is None:
+            return self(weights, inputs)
+        parts = self.unflatten(weights)
+        return self.layers(lambda number, x: linear(x, parts[2 * number], parts[2 * number + 1]), inputs)
 
 
 def layered(shapes: Sequence[tuple[int, ...]], layers: Callable[[Affine, Tensor], Tensor]) -> Network:

@@ -31,7 +31,7 @@ def evaluation_draws(method: MethodConfig, last: bool) -> int:
 @torch.no_grad()
 def class_probabilities(network: Network, weights: Tensor, inputs: Tensor) -> Tensor:
     """softmax of the network's outputs (N, K) for flat weights (P,) and inputs (N, D)."""
-    chunks = [network(weights, chunk).softmax(dim=1) for chunk in inputs.split(_CHUNK)]
+    chunks = [network.predict(weights, chunk).softmax(dim=1) for chunk in inputs.split(_CHUNK)]
     return torch.cat(chunks)
 
 

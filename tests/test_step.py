@@ -317,3 +317,16 @@ def test_two_compiled_steps_in_one_process_keep_apart():
         torch.testing.assert_close(state.parameters[0], eager[0].parameters[0], rtol=1e-4, atol=1e-6)
         states.append(state)
     assert not torch.allclose(states[0].parameters[0], states[1].parameters[0])
+
+
+@pytest.mark.slow
+def test_a_compiled_step_of_large_products_equals_the_eager_one():
+    network, prior = mlp(6, [1200, 1200], 3), build_prior(MIXTURE, "cpu")
+    results = []
+    for wrap in (compiled, lambda step: step):
+        state, epoch = initial_state(start(network), PLAIN), two_minibatches(1e-3)
+        step = wrap(make_step(network, categorical_nll, bbb(), prior, PLAIN, INPUTS, LABELS, 0, epoch, state))
+        # Once: of a million ReLUs some stand so near 0 that a second step would go another way.
+        step()
+        results.append(torch.cat([*state.parameters, state.nll.float()[None]]))
+    torch.testing.assert_close(*results, rtol=1e-4, atol=1e-5)
