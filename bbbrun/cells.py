@@ -50,8 +50,12 @@ def cells(runs: Iterable[Run]) -> dict[Cell, list[Run]]:
     return {where: chosen[where] for where in order}
 
 
-def main_cells(runs: Iterable[Run], methods: tuple[str, ...]) -> dict[str, tuple[int, list[Run]]]:
-    """The units and runs of each method's network at temperature 1: the paper's 1200 units, else the largest."""
+def main_cells(runs: Iterable[Run], methods: tuple[str, ...], *, weights: bool) -> dict[str, tuple[int, list[Run]]]:
+    """The units and runs of each method's network at temperature 1: the paper's 1200 units, else the largest.
+
+    weights: only of runs whose weights are here.
+    """
+    runs = [run for run in runs if run.has_weights or not weights]
     found = {where: group for where, group in cells(runs).items() if where.temperature == 1}
     chosen = {}
     for method in methods:

@@ -26,7 +26,7 @@ def figure2(runs: list[Run], output: Path) -> list[str]:
 
     The last point may be of more draws than the others: method.final_samples.
     """
-    found = main_cells(runs, _SHOWN)
+    found = main_cells(runs, _SHOWN, weights=False)
     if not found:
         raise NothingToShow(_NONE)
     curves = []
@@ -50,9 +50,9 @@ def figure2(runs: list[Run], output: Path) -> list[str]:
 
 def figure3(runs: list[Run], output: Path) -> list[str]:
     """Write figure3.png, .svg and .csv: the density of the trained weights, one draw of them for Bayes by Backprop."""
-    found = main_cells(runs, _SHOWN)
+    found = main_cells(runs, _SHOWN, weights=True)
     if not found:
-        raise NothingToShow(_NONE)
+        raise NothingToShow(f"{_NONE}, or not their weights")
     weights = {method: _weights(group[0]) for method, (_, group) in found.items()}
     edges = np.linspace(-0.2, 0.2, _BINS + 1)  # the paper's range
     densities = {method: _density(values, edges) for method, values in weights.items()}
@@ -71,9 +71,9 @@ def figure3(runs: list[Run], output: Path) -> list[str]:
 
 def figure4(runs: list[Run], output: Path) -> list[str]:
     """Write figure4.png, .svg and .csv: density and cumulative distribution of the weights' signal-to-noise in dB."""
-    found = main_cells(runs, (MIXTURE,))
+    found = main_cells(runs, (MIXTURE,), weights=True)
     if not found:
-        raise NothingToShow("no finished run of experiment=mnist with the scale mixture")
+        raise NothingToShow("no finished run of experiment=mnist with the scale mixture, or not its weights")
     units, group = found[MIXTURE]
     ratio = decibels(DiagonalGaussian(*group[0].parameters())).numpy()
     low, cut, high = np.quantile(ratio, [0.0005, _CUT / 100, 1])

@@ -9,6 +9,7 @@ except ImportError:  # not a POSIX system: runs go unlocked
     fcntl = None  # type: ignore[assignment]
 
 METRICS, CHECKPOINT, PREDICTIONS, SUMMARY = "metrics.csv", "checkpoint.pt", "predictions.csv", "summary.json"
+FIGURES = "figures"
 
 
 def lock(metrics: IO[str], *, shared: bool = False) -> bool:

@@ -47,6 +47,11 @@ class Run(NamedTuple):
     def seed(self) -> int:
         return int(self.config["seed"])
 
+    @property
+    def has_weights(self) -> bool:
+        """Whether its weights are here, and not its record alone."""
+        return (self.folder / CHECKPOINT).exists()
+
     def metrics(self) -> pd.DataFrame:
         """metrics.csv; raises UserError where it cannot be read."""
         return self._table(METRICS)
@@ -104,7 +109,17 @@ def finished_runs(folders: Iterable[Path]) -> list[Run]:
         for reason in damaged:
             print(f"left out: {reason}", file=sys.stderr)
         found |= runs
-    return [found[path] for path in sorted(found)]
+    return _once(found[path] for path in sorted(found))
+
+
+def _once(runs: Iterable[Run]) -> list[Run]:
+    """The runs without copies of them; of a run and its record the run."""
+    found: dict[str, Run] = {}
+    for run in runs:
+        name = json.dumps([run.config, run.summary], sort_keys=True)
+        if name not in found or (run.has_weights and not found[name].has_weights):
+            found[name] = run
+    return list(found.values())
 
 
 def latest(runs: Iterable[Run], key: Callable[[Run], Any]) -> list[Run]:

@@ -5,9 +5,11 @@ import io
 import math
 import os
 import shlex
+import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterable, Sequence
 from importlib.resources import files
 from pathlib import Path
@@ -20,7 +22,7 @@ from yaml import YAMLError
 
 from bbbrun.config import Device, composed, plain
 from bbbrun.errors import UserError
-from bbbrun.files import CHECKPOINT, METRICS, SUMMARY, held
+from bbbrun.files import CHECKPOINT, FIGURES, METRICS, SUMMARY, held
 from bbbrun.settings import kept_from_resuming, setting
 
 _RUNS = Path("results/runs")  # where bbbrun puts them
@@ -105,6 +107,7 @@ def main(words: Sequence[str] | None = None) -> None:
     add("--only", default="", help="tables and figures, joined by commas: table1,figure6")
     add("--seeds", help="seeds, joined by commas, in place of those listed")
     add("--device", choices=[device.value for device in Device], default="auto", help="as for bbbrun")
+    add("--records", type=Path, help="a folder whose finished runs count too, and which keeps all but weights of ours")
     add("--list", action="store_true", help="say what remains, and run nothing")
     arguments = parser.parse_args(words)
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # a stop is not to leave the training behind
@@ -114,8 +117,14 @@ def main(words: Sequence[str] | None = None) -> None:
         jobs = wanted([name for name in arguments.only.split(",") if name], seeds)
     except UserError as error:
         parser.error(str(error))
-    jobs = _remaining(jobs)
-    left = [] if arguments.list else [said for job in jobs if (said := _finish(job, arguments.device))]
+    kept = [arguments.records] if arguments.records else []
+    remaining = _remaining(jobs, kept)
+    left = []
+    for job in [] if arguments.list else jobs:
+        if job in remaining and (said := _finish(job, arguments.device)):
+            left.append(said)
+        for records in kept:
+            keep_record(job, records)
     for said in left:
         print(said, file=sys.stderr)
     sys.exit(1 if left else 0)
@@ -138,9 +147,24 @@ def _require_device(device: Device) -> None:
         choose_device(device)
 
 
-def _remaining(jobs: list[Job]) -> list[Job]:
-    """The jobs that no finished run answers; says which, and about how long they take."""
-    runs = begun(_RUNS, warn=True)
+def keep_record(job: Job, records: Path) -> None:
+    """Copy the job's finished run into `records`, unless it is there: all of it but its weights and figures."""
+    at = match(job, begun(_RUNS))
+    if at is None or not at.finished:
+        return
+    place = records / at.folder.relative_to(_RUNS)
+    if not place.exists():
+        place.parent.mkdir(parents=True, exist_ok=True)
+        # Whole or not at all: what a kill leaves must not count as a run.
+        with tempfile.TemporaryDirectory(dir=records.parent) as partial:
+            copy = Path(partial) / place.name
+            shutil.copytree(at.folder, copy, ignore=shutil.ignore_patterns(CHECKPOINT, FIGURES))
+            copy.rename(place)
+
+
+def _remaining(jobs: list[Job], kept: list[Path]) -> list[Job]:
+    """The jobs that no finished run answers, here or in `kept`; says which, and about how long they take."""
+    runs = [run for folder in (_RUNS, *kept) for run in begun(folder, warn=True)]
     places = [(job, match(job, runs)) for job in jobs]
     places = [(job, at) for job, at in places if at is None or not at.finished]
     times = [expected_seconds(job, at, runs) for job, at in places]

@@ -18,7 +18,7 @@ from bbbrun.datasets import BanditDatasetConfig, RegressionCurveConfig
 from bbbrun.devices import choose_device, keep_freed_memory, set_threads
 from bbbrun.errors import UserError
 from bbbrun.figures import learning_curve, predictive_band, regret_curve
-from bbbrun.files import CHECKPOINT, METRICS
+from bbbrun.files import CHECKPOINT, FIGURES, METRICS
 from bbbrun.regression import regression_task
 from bbbrun.runs import RunFolder, keep_record
 from bbbrun.trainer import Task
@@ -96,7 +96,7 @@ def run(planned: list[Planned], folder: Path, command: str, record: dict[str, st
 
 def _finish(config: Config, run: RunFolder, outcome: Outcome, task: Task | None, about: dict[str, Any]) -> None:
     """Draw what the run can show, and write its summary last."""
-    figures = run.path / "figures"
+    figures = run.path / FIGURES
     title = f"{config.name}, {config.method.name}, seed {config.seed}"
     if run.shares_checkpoint:
         title += f", {run.path.name}"

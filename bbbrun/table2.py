@@ -28,9 +28,9 @@ def table2(runs: list[Run], output: Path) -> list[str]:
     Of the network under the scale mixture at temperature 1, the paper's or the largest, the mean over its seeds.
     Evaluates the runs' weights on MNIST's test images, which are found as a run finds them.
     """
-    found = main_cells(runs, (MIXTURE,))
+    found = main_cells(runs, (MIXTURE,), weights=True)
     if not found:
-        raise NothingToShow("no finished run of experiment=mnist with the scale mixture")
+        raise NothingToShow("no finished run of experiment=mnist with the scale mixture, or not its weights")
     units, group = found[MIXTURE]
     images = load_images(MnistConfig(**group[0].config["dataset"]), torch.device("cpu"))
     rows = pd.DataFrame([row for run in group for row in prune(run, images)])

@@ -33,10 +33,10 @@ def tradeoff(runs: list[Run], output: Path) -> list[str]:
     """
     groups: dict[frozenset[tuple[str, str]], list[Run]] = {}
     for run in runs:
-        if run.dataset == "mnist" and run.method == "bbb" and run.config["dataset"]["valid_size"]:
+        if run.has_weights and run.dataset == "mnist" and run.method == "bbb" and run.config["dataset"]["valid_size"]:
             groups.setdefault(setting(run.config), []).append(run)
     if len(groups) < 2:
-        raise NothingToShow("no two settings of experiment=mnist method=bbb with a validation set")
+        raise NothingToShow("no two settings of experiment=mnist method=bbb with a validation set and their weights")
     keys = sorted({key for told in groups for key, _ in told ^ next(iter(groups))})
     rows, lines = [], []
     images: dict[str, Images] = {}

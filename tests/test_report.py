@@ -2,6 +2,7 @@
 
 import json
 import math
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -262,10 +263,33 @@ def test_runs_by_key_are_means_over_seeds_best_by_validation_first(runs, tmp_pat
     assert "--by prior.mu: no run has this key" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("damage", ["missing", "broken"])
-def test_weights_that_cannot_be_read_are_one_line(runs, tmp_path, capsys, damage):
-    path = runs / "a" / "checkpoint.pt"
-    path.unlink() if damage == "missing" else path.write_bytes(b"no")
+def test_what_needs_weights_is_made_of_the_runs_that_have_them(runs, tmp_path, capsys):
+    (runs / "a" / "checkpoint.pt").unlink()
+    report([str(runs), "-o", str(tmp_path / "out"), "--only", "table1", "figure4"])
+    assert "figure4: 2 x 1200 units, seed 1" in capsys.readouterr().err
+    assert pd.read_csv(tmp_path / "out" / "table1" / "table1.csv")["error"].iloc[-1] == pytest.approx(1.35)
+    (runs / "b" / "checkpoint.pt").unlink()
+    (runs / "f" / "checkpoint.pt").unlink()
+    (runs / "g" / "checkpoint.pt").unlink()
+    with pytest.raises(SystemExit):
+        report([str(runs), "-o", str(tmp_path / "out"), "--only", "table2", "figure4", "tradeoff"])
+    said = capsys.readouterr().err
+    for name in ("table2", "figure4"):
+        assert f"{name}: no finished run of experiment=mnist with the scale mixture, or not its weights" in said
+
+
+def test_a_run_and_its_record_are_one(runs, tmp_path):
+    shutil.copytree(runs, tmp_path / "kept", ignore=shutil.ignore_patterns("checkpoint.pt"))
+    shutil.copytree(runs / "a", tmp_path / "kept" / "copy")
+    for folders in ([runs, tmp_path / "kept"], [tmp_path / "kept", runs], [tmp_path]):
+        found = finished_runs(folders)
+        assert len(found) == 7
+        assert all(run.has_weights for run in found)
+    assert not any(run.has_weights for run in finished_runs([tmp_path / "kept" / "b"]))
+
+
+def test_weights_that_cannot_be_read_are_one_line(runs, tmp_path, capsys):
+    (runs / "a" / "checkpoint.pt").write_bytes(b"no")
     with pytest.raises(SystemExit) as stop:
         report([str(runs), "-o", str(tmp_path / "out"), "--only", "figure4"])
     assert stop.value.code == 1

@@ -4,12 +4,14 @@ import fcntl
 import json
 import shutil
 
+import pandas as pd
 import pytest
 import torch
 from omegaconf import OmegaConf
 
 from bbbrun import reproduce
 from bbbrun.config import composed, plain
+from bbbrun.finished import finished_runs
 from bbbrun.reproduce import Begun, Job, begun, expected_seconds, match, wanted
 
 WORDS = ("experiment=digits", "network.hidden=[8]", "train.epochs=3", "compile=false", "method.test_samples=1")
@@ -76,6 +78,31 @@ def test_what_is_finished_is_skipped_what_is_deleted_is_run_what_is_interrupted_
     assert (at.folder / "metrics.csv").read_text() == metrics
     assert json.loads((at.folder / "summary.json").read_text())["seed"] == 0
     assert len(begun(tmp_path / "results" / "runs")) == 2
+
+
+def test_records_of_what_is_finished_are_kept_and_count(listed, tmp_path, capfd):
+    records, runs = tmp_path / "paper" / "runs", tmp_path / "results" / "runs"
+    assert run("--records", str(records)) == 0
+    done = begun(runs)
+    assert [each.folder.relative_to(records) for each in begun(records)] == [
+        each.folder.relative_to(runs) for each in done
+    ]
+    for each in finished_runs([records]):
+        of = runs / each.folder.relative_to(records)
+        assert each.summary == json.loads((of / "summary.json").read_text())
+        assert each.metrics().equals(pd.read_csv(of / "metrics.csv"))
+        assert {path.name for path in each.folder.iterdir()} == {".hydra", "metrics.csv", "summary.json"}
+    # On another machine, where only the records are.
+    shutil.rmtree(tmp_path / "results")
+    capfd.readouterr()
+    assert run("--records", str(records)) == 0
+    assert capfd.readouterr().err == "0 of 2 runs remain: about 0.0 h\n"
+    assert not (tmp_path / "results").exists()
+    shutil.rmtree(match(listed[1], begun(records)).folder)
+    assert run("--records", str(records)) == 0
+    (again,) = begun(runs)
+    assert again.config["seed"] == 1
+    assert len(begun(records)) == 2
 
 
 def test_other_settings_and_seeds_do_not_count(tmp_path):
