@@ -1,4 +1,7 @@
-"""`bbbrun-check`: each number of the paper beside ours, pass or miss; exit code 1 where one is missed or not there."""
+"""`bbbrun-check`: each number of the paper beside ours, pass or miss; exit code 1 where one is missed or not there.
+
+With --smoke, in place of the paper's numbers, what short runs must reach.
+"""
 
 import argparse
 import contextlib
@@ -16,6 +19,7 @@ from bbbrun.files import SUMMARY
 from bbbrun.finished import NothingToShow, finished_runs
 from bbbrun.paper import claims
 from bbbrun.report import make
+from bbbrun.smoke import smoke_of
 
 
 class Ours(NamedTuple):
@@ -92,9 +96,14 @@ def main(words: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="bbbrun-check", description="Our numbers against the paper's.")
     parser.add_argument("folder", type=Path, help="what bbbrun-report wrote, such as results/paper, or finished runs")
     parser.add_argument("--only", nargs="+", choices=_SOURCES, default=list(_SOURCES), help="some tables and figures")
+    said = "judge FOLDER's short runs instead, by what full runs in this folder, such as results/paper/runs, had then"
+    parser.add_argument("--smoke", type=Path, metavar="FULL", help=said)
     arguments = parser.parse_args(words)
     try:
-        table = report_or_runs(arguments.folder, arguments.only)
+        if arguments.smoke:
+            table = smoke_of(arguments.folder, arguments.smoke)
+        else:
+            table = report_or_runs(arguments.folder, arguments.only)
     except (UserError, OSError) as error:
         print(f"bbbrun-check: error: {error}", file=sys.stderr)
         sys.exit(1)

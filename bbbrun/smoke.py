@@ -1,0 +1,74 @@
+"""What short runs must reach: `bbbrun-check --smoke`, against bounds that the records of full-length runs give."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from bbbrun.figure5 import summarise
+from bbbrun.finished import Run, finished_runs
+from bbbrun.paper import standard_error
+from bbbrun.settings import setting
+
+# What is judged of a run that has all of these; less is better, but for _WIDENING.
+_KINDS = (("test_error",), ("test_rmse", "test_nll"), ("cumulative_regret",))
+# Of a regression, how many times as wide as inside the data the interquartile range is at x = 1: the paper's Figure 5.
+_WIDENING = "widening"
+_LENGTH = {"train.epochs", "agent.steps"}  # what a short run may differ in
+_DEVIATIONS = 3
+
+
+def smoke(short: Sequence[Run], full: Sequence[Run]) -> pd.DataFrame:
+    """A row for each judged number of each of the `short` runs: run, number, at, ours, bound, seeds, verdict.
+
+    bound: the mean over the full runs of the same setting, when they had come as far as the short one, plus or minus 3
+    standard deviations over their seeds; of an error rate at least 3 of its binomial standard errors. Where the
+    learning rate falls until a run's end, a short one does better than that. verdict: pass, miss, or not run, where no
+    full run is like the short one.
+    """
+    return pd.DataFrame([row for run in short for row in _judged(run, full)])
+
+
+def smoke_of(short: Path, full: Path) -> pd.DataFrame:
+    """`smoke` of the runs in and below two folders; raises UserError where one holds none."""
+    return smoke(finished_runs([short]), finished_runs([full]))
+
+
+def _judged(run: Run, full: Sequence[Run]) -> list[dict[str, Any]]:
+    time = "epoch" if run.config["train"]["epochs"] else "step"
+    end = run.metrics()[time].iloc[-1]
+    then = pd.DataFrame([numbers for other in full if _alike(run, other) and (numbers := _numbers(other, time, end))])
+    rows = []
+    for name, ours in _numbers(run, time, end).items():
+        row = {"run": run.summary["command"], "number": name, "at": f"{time} {end:g}", "ours": ours}
+        if then.empty:
+            rows.append(row | {"bound": "", "seeds": 0, "verdict": "not run"})
+            continue
+        mean, spread = then[name].mean(), then[name].std() if len(then) > 1 else 0.0
+        if name == "test_error":
+            spread = max(spread, standard_error(mean))
+        more = name == _WIDENING
+        bound = mean - _DEVIATIONS * spread if more else mean + _DEVIATIONS * spread
+        passed = ours >= bound if more else ours <= bound
+        said = f"{'at least' if more else 'at most'} {bound:.4g}"
+        rows.append(row | {"bound": said, "seeds": len(then), "verdict": "pass" if passed else "miss"})
+    return rows
+
+
+def _alike(run: Run, other: Run) -> bool:
+    return {key for key, _ in setting(run.config) ^ setting(other.config)} <= _LENGTH
+
+
+def _numbers(run: Run, time: str, value: float) -> dict[str, float]:
+    """What is judged of the run, as it stood at `value` of the column `time`; nothing where it has no such row."""
+    table = run.metrics()
+    at = table[table[time] == value]
+    if at.empty:
+        return {}
+    names = next(names for names in _KINDS if set(names) <= set(table.columns))
+    numbers = {name: float(at[name].iloc[0]) for name in names}
+    if run.dataset == "regression_curve":
+        shown = summarise(run)
+        numbers[_WIDENING] = shown["iqr_at_1"] / shown["iqr_inside"]
+    return numbers
