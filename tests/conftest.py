@@ -3,21 +3,39 @@
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 import torch
+from forked import Forks
 
 Command = Callable[..., subprocess.CompletedProcess[str]]
 
 
+# What is read as Python or torch start, so that a fork of a process that has started would not heed it.
+_READ_AT_START = {"PYTHONPATH", "CUDA_VISIBLE_DEVICES"}
+
+
+@pytest.fixture(scope="session")
+def _forks(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Forks | None]:
+    """None where forking a process with threads in it is not safe."""
+    if sys.platform != "linux":
+        yield None
+        return
+    forks = Forks(tmp_path_factory.mktemp("forks"))
+    yield forks
+    forks.close()
+
+
 @pytest.fixture
-def bbbrun(tmp_path: Path) -> Command:
+def bbbrun(tmp_path: Path, _forks: Forks | None) -> Command:
     """Run `python -m bbbrun ...` in tmp_path, away from the user's data and settings."""
 
     def run(*words: str, **environment: str) -> subprocess.CompletedProcess[str]:
         kept = {k: v for k, v in os.environ.items() if k not in ("BBBRUN_DATA", "HYDRA_FULL_ERROR")}
+        if _forks and not environment.keys() & _READ_AT_START:
+            return _forks.run(list(words), tmp_path, kept | environment)
         return subprocess.run(
             [sys.executable, "-m", "bbbrun", *words],
             cwd=tmp_path,

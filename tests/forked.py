@@ -1,0 +1,90 @@
+"""A process that has loaded torch and forks for each command: loading takes most of a short command's time.
+
+What runs in the fork is the real `main`, with words, environment, folder and output streams of its own.
+"""
+
+import importlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import traceback
+from pathlib import Path
+from typing import Any
+
+# All that a run loads, also what it loads late.
+_LOADED = (
+    "matplotlib.backends.backend_agg",
+    "sklearn.datasets",
+    "sklearn.metrics",
+    "torch._dynamo",
+    "bbbrun.cli",
+    "bbbrun.interaction",
+    "bbbrun.runner",
+)
+
+
+class Forks:
+    """Runs `python -m bbbrun` in forks of one process."""
+
+    def __init__(self, scratch: Path) -> None:
+        self._scratch = scratch
+        self._server = subprocess.Popen(
+            [sys.executable, __file__], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
+
+    def run(self, words: list[str], folder: Path, environment: dict[str, str]) -> subprocess.CompletedProcess[str]:
+        """As subprocess.run would, with the output captured as text."""
+        streams = [str(self._scratch / name) for name in ("stdout", "stderr")]
+        request = {"words": words, "folder": str(folder), "environment": environment, "streams": streams}
+        assert self._server.stdin is not None
+        assert self._server.stdout is not None
+        self._server.stdin.write(json.dumps(request) + "\n")
+        self._server.stdin.flush()
+        code = int(self._server.stdout.readline())
+        return subprocess.CompletedProcess(words, code, *(Path(stream).read_text() for stream in streams))
+
+    def close(self) -> None:
+        """End the process."""
+        self._server.communicate()
+
+
+def _serve() -> None:
+    for name in _LOADED:
+        importlib.import_module(name)
+    for line in sys.stdin:
+        child = os.fork()
+        if child == 0:
+            _become(json.loads(line))
+        _, status = os.waitpid(child, 0)
+        print(os.waitstatus_to_exitcode(status), flush=True)
+
+
+def _become(request: dict[str, Any]) -> None:
+    """Run the command, and end with its exit code."""
+    for number, path in enumerate(request["streams"], start=1):
+        os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), number)
+    os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+    os.chdir(request["folder"])
+    os.environ.clear()
+    os.environ.update(request["environment"])
+    sys.argv = [str(Path(__file__).parent.parent / "bbbrun" / "__main__.py"), *request["words"]]
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    from bbbrun.cli import main
+
+    code = 0
+    try:
+        main()
+    except SystemExit as stop:
+        code = stop.code if isinstance(stop.code, int) else 1
+    except BaseException:
+        traceback.print_exc()
+        code = 1
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
+
+
+if __name__ == "__main__":
+    _serve()
