@@ -18,7 +18,7 @@ def by_keys(runs: list[Run], keys: list[str], output: Path) -> list[str]:
     """Write by.csv and by.md into `output`, a row for each combination of the keys' values; return what to say.
 
     Every final metric with its mean and standard deviation over the runs of that combination, a run for each seed.
-    And curves.csv, .png and .svg: the means of the metrics as training goes on.
+    And curves.csv, .png and .svg: the means of the metrics as training goes on; runs.csv: where each run comes from.
     Raises UserError for a key that no run has, and for runs of one combination that differ in more than their seed.
     """
     keys = list(dict.fromkeys(keys))
@@ -31,8 +31,8 @@ def by_keys(runs: list[Run], keys: list[str], output: Path) -> list[str]:
     for name, group in groups.items():
         _require_alike(name, group, keys)
     runs = [run for group in groups.values() for run in latest(group, lambda run: run.seed)]
-    rows = [{key: _value(run, key) for key in keys} | run.summary["metrics"] for run in runs]
-    table = pd.DataFrame(rows)
+    places = [{key: _value(run, key) for key in keys} for run in runs]
+    table = pd.DataFrame([place | run.summary["metrics"] for place, run in zip(places, runs, strict=True)])
     metrics = [name for name in table.columns if name not in keys]
     means = mean_and_spread(table, keys, metrics)
     judges = [name for name in _JUDGES if name in metrics and table[name].notna().any()]
@@ -41,6 +41,9 @@ def by_keys(runs: list[Run], keys: list[str], output: Path) -> list[str]:
     means.to_csv(output / "by.csv", index=False, float_format="%.6g")
     shown = means[[*keys, "runs", *(name for name in means.columns if name in judges or name.startswith("test_error"))]]
     (output / "by.md").write_text(markdown(shown))
+    about = [{"seed": run.seed, "seconds": run.summary["seconds"]} | run.provenance() for run in runs]
+    records = pd.DataFrame([place | each for place, each in zip(places, about, strict=True)])
+    records.to_csv(output / "runs.csv", index=False)
     curves = pd.concat([run.metrics().assign(**{key: _value(run, key) for key in keys}) for run in runs])
     time = "epoch" if "epoch" in curves else "step"
     drawn = [name for name in curves.columns if name in COMPARED]

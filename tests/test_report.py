@@ -249,6 +249,9 @@ def test_runs_by_key_are_means_over_seeds_best_by_validation_first(runs, tmp_pat
     assert first["runs"] == 2
     assert first["test_error"] == pytest.approx(1.35)
     assert first["valid_error_std"] == pytest.approx(np.std([1.5, 1.7], ddof=1), rel=1e-5)
+    records = pd.read_csv(tmp_path / "out" / "by" / "runs.csv")
+    told = records[(records["prior"] == "scale_mixture") & (records["optimizer.lr"] == 0.1)]
+    assert told[["seed", "seconds", "commit"]].to_numpy().tolist() == [[0, 60.0, "abc"], [1, 60.0, "abc"]]
     curves = pd.read_csv(tmp_path / "out" / "by" / "curves.csv")
     curve = curves[(curves["prior"] == "scale_mixture") & (curves["optimizer.lr"] == 0.1)].set_index("epoch")
     assert curve["valid_error"][2] == pytest.approx(1.6)
