@@ -99,6 +99,8 @@ def main(words: Sequence[str] | None = None) -> None:
     said = "judge FOLDER's short runs instead, by what full runs in this folder, such as results/paper/runs, had then"
     parser.add_argument("--smoke", type=Path, metavar="FULL", help=said)
     arguments = parser.parse_args(words)
+    if arguments.smoke and arguments.only != list(_SOURCES):
+        parser.error("--only has no effect with --smoke, which judges all short runs")
     try:
         if arguments.smoke:
             table = smoke_of(arguments.folder, arguments.smoke)

@@ -116,6 +116,8 @@ def main(words: Sequence[str] | None = None) -> None:
         _require_device(Device(arguments.device))
         seeds = None if arguments.seeds is None else _seeds(arguments.seeds)
         jobs = wanted([name for name in arguments.only.split(",") if name], seeds)
+        if arguments.records and arguments.records.exists() and not arguments.records.is_dir():
+            raise UserError(f"--records takes a folder, which may be a new one, not the file {arguments.records}")
     except UserError as error:
         parser.error(str(error))
     kept = [arguments.records] if arguments.records else []
@@ -125,7 +127,10 @@ def main(words: Sequence[str] | None = None) -> None:
         if job in remaining and (said := _finish(job, arguments.device)):
             left.append(said)
         for records in kept:
-            keep_record(job, records)
+            try:
+                keep_record(job, records)
+            except OSError as error:
+                left.append(f"no record of bbbrun {shlex.join(job.words)} in {records}: {error}")
     for said in left:
         print(said, file=sys.stderr)
     sys.exit(1 if left else 0)

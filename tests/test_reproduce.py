@@ -187,6 +187,7 @@ def test_a_run_of_another_process_is_told_and_skipped(listed, tmp_path, monkeypa
         ("--seeds=2147483648", "--seeds takes"),
         ("--seeds=0,0", "--seeds takes"),
         ("--seeds=", "--seeds takes"),
+        (f"--records={__file__}", "--records takes a folder"),
         ("--device=gpu", "--device"),
         ("--device=cuda", "device=cuda: this machine has no CUDA device"),
     ],

@@ -88,6 +88,10 @@ def test_what_no_full_run_is_like_is_not_run_and_exits_1(tmp_path, capsys):
             check([str(tmp_path / "short"), "--smoke", str(full)])
         assert stop.value.code == code
     assert "0 pass, 0 miss, 1 not run" in capsys.readouterr().out
+    with pytest.raises(SystemExit) as stop:
+        check([str(tmp_path / "short"), "--smoke", str(full), "--only", "table1"])
+    assert stop.value.code == 2
+    assert "--only has no effect with --smoke" in capsys.readouterr().err
 
 
 def test_the_short_runs_are_full_ones_of_the_paper_but_for_their_length():
