@@ -4,7 +4,6 @@ import itertools
 from collections.abc import Callable
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from bbbrun.bench_steps import LR, MINIBATCHES, PRIORS, Setting, Timed
@@ -13,21 +12,23 @@ from bbbrun.networks import Network, mlp
 from bbbrun.noise import Stream, standard_normal
 from bbbrun.objective import complexity_gradient, free_energy_gradient
 from bbbrun.optimizers import Sgd
-from bbbrun.posterior import DiagonalGaussian, Gradient
+from bbbrun.posterior import DiagonalGaussian, Gradient, Moments
 from bbbrun.priors import build_prior
+from bbbrun.products import matrix_product
 
 
 def parts(setting: Setting) -> dict[str, Callable[[], Timed]]:
     """The parts of a step with the scale mixture, for all draws of it, to be built when they are wanted.
 
-    The noise; w = mu + sigma * eps of noise that is there; the matrix products, forwards and backwards, as PyTorch
-    runs them; the gradient and momentum-free SGD for a dnll/dw that is there. A step that fuses them may take less
-    than their sum.
+    The noise; sigma, its slope and w = mu + sigma * eps of noise that is there; the matrix products, forwards and
+    backwards; the gradient and momentum-free SGD for moments and a dnll/dw that are there. A step that fuses them may
+    take less than their sum.
     """
     widths, device = setting.widths, setting.inputs.device
     network = mlp(widths[0], widths[1:-1], widths[-1])
     mu, eps, dnll = (torch.randn(network.size, device=device) * 0.01 for _ in range(3))
     rho, out = torch.full_like(mu, -5.0), torch.zeros_like(mu)
+    sigma, slope = torch.zeros_like(mu), torch.zeros_like(mu)
     posterior, prior = DiagonalGaussian(mu, rho), build_prior(PRIORS["scale_mixture"], device)
     seed, step = (torch.zeros((), dtype=torch.int32, device=device) for _ in range(2))
     rate, weight = torch.tensor(LR, device=device), torch.tensor(1 / MINIBATCHES, device=device)
@@ -40,19 +41,22 @@ def parts(setting: Setting) -> dict[str, Callable[[], Timed]]:
 
     def sampling() -> None:
         with torch.no_grad():
+            moments = posterior.moments()
+            sigma.copy_(moments.sigma)
+            slope.copy_(moments.slope)
             for _ in range(setting.draws):
-                out.copy_(posterior.sample(eps))
+                out.copy_(moments.sample(eps))
 
     def gradient_and_update() -> None:
         with torch.no_grad():
             gradient = Gradient(torch.zeros_like(mu), torch.zeros_like(mu))
-            moments = posterior.moments()
+            moments = Moments(mu, sigma, slope)
             for _ in range(setting.draws):
                 complexity = complexity_gradient(moments, prior, eps)
                 each = free_energy_gradient(moments, Gradient(dnll, dnll * eps), complexity, weight)
-                gradient = Gradient(*(total + part for total, part in zip(gradient, each, strict=True)))
-            for parameter, slope in zip(posterior, gradient, strict=True):
-                Sgd(0.0).update(parameter, slope / setting.draws, [], [rate])
+                gradient = Gradient(*(before + part for before, part in zip(gradient, each, strict=True)))
+            for parameter, total in zip(posterior, gradient, strict=True):
+                Sgd(0.0).update(parameter, total / setting.draws, [], [rate])
 
     return {
         "noise": lambda: compiled(noise),
@@ -84,9 +88,9 @@ def _products(setting: Setting, network: Network) -> Timed:
 
     def products() -> None:
         for number, (weight, x, gradient) in list(enumerate(pairs)) * setting.draws:
-            F.linear(x, weight)
-            gradient.T @ x
+            matrix_product(x, weight.T)
+            matrix_product(gradient.T, x)
             if number:
-                gradient @ weight
+                matrix_product(gradient, weight)
 
     return products

@@ -24,7 +24,7 @@ from bbbrun.finished import Run, finished_runs
 from bbbrun.options import BayesByBackpropConfig, Estimator
 from bbbrun.posterior import DiagonalGaussian
 from bbbrun.priors import build_prior
-from bbbrun.settings import setting
+from bbbrun.settings import differing, setting
 from bbbrun.trainer import Task, initial_parameters
 
 
@@ -41,7 +41,7 @@ def configuration(run: Run) -> Config:
     except (OSError, ValueError, TypeError, YAMLError, HydraException, OmegaConfBaseException) as error:
         raise UserError(f"{saved} does not hold the words of a run of this version: name another run") from error
     if told != setting(run.config):
-        changed = ", ".join(sorted({key for key, _ in told ^ setting(run.config)}))
+        changed = ", ".join(sorted(differing(told, setting(run.config))))
         raise UserError(f"the run in {run.folder} is of another version of bbbrun, or damaged: {changed} differ by now")
     config = OmegaConf.to_object(now)
     assert isinstance(config, Config)

@@ -8,7 +8,7 @@ import pandas as pd
 from bbbrun.errors import UserError
 from bbbrun.figures import COMPARED, compared_curves
 from bbbrun.finished import Run, latest
-from bbbrun.settings import setting
+from bbbrun.settings import differing, setting
 
 # What the rows are ordered by: the first of these that a run reports, less being better; never by the test.
 _JUDGES = ("valid_error", "valid_nll", "cumulative_expected_regret")
@@ -31,8 +31,7 @@ def by_keys(runs: list[Run], keys: list[str], output: Path) -> list[str]:
     for name, group in groups.items():
         _require_alike(name, group, keys)
     runs = [run for group in groups.values() for run in latest(group, lambda run: run.seed)]
-    places = [{key: _value(run, key) for key in keys} for run in runs]
-    table = pd.DataFrame([place | run.summary["metrics"] for place, run in zip(places, runs, strict=True)])
+    table = pd.DataFrame([_place(run, keys) | run.summary["metrics"] for run in runs])
     metrics = [name for name in table.columns if name not in keys]
     means = mean_and_spread(table, keys, metrics)
     judges = [name for name in _JUDGES if name in metrics and table[name].notna().any()]
@@ -41,9 +40,9 @@ def by_keys(runs: list[Run], keys: list[str], output: Path) -> list[str]:
     means.to_csv(output / "by.csv", index=False, float_format="%.6g")
     shown = means[[*keys, "runs", *(name for name in means.columns if name in judges or name.startswith("test_error"))]]
     (output / "by.md").write_text(markdown(shown))
-    about = [{"seed": run.seed, "seconds": run.summary["seconds"]} | run.provenance() for run in runs]
-    records = pd.DataFrame([place | each for place, each in zip(places, about, strict=True)])
-    records.to_csv(output / "runs.csv", index=False)
+    about = ({"seed": run.seed, "seconds": run.summary["seconds"]} | run.provenance() for run in runs)
+    records = [each | _place(run, keys) for each, run in zip(about, runs, strict=True)]
+    pd.DataFrame(records).to_csv(output / "runs.csv", index=False)
     curves = pd.concat([run.metrics().assign(**{key: _value(run, key) for key in keys}) for run in runs])
     time = "epoch" if "epoch" in curves else "step"
     drawn = [name for name in curves.columns if name in COMPARED]
@@ -77,12 +76,16 @@ def markdown(table: pd.DataFrame) -> str:
 def _require_alike(name: str, group: list[Run], keys: list[str]) -> None:
     """Raise UserError where the runs of one combination differ in what is not a key, but for the seed."""
     settings = [setting(run.config) for run in group]
-    others = sorted({key for told in settings for key, _ in told ^ settings[0]})
+    others = sorted(set().union(*(differing(told, settings[0]) for told in settings)))
     others = [key for key in others if not any(key in (given, f"{given}.name") for given in keys)]
     if others:
         raise UserError(
             f"the runs of {name} also differ in {', '.join(others)}: add that to --by, or name other folders"
         )
+
+
+def _place(run: Run, keys: list[str]) -> dict[str, Any]:
+    return {key: _value(run, key) for key in keys}
 
 
 def _value(run: Run, key: str) -> Any:

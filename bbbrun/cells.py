@@ -53,16 +53,17 @@ def cells(runs: Iterable[Run]) -> dict[Cell, list[Run]]:
 def main_cells(runs: Iterable[Run], methods: tuple[str, ...], *, weights: bool) -> dict[str, tuple[int, list[Run]]]:
     """The units and runs of each method's network at temperature 1: the paper's 1200 units, else the largest.
 
-    weights: only of runs whose weights are here.
+    weights: of these runs only those whose weights are here, and no method without any.
     """
-    runs = [run for run in runs if run.has_weights or not weights]
     found = {where: group for where, group in cells(runs).items() if where.temperature == 1}
     chosen = {}
     for method in methods:
         sizes = [where for where in found if where.method == method]
         if sizes:
             best = max(sizes, key=lambda where: (where.units == _UNITS, where.units))
-            chosen[method] = (best.units, found[best])
+            group = [run for run in found[best] if run.has_weights or not weights]
+            if group:
+                chosen[method] = (best.units, group)
     return chosen
 
 

@@ -19,7 +19,7 @@ from bbbrun.priors import Gaussian, Prior
 Likelihood = Callable[[Tensor, Tensor], Tensor]  # (outputs (B, K), targets (B, ...)) -> nll of each example (B,)
 Batch = tuple[Tensor, Tensor, Tensor]  # inputs (B, D), targets (B, ...), present (B,)
 
-# (posterior, eps (P,), seed, step, draw, batch) -> the nll's gradient in mu and in sigma, and the nll
+# (the posterior's moments, eps (P,), seed, step, draw, batch) -> the nll's gradient in mu and in sigma, and the nll
 DataTerm = Callable[[Moments, Tensor, Tensor, Tensor, int, Batch], tuple[Gradient, Tensor]]
 
 
@@ -45,20 +45,20 @@ def free_energy_estimator(
     estimate = data_term(config.estimator, network, likelihood)
 
     def free_energy_estimate(
-        theta: DiagonalGaussian, prior: Prior, seed: Tensor, step: Tensor, batch: Batch, weight: Tensor
+        posterior: DiagonalGaussian, prior: Prior, seed: Tensor, step: Tensor, batch: Batch, weight: Tensor
     ) -> tuple[Tensor, Tensor, Tensor]:
         # Once: what is asked for again is computed again in each loop that a compiler makes.
-        posterior = theta.moments()
+        moments = posterior.moments()
         # The paper's complexity is that of its draw; beside the other estimators a closed form has no variance.
         closed = None
         if isinstance(prior, Gaussian) and config.estimator is not Estimator.weights:
-            closed = prior.kl_gradient(posterior)
+            closed = prior.kl_gradient(moments)
         totals: list[Tensor] = []
         for draw in range(config.train_samples):
-            eps = standard_normal(seed, step, Stream.TRAIN + draw, network.size, posterior.mu.device)
-            gradient, nll = estimate(posterior, eps, seed, step, draw, batch)
-            complexity = closed or complexity_gradient(posterior, prior, eps)
-            terms = [*free_energy_gradient(posterior, gradient, complexity, weight), nll]
+            eps = standard_normal(seed, step, Stream.TRAIN + draw, network.size, moments.mu.device)
+            gradient, nll = estimate(moments, eps, seed, step, draw, batch)
+            complexity = closed or complexity_gradient(moments, prior, eps)
+            terms = [*free_energy_gradient(moments, gradient, complexity, weight), nll]
             totals = [total + term for total, term in zip(totals, terms, strict=True)] if totals else terms
         mu, rho, nll = [total / config.train_samples for total in totals] if config.train_samples > 1 else totals
         return mu, rho, nll
@@ -72,7 +72,7 @@ def data_term(estimator: Estimator, network: Network, likelihood: Likelihood) ->
         raise ValueError(f"the {estimator.name} estimator needs a network of affine maps: this one may be anything")
 
     def shared_weights(
-        posterior: Moments, eps: Tensor, seed: Tensor, step: Tensor, draw: int, batch: Batch
+        moments: Moments, eps: Tensor, seed: Tensor, step: Tensor, draw: int, batch: Batch
     ) -> tuple[Gradient, Tensor]:
         """One draw w = mu + sigma * eps for the whole minibatch: dnll/dmu = dnll/dw, dnll/dsigma = dnll/dw * eps.
 
@@ -82,12 +82,12 @@ def data_term(estimator: Estimator, network: Network, likelihood: Likelihood) ->
         def nll(parts: list[Tensor]) -> Tensor:
             return batch_nll(network.apply(parts, batch[0]), likelihood, batch)
 
-        gradients, value = torch.func.grad_and_value(nll)(network.unflatten(posterior.sample(eps)))
+        gradients, value = torch.func.grad_and_value(nll)(network.unflatten(moments.sample(eps)))
         gradient = flat(gradients)
         return Gradient(gradient, gradient * eps), value
 
     def local_reparameterisation(
-        posterior: Moments, eps: Tensor, seed: Tensor, step: Tensor, draw: int, batch: Batch
+        moments: Moments, eps: Tensor, seed: Tensor, step: Tensor, draw: int, batch: Batch
     ) -> tuple[Gradient, Tensor]:
         """Each activation drawn from its own Gaussian, for each example: `eps` is not used.
 
@@ -110,12 +110,12 @@ def data_term(estimator: Estimator, network: Network, likelihood: Likelihood) ->
 
             return batch_nll(layers(affine, batch[0]), likelihood, batch)
 
-        parts = [network.unflatten(part) for part in (posterior.mu, posterior.sigma.square())]
+        parts = [network.unflatten(part) for part in (moments.mu, moments.sigma.square())]
         (mu, variance), value = torch.func.grad_and_value(nll, argnums=(0, 1))(*parts)
-        return Gradient(flat(mu), 2 * posterior.sigma * flat(variance)), value
+        return Gradient(flat(mu), 2 * moments.sigma * flat(variance)), value
 
     def flipout(
-        posterior: Moments, eps: Tensor, seed: Tensor, step: Tensor, draw: int, batch: Batch
+        moments: Moments, eps: Tensor, seed: Tensor, step: Tensor, draw: int, batch: Batch
     ) -> tuple[Gradient, Tensor]:
         """One draw for the minibatch, its signs flipped for each example by random signs of inputs, r, and outputs, s.
 
@@ -139,7 +139,7 @@ def data_term(estimator: Estimator, network: Network, likelihood: Likelihood) ->
 
             return batch_nll(layers(affine, batch[0]), likelihood, batch)
 
-        parts = [network.unflatten(part) for part in (posterior.mu, posterior.sigma * eps)]
+        parts = [network.unflatten(part) for part in (moments.mu, moments.sigma * eps)]
         (mu, change), value = torch.func.grad_and_value(nll, argnums=(0, 1))(*parts)
         return Gradient(flat(mu), eps * flat(change)), value
 

@@ -119,7 +119,7 @@ def _once(runs: Iterable[Run]) -> list[Run]:
         name = json.dumps([run.config, run.summary], sort_keys=True)
         if name not in found or (run.has_weights and not found[name].has_weights):
             found[name] = run
-    return list(found.values())
+    return sorted(found.values(), key=lambda run: run.folder.resolve())
 
 
 def latest(runs: Iterable[Run], key: Callable[[Run], Any]) -> list[Run]:

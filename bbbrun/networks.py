@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from bbbrun.noise import Stream, standard_normal, uniform
 from bbbrun.options import Init
-from bbbrun.products import linear
+from bbbrun.products import matrix_product
 
 Affine = Callable[[int, Tensor], Tensor]  # (number of the layer, its inputs (B, in)) -> (B, out)
 
@@ -49,7 +49,7 @@ class Network(NamedTuple):
         if self.layers is None:
             return self(weights, inputs)
         parts = self.unflatten(weights)
-        return self.layers(lambda number, x: linear(x, parts[2 * number], parts[2 * number + 1]), inputs)
+        return self.layers(lambda number, x: matrix_product(x, parts[2 * number].t(), parts[2 * number + 1]), inputs)
 
 
 def layered(shapes: Sequence[tuple[int, ...]], layers: Callable[[Affine, Tensor], Tensor]) -> Network:

@@ -6,6 +6,7 @@ import torch
 from torch import fx
 from torch._inductor.custom_graph_pass import CustomGraphPass, get_hash_for_files
 
+from bbbrun import products
 from bbbrun.products import is_large, large_product
 
 
@@ -30,13 +31,16 @@ class LargeProducts(CustomGraphPass):
 
     def uuid(self) -> Any:
         """What a graph in the compiler's cache depends on besides itself."""
-        return get_hash_for_files((__file__,), torch.backends.cpu.get_cpu_capability())
+        return get_hash_for_files((__file__, products.__file__), str(self._product))
 
 
 def _operands(node: Any) -> tuple[Any, Any, Any] | None:
     """(a, b, bias or None) of a node that is such a product, else None."""
     if node.target is torch.ops.aten.mm.default:
         return (*node.args[:2], None)
-    if node.target is torch.ops.aten.addmm.default and not node.kwargs and node.args[0].meta["val"].dim() == 1:
-        return (*node.args[1:], node.args[0])
+    if node.target is torch.ops.aten.addmm.default and not node.kwargs:
+        bias, a, b = node.args
+        # Any other shape is broadcast, which oneDNN's bias is not.
+        if bias.meta["val"].shape == b.meta["val"].shape[1:]:
+            return a, b, bias
     return None

@@ -87,11 +87,11 @@ def begun(folder: Path, *, warn: bool = False) -> list[Begun]:
 
 
 def match(job: Job, runs: Iterable[Begun]) -> Begun | None:
-    """The job's finished run, else one in progress, else the furthest of those it may go on from, else None."""
+    """The job's last finished run, else one in progress, else the furthest that it may go on from, else None."""
     alike = [run for run in runs if setting(run.config) == setting(job.config)]
     found = [run for run in alike if run.config["seed"] == job.config["seed"]]
     found = [run for run in found if run.finished or not kept_from_resuming(run.config, job.config)]
-    return max(found, key=lambda run: (run.finished, run.in_progress, run.done), default=None)
+    return max(reversed(found), key=lambda run: (run.finished, run.in_progress, run.done), default=None)
 
 
 def expected_seconds(job: Job, at: Begun | None, runs: Iterable[Begun]) -> float | None:
@@ -118,6 +118,8 @@ def main(words: Sequence[str] | None = None) -> None:
         jobs = wanted([name for name in arguments.only.split(",") if name], seeds)
         if arguments.records and arguments.records.exists() and not arguments.records.is_dir():
             raise UserError(f"--records takes a folder, which may be a new one, not the file {arguments.records}")
+        if arguments.records and "smoke" in arguments.only.split(","):
+            raise UserError("--records keeps the paper's runs, which those of --only smoke are not")
     except UserError as error:
         parser.error(str(error))
     kept = [arguments.records] if arguments.records else []
@@ -128,7 +130,7 @@ def main(words: Sequence[str] | None = None) -> None:
             left.append(said)
         for records in kept:
             try:
-                keep_record(job, records)
+                copy_record(job, records)
             except OSError as error:
                 left.append(f"no record of bbbrun {shlex.join(job.words)} in {records}: {error}")
     for said in left:
@@ -153,7 +155,7 @@ def _require_device(device: Device) -> None:
         choose_device(device)
 
 
-def keep_record(job: Job, records: Path) -> None:
+def copy_record(job: Job, records: Path) -> None:
     """Copy the job's finished run into `records`, unless it is there: all of it but its weights and figures."""
     at = match(job, begun(_RUNS))
     if at is None or not at.finished:

@@ -22,6 +22,11 @@ def setting(config: dict[str, Any]) -> frozenset[tuple[str, str]]:
     return frozenset((key, leaf) for key, leaf in flat(config).items() if key not in _FREE)
 
 
+def differing(told: frozenset[tuple[str, str]], other: frozenset[tuple[str, str]]) -> set[str]:
+    """The keys in which two settings differ."""
+    return {key for key, _ in told ^ other}
+
+
 def kept_from_resuming(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
     """The keys that differ and must not where a run of configuration `before` is to go on as `now`."""
     old, new = flat(before), flat(now)

@@ -18,7 +18,7 @@ from bbbrun.networks import mlp
 from bbbrun.posterior import DiagonalGaussian
 from bbbrun.predictive import class_probabilities
 from bbbrun.pruning import kept
-from bbbrun.settings import setting
+from bbbrun.settings import differing, setting
 
 REMOVED = (0, 50, 75, 90, 95, 98, 99)  # percent
 TOLERATED = 0.1  # points of error that removing weights may cost
@@ -37,7 +37,7 @@ def tradeoff(runs: list[Run], output: Path) -> list[str]:
             groups.setdefault(setting(run.config), []).append(run)
     if len(groups) < 2:
         raise NothingToShow("no two settings of experiment=mnist method=bbb with a validation set and their weights")
-    keys = sorted({key for told in groups for key, _ in told ^ next(iter(groups))})
+    keys = sorted(set().union(*(differing(told, next(iter(groups))) for told in groups)))
     rows, lines = [], []
     images: dict[str, Images] = {}
     for told, group in groups.items():

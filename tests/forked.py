@@ -71,13 +71,16 @@ def _become(request: dict[str, Any]) -> None:
     os.environ.update(request["environment"])
     sys.argv = [str(Path(__file__).parent.parent / "bbbrun" / "__main__.py"), *request["words"]]
     signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.alarm(600)  # whoever waits for it would wait for ever
     from bbbrun.cli import main
 
     code = 0
     try:
         main()
     except SystemExit as stop:
-        code = stop.code if isinstance(stop.code, int) else 1
+        if isinstance(stop.code, str):
+            print(stop.code, file=sys.stderr)
+        code = stop.code if isinstance(stop.code, int) else int(stop.code is not None)
     except BaseException:
         traceback.print_exc()
         code = 1

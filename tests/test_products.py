@@ -4,7 +4,7 @@ from torch.fx.experimental.proxy_tensor import make_fx
 
 from bbbrun.networks import mlp
 from bbbrun.product_pass import LargeProducts
-from bbbrun.products import large_product, linear
+from bbbrun.products import large_product, matrix_product
 
 GENERATOR = torch.Generator().manual_seed(0)
 
@@ -14,23 +14,29 @@ def example(batch: int, width_in: int, width_out: int):
     return [torch.randn(*size, generator=GENERATOR) for size in sizes]
 
 
+def skip_without_onednn():
+    if large_product() is None:
+        pytest.skip("oneDNN is no faster here: this processor has no AVX-512, or torch no oneDNN")
+
+
 def forwards_and_backwards(x, weight, bias, gradient):
     """The three products of a layer, laid out as training has them: of views, some of them transposed."""
     return torch.addmm(bias, x, weight.t()), torch.mm(gradient, weight), torch.mm(gradient.t(), x)
 
 
 @pytest.mark.parametrize("sizes", [(128, 300, 200), (8, 12, 4)])
-def test_linear_is_the_affine_map(sizes):
+def test_a_product_with_and_without_bias(sizes):
     x, weight, bias, _ = example(*sizes)
-    expected = x.double() @ weight.double().t() + bias.double()
-    torch.testing.assert_close(linear(x, weight, bias).double(), expected, rtol=1e-5, atol=1e-4)
-    assert linear(x.double(), weight.double(), bias.double()).dtype is torch.float64
+    expected = x.double() @ weight.double().t()
+    torch.testing.assert_close(matrix_product(x, weight.t()).double(), expected, rtol=1e-5, atol=1e-4)
+    expected += bias.double()
+    torch.testing.assert_close(matrix_product(x, weight.t(), bias).double(), expected, rtol=1e-5, atol=1e-4)
+    assert matrix_product(x.double(), weight.double().t(), bias.double()).dtype is torch.float64
 
 
 @pytest.mark.parametrize(("sizes", "replaced"), [((128, 300, 200), 3), ((8, 12, 4), 0)])
 def test_large_products_of_a_graph_are_replaced_and_give_the_same(sizes, replaced):
-    if large_product() is None:
-        pytest.skip("oneDNN is no faster here: this processor has no AVX-512, or torch no oneDNN")
+    skip_without_onednn()
     operands = example(*sizes)
     graph = make_fx(forwards_and_backwards, tracing_mode="fake")(*operands)
     LargeProducts()(graph.graph)
@@ -42,12 +48,15 @@ def test_large_products_of_a_graph_are_replaced_and_give_the_same(sizes, replace
         torch.testing.assert_close(ours.double(), reference, rtol=1e-5, atol=2e-4)
 
 
-def test_a_bias_that_is_a_matrix_is_added_as_one():
-    x, weight, _, matrix = example(128, 300, 200)
-    graph = make_fx(lambda *parts: torch.addmm(*parts), tracing_mode="fake")(matrix, x, weight.t())
+@pytest.mark.parametrize("shape", [(128, 200), (1,), (1, 200)])
+def test_a_bias_that_is_broadcast_stays_as_it_was(shape):
+    skip_without_onednn()
+    x, weight, _, _ = example(128, 300, 200)
+    bias = torch.randn(shape, generator=GENERATOR)
+    graph = make_fx(lambda *parts: torch.addmm(*parts), tracing_mode="fake")(bias, x, weight.t())
     LargeProducts()(graph.graph)
     graph.recompile()
-    torch.testing.assert_close(graph(matrix, x, weight.t()), matrix + x @ weight.t(), rtol=1e-5, atol=2e-4)
+    torch.testing.assert_close(graph(bias, x, weight.t()), bias + x @ weight.t(), rtol=1e-5, atol=2e-4)
 
 
 def test_predictions_are_the_networks_outputs():

@@ -288,6 +288,7 @@ def test_a_run_and_its_record_are_one(runs, tmp_path):
         found = finished_runs(folders)
         assert len(found) == 7
         assert all(run.has_weights for run in found)
+        assert [run.folder for run in found] == sorted(run.folder for run in found)
     assert not any(run.has_weights for run in finished_runs([tmp_path / "kept" / "b"]))
 
 

@@ -181,6 +181,7 @@ def test_a_run_of_another_process_is_told_and_skipped(listed, tmp_path, monkeypa
 @pytest.mark.parametrize(
     ("words", "expected"),
     [
+        ("--only=smoke --records=kept", "--records keeps the paper's runs"),
         ("--only=table9", "--only table9: choose from"),
         ("--seeds=a", "--seeds takes whole numbers from 0 to 2147483647, each once, joined by commas, not 'a'"),
         ("--seeds=-1", "--seeds takes"),
@@ -194,7 +195,7 @@ def test_a_run_of_another_process_is_told_and_skipped(listed, tmp_path, monkeypa
 )
 def test_wrong_words_are_one_line(words, expected, monkeypatch, capfd):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    assert run(words, "--list") == 2
+    assert run(*words.split(), "--list") == 2
     said = capfd.readouterr().err
     assert expected in said
     assert "Traceback" not in said

@@ -11,7 +11,7 @@ from bbbrun.check import main as check
 from bbbrun.config import composed, plain
 from bbbrun.finished import finished_runs
 from bbbrun.reproduce import wanted
-from bbbrun.settings import setting
+from bbbrun.settings import differing, setting
 from bbbrun.smoke import smoke
 
 MNIST = ("experiment=mnist", "network.hidden=[400,400]")
@@ -79,24 +79,42 @@ def test_a_regression_must_widen_where_there_is_no_data(tmp_path):
 
 
 def test_what_no_full_run_is_like_is_not_run_and_exits_1(tmp_path, capsys):
-    rows = [{"epoch": 10, "step": 3910, "test_error": 2.5}]
-    record(tmp_path / "full" / "a", (*MNIST, "prior.pi=0.25"), rows)
-    record(tmp_path / "full" / "b", MNIST, [{"epoch": 20, "step": 7820, "test_error": 2.5}])
-    record(tmp_path / "short", (*MNIST, "train.epochs=10"), rows)
-    for full, code in ((tmp_path / "full", 1), (tmp_path / "short", 0)):
-        with pytest.raises(SystemExit) as stop:
-            check([str(tmp_path / "short"), "--smoke", str(full)])
-        assert stop.value.code == code
-    assert "0 pass, 0 miss, 1 not run" in capsys.readouterr().out
+    rows = [{"epoch": 10, "step": 3910, "test_error": 2.5}, {"epoch": 600, "step": 234600, "test_error": 1.4}]
+    record(tmp_path / "full" / "other setting", (*MNIST, "prior.pi=0.25"), rows)
+    record(tmp_path / "full" / "no row then", (*MNIST, "seed=1"), rows[1:])
+    record(tmp_path / "full" / "short itself", (*MNIST, "train.epochs=10", "seed=2"), rows[:1])
+    record(tmp_path / "short", (*MNIST, "train.epochs=10"), rows[:1])
     with pytest.raises(SystemExit) as stop:
-        check([str(tmp_path / "short"), "--smoke", str(full), "--only", "table1"])
+        check([str(tmp_path / "short"), "--smoke", str(tmp_path / "full")])
+    assert stop.value.code == 1
+    assert "0 pass, 0 miss, 1 not run" in capsys.readouterr().out
+    # Nor is a run its own bound.
+    with pytest.raises(SystemExit) as stop:
+        check([str(tmp_path / "short"), "--smoke", str(tmp_path / "short")])
+    assert stop.value.code == 1
+    record(tmp_path / "full" / "alike", (*MNIST, "seed=3"), rows)
+    with pytest.raises(SystemExit) as stop:
+        check([str(tmp_path / "short"), "--smoke", str(tmp_path / "full")])
+    assert stop.value.code == 0
+    with pytest.raises(SystemExit) as stop:
+        check([str(tmp_path / "short"), "--smoke", str(tmp_path), "--only", "table1"])
     assert stop.value.code == 2
     assert "--only has no effect with --smoke" in capsys.readouterr().err
+
+
+def test_one_seed_has_no_spread_to_judge_by_and_a_seed_counts_once(tmp_path):
+    rows = [{"step": 2000, "cumulative_regret": 1000.0}, {"step": 50_000, "cumulative_regret": 9000.0}]
+    for name in ("here", "elsewhere"):
+        record(tmp_path / "full" / name, ("experiment=bandit", "seed=1"), rows)
+        rows = [rows[0] | {"cumulative_regret": 1010.0}, rows[1]]
+    record(tmp_path / "short", ("experiment=bandit", "agent.steps=2000"), [rows[0] | {"cumulative_regret": 900.0}])
+    (row,) = judged(tmp_path / "short", tmp_path / "full").to_dict("records")
+    assert (row["seeds"], row["verdict"]) == (1, "not run")
 
 
 def test_the_short_runs_are_full_ones_of_the_paper_but_for_their_length():
     full = wanted([], [0])
     for job in wanted(["smoke"], None):
-        differ = [{key for key, _ in setting(job.config) ^ setting(other.config)} for other in full]
+        differ = [differing(setting(job.config), setting(other.config)) for other in full]
         assert any(keys <= {"train.epochs", "agent.steps"} for keys in differ)
     assert {job.config["train"]["epochs"] for job in full if job.config["dataset"]["name"] == "mnist"} == {600}

@@ -25,6 +25,7 @@ from bbbrun.options import (
 )
 from bbbrun.posterior import DiagonalGaussian
 from bbbrun.priors import build_prior
+from bbbrun.products import large_product
 from bbbrun.step import Epoch, initial_state, make_step
 
 NETWORK = mlp(6, [8, 5], 3)
@@ -327,6 +328,9 @@ def test_a_compiled_step_of_large_products_equals_the_eager_one():
         state, epoch = initial_state(start(network), PLAIN), two_minibatches(1e-3)
         step = wrap(make_step(network, categorical_nll, bbb(), prior, PLAIN, INPUTS, LABELS, 0, epoch, state))
         # Once: of a million ReLUs some stand so near 0 that a second step would go another way.
-        step()
+        with torch.profiler.profile() as profile:
+            step()
+        called = {event.key for event in profile.key_averages()}
+        assert ("bbbrun::product" in called) == (wrap is compiled and large_product() is not None)
         results.append(torch.cat([*state.parameters, state.nll.float()[None]]))
     torch.testing.assert_close(*results, rtol=1e-4, atol=1e-5)
