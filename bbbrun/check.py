@@ -4,7 +4,6 @@ With --smoke, in place of the paper's numbers, what short runs must reach.
 """
 
 import argparse
-import contextlib
 import sys
 import tempfile
 from collections.abc import Callable, Sequence
@@ -15,7 +14,7 @@ import pandas as pd
 
 from bbbrun.by import mean_and_spread
 from bbbrun.errors import UserError
-from bbbrun.files import SUMMARY
+from bbbrun.files import SUMMARY, named_folder
 from bbbrun.finished import NothingToShow, finished_runs
 from bbbrun.paper import claims
 from bbbrun.report import make
@@ -83,8 +82,12 @@ def report_or_runs(folder: Path, items: Sequence[str]) -> pd.DataFrame:
     runs = finished_runs([folder])
     with tempfile.TemporaryDirectory() as place:
         for item in items:
-            with contextlib.suppress(NothingToShow):
+            try:
                 make(item, runs, Path(place) / item)
+            except NothingToShow:
+                pass
+            except UserError as error:
+                print(f"{item}: {error}", file=sys.stderr)
         return judge(Path(place), items)
 
 
@@ -94,10 +97,12 @@ def main(words: Sequence[str] | None = None) -> None:
     Exit code 0 where every claim passes, 1 otherwise, 2 for wrong words.
     """
     parser = argparse.ArgumentParser(prog="bbbrun-check", description="Our numbers against the paper's.")
-    parser.add_argument("folder", type=Path, help="what bbbrun-report wrote, such as results/paper, or finished runs")
+    parser.add_argument(
+        "folder", type=named_folder, help="what bbbrun-report wrote, such as results/paper, or finished runs"
+    )
     parser.add_argument("--only", nargs="+", choices=_SOURCES, default=list(_SOURCES), help="some tables and figures")
     said = "judge FOLDER's short runs instead, by what full runs in this folder, such as results/paper/runs, had then"
-    parser.add_argument("--smoke", type=Path, metavar="FULL", help=said)
+    parser.add_argument("--smoke", type=named_folder, metavar="FULL", help=said)
     arguments = parser.parse_args(words)
     if arguments.smoke and arguments.only != list(_SOURCES):
         parser.error("--only has no effect with --smoke, which judges all short runs")

@@ -1,5 +1,6 @@
 """The files in a run's folder: their names, and the lock by which one process holds the folder."""
 
+from argparse import ArgumentTypeError
 from pathlib import Path
 from typing import IO
 
@@ -30,3 +31,10 @@ def held(folder: Path) -> bool:
             return not lock(file, shared=True)
     except FileNotFoundError:
         return False
+
+
+def named_folder(word: str) -> Path:
+    """A folder's name on a command line; raises ArgumentTypeError for an empty word, as of an unset variable."""
+    if not word:
+        raise ArgumentTypeError("the name of a folder, not an empty word")
+    return Path(word)

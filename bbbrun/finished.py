@@ -4,19 +4,20 @@ import json
 import sys
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import pandas as pd
-import torch
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
-from torch import Tensor
 from yaml import YAMLError
 
 from bbbrun.errors import UserError
 from bbbrun.files import CHECKPOINT, METRICS, PREDICTIONS, SUMMARY
 from bbbrun.settings import setting
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 class NothingToShow(UserError):
@@ -60,11 +61,13 @@ class Run(NamedTuple):
         """predictions.csv; raises UserError where it cannot be read."""
         return self._table(PREDICTIONS)
 
-    def parameters(self) -> list[Tensor]:
+    def parameters(self) -> "list[Tensor]":
         """(mu, rho) of Bayes by Backprop, (weights,) of the other methods, out of checkpoint.pt.
 
         Raises UserError where the file is missing or cannot be read.
         """
+        import torch  # here, since it takes seconds to load, and most of what is read needs none
+
         try:
             tensors: list[Tensor] = torch.load(self.folder / CHECKPOINT, weights_only=True)["tensors"]
         except Exception as error:
@@ -101,7 +104,7 @@ def finished_runs(folders: Iterable[Path]) -> list[Run]:
         damaged: list[UserError] = []
         for path in sorted(folder.rglob(SUMMARY)):
             try:
-                runs[path.parent.resolve()] = _read(path.parent)
+                runs[path.parent.resolve()] = read(path.parent)
             except UserError as error:
                 damaged.append(error)
         if not runs:
@@ -144,7 +147,8 @@ def _seeds_then_folder(group: list[Run]) -> tuple[int, str]:
     return len(group), str(group[-1].folder)
 
 
-def _read(folder: Path) -> Run:
+def read(folder: Path) -> Run:
+    """The finished run in `folder`; raises UserError where its record cannot be read, or is not whole."""
     try:
         config: Any = OmegaConf.to_container(OmegaConf.load(folder / ".hydra" / "config.yaml"), resolve=True)
         run = Run(folder, config, json.loads((folder / SUMMARY).read_text()))

@@ -31,7 +31,9 @@ def large_product() -> Product | None:
     # Known to torch for as long as the process lives, under the name that compiled graphs call it by.
     @torch.library.custom_op("bbbrun::product", mutates_args=(), device_types="cpu")
     def product(a: Tensor, b: Tensor, bias: Tensor | None) -> Tensor:
-        return cast(Tensor, pointwise.default(a, b.t(), bias, "none", [], ""))
+        # It would read a bias with gaps as one without.
+        whole = None if bias is None else bias.contiguous()
+        return cast(Tensor, pointwise.default(a, b.t(), whole, "none", [], ""))
 
     @product.register_fake
     def _(a: Tensor, b: Tensor, bias: Tensor | None) -> Tensor:

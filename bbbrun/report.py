@@ -11,6 +11,7 @@ from bbbrun.errors import UserError
 from bbbrun.figure5 import figure5
 from bbbrun.figure6 import figure6
 from bbbrun.figures234 import figure2, figure3, figure4
+from bbbrun.files import named_folder
 from bbbrun.finished import NothingToShow, Run, finished_runs
 from bbbrun.page import write_page
 from bbbrun.table1 import table1
@@ -39,23 +40,29 @@ def main(words: Sequence[str] | None = None) -> None:
     """
     parser = argparse.ArgumentParser(prog="bbbrun-report", description="Tables and figures out of finished runs.")
     add = parser.add_argument
-    add("runs", nargs="+", type=Path, help="folders with finished runs in or below them")
-    add("-o", "--output", type=Path, required=True, help="the folder to write into")
+    add("runs", nargs="+", type=named_folder, help="folders with finished runs in or below them")
+    add("-o", "--output", type=named_folder, required=True, help="the folder to write into")
     add("--only", nargs="+", choices=MAKERS, default=list(MAKERS), help="some of the tables and figures")
     add("--by", nargs="+", metavar="KEY", help="instead: one table of the runs by these keys, over seeds")
     arguments = parser.parse_args(words)
     try:
         runs = finished_runs(arguments.runs)
+        failed: list[str] = []
         if arguments.by:
             said, made = {"by": by_keys(runs, arguments.by, arguments.output / "by")}, True
         else:
-            said, made = _made([name for name in MAKERS if name in arguments.only], runs, arguments.output)
+            said, made, failed = _made([name for name in MAKERS if name in arguments.only], runs, arguments.output)
         for name, lines in said.items():
             for line in lines:
                 print(f"{name}: {line}", file=sys.stderr)
-        if not made:
+        for line in failed:
+            print(f"bbbrun-report: error: {line}", file=sys.stderr)
+        if not made and not failed:
             raise UserError(f"nothing was made: none of {len(runs)} finished runs gives {', '.join(said)}")
-        write_page(arguments.output, {name: title for name, (title, _) in MAKERS.items()} | {"by": "Runs by key"})
+        if made:
+            write_page(arguments.output, {name: title for name, (title, _) in MAKERS.items()} | {"by": "Runs by key"})
+        if failed:
+            sys.exit(1)
     except UserError as error:
         _fail(str(error))
     except KeyboardInterrupt:
@@ -64,9 +71,13 @@ def main(words: Sequence[str] | None = None) -> None:
         _fail(f"{error.filename}: {error.strerror}" if error.filename else str(error))
 
 
-def _made(names: list[str], runs: list[Run], output: Path) -> tuple[dict[str, list[str]], bool]:
-    """Make what can be made of the runs; return what there is to say of each, and whether anything was made."""
-    said, made = {}, False
+def _made(names: list[str], runs: list[Run], output: Path) -> tuple[dict[str, list[str]], bool, list[str]]:
+    """Make what can be made of the runs.
+
+    Return what there is to say of each, whether anything was made, and why what is damaged was not.
+    """
+    said: dict[str, list[str]] = {}
+    made, failed = False, []
     for name in names:
         try:
             said[name], made = make(name, runs, output / name), True
@@ -74,7 +85,9 @@ def _made(names: list[str], runs: list[Run], output: Path) -> tuple[dict[str, li
             # What lies there may be of runs on another machine: it is not ours to delete.
             kept = "that of an earlier report stays" if (output / name).is_dir() else "skipped"
             said[name] = [f"{error}: {kept}"]
-    return said, made
+        except UserError as error:
+            failed.append(f"{name}: {error}")
+    return said, made, failed
 
 
 def make(name: str, runs: list[Run], output: Path) -> list[str]:

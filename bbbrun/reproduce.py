@@ -11,7 +11,6 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterable, Sequence
-from importlib.resources import files
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -20,19 +19,14 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
-from bbbrun.config import Device, composed, plain
+from bbbrun.config import Device
 from bbbrun.errors import UserError
-from bbbrun.files import CHECKPOINT, FIGURES, METRICS, SUMMARY, held
+from bbbrun.files import CHECKPOINT, FIGURES, METRICS, SUMMARY, held, named_folder
+from bbbrun.finished import read
+from bbbrun.jobs import Job, wanted
 from bbbrun.settings import kept_from_resuming, setting
 
 _RUNS = Path("results/runs")  # where bbbrun puts them
-
-
-class Job(NamedTuple):
-    """One run that is wanted: the words for `bbbrun`, and the configuration they compose."""
-
-    words: tuple[str, ...]
-    config: dict[str, Any]
 
 
 class Begun(NamedTuple):
@@ -50,23 +44,6 @@ class Begun(NamedTuple):
     @property
     def in_progress(self) -> bool:
         return not self.finished and held(self.folder)
-
-
-def wanted(only: Sequence[str], seeds: Sequence[int] | None) -> list[Job]:
-    """The jobs of configs/reproduce.yaml that are shown in one of `only`; raises UserError for one it does not know."""
-    listed: Any = OmegaConf.to_container(OmegaConf.load(str(files("bbbrun.configs") / "reproduce.yaml")))
-    known = sorted({name for entry in listed["runs"] for name in entry["shown"]})
-    unknown = [name for name in only if name not in known]
-    if unknown:
-        raise UserError(f"--only {unknown[0]}: choose from {', '.join(known)}")
-    # Short runs prove that what is installed works; they are no part of the paper.
-    chosen = [entry for entry in listed["runs"] if set(only or set(known) - {"smoke"}) & set(entry["shown"])]
-    jobs = []
-    for entry in chosen:
-        for seed in range(entry["seeds"]) if seeds is None else seeds:
-            words = (*shlex.split(entry["words"]), f"seed={seed}")
-            jobs.append(Job(words, plain(composed(words))))
-    return jobs
 
 
 def begun(folder: Path, *, warn: bool = False) -> list[Begun]:
@@ -108,34 +85,59 @@ def main(words: Sequence[str] | None = None) -> None:
     add("--only", default="", help="tables and figures, joined by commas: table1,figure6; or smoke: short runs")
     add("--seeds", help="seeds, joined by commas, in place of those listed")
     add("--device", choices=[device.value for device in Device], default="auto", help="as for bbbrun")
-    add("--records", type=Path, help="a folder whose finished runs count too, and which keeps all but weights of ours")
+    add(
+        "--records",
+        type=named_folder,
+        help="a folder whose finished runs count too, and where ours are kept without weights",
+    )
     add("--list", action="store_true", help="say what remains, and run nothing")
     arguments = parser.parse_args(words)
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # a stop is not to leave the training behind
     try:
         _require_device(Device(arguments.device))
         seeds = None if arguments.seeds is None else _seeds(arguments.seeds)
-        jobs = wanted([name for name in arguments.only.split(",") if name], seeds)
-        if arguments.records and arguments.records.exists() and not arguments.records.is_dir():
-            raise UserError(f"--records takes a folder, which may be a new one, not the file {arguments.records}")
-        if arguments.records and "smoke" in arguments.only.split(","):
-            raise UserError("--records keeps the paper's runs, which those of --only smoke are not")
+        only = [name for name in arguments.only.split(",") if name]
+        if arguments.only and not only:
+            raise UserError(f"--only takes tables and figures, joined by commas, not {arguments.only!r}")
+        jobs = wanted(only, seeds)
+        if arguments.records:
+            if "smoke" in only:
+                raise UserError("--records keeps the paper's runs, which those of --only smoke are not")
+            _require_folder(arguments.records)
     except UserError as error:
         parser.error(str(error))
     kept = [arguments.records] if arguments.records else []
-    remaining = _remaining(jobs, kept)
+    try:
+        left = _run([] if arguments.list else jobs, _remaining(jobs, kept), kept, arguments.device)
+    except KeyboardInterrupt:
+        print("interrupted; give the same command again to go on", file=sys.stderr)
+        sys.exit(130)
+    for said in left:
+        print(said, file=sys.stderr)
+    sys.exit(1 if left else 0)
+
+
+def _run(jobs: list[Job], remaining: list[Job], kept: list[Path], device: str) -> list[str]:
+    """Run what remains of the jobs, and keep records of all that are finished; return what could not be done."""
     left = []
-    for job in [] if arguments.list else jobs:
-        if job in remaining and (said := _finish(job, arguments.device)):
+    for job in jobs:
+        if job in remaining and (said := _finish(job, device)):
             left.append(said)
         for records in kept:
             try:
                 copy_record(job, records)
             except OSError as error:
                 left.append(f"no record of bbbrun {shlex.join(job.words)} in {records}: {error}")
-    for said in left:
-        print(said, file=sys.stderr)
-    sys.exit(1 if left else 0)
+    return left
+
+
+def _require_folder(records: Path) -> None:
+    """Before anything is run: raise UserError where no record could be written."""
+    try:
+        records.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        reason = error.strerror
+        raise UserError(f"--records takes a folder, which may be a new one, not {records} ({reason})") from error
 
 
 def _seeds(text: str) -> list[int]:
@@ -161,13 +163,25 @@ def copy_record(job: Job, records: Path) -> None:
     if at is None or not at.finished:
         return
     place = records / at.folder.relative_to(_RUNS)
-    if not place.exists():
-        place.parent.mkdir(parents=True, exist_ok=True)
-        # Whole or not at all: what a kill leaves must not count as a run.
-        with tempfile.TemporaryDirectory(dir=records.parent) as partial:
-            copy = Path(partial) / place.name
-            shutil.copytree(at.folder, copy, ignore=shutil.ignore_patterns(CHECKPOINT, FIGURES))
+    if _same_run(at.folder, place):
+        return
+    if place.exists():
+        raise FileExistsError(f"{place} is something else: move it away")
+    place.parent.mkdir(parents=True, exist_ok=True)
+    # Whole or not at all: what a kill leaves must not count as a run.
+    with tempfile.TemporaryDirectory(dir=records.parent) as partial:
+        copy = Path(partial) / place.name
+        shutil.copytree(at.folder, copy, ignore=shutil.ignore_patterns(CHECKPOINT, FIGURES))
+        try:
             copy.rename(place)
+        except OSError:
+            if not _same_run(at.folder, place):  # else another process was first
+                raise
+
+
+def _same_run(run: Path, record: Path) -> bool:
+    kept = record / SUMMARY
+    return kept.is_file() and kept.read_bytes() == (run / SUMMARY).read_bytes()
 
 
 def _remaining(jobs: list[Job], kept: list[Path]) -> list[Job]:
@@ -205,8 +219,7 @@ def _finish(job: Job, device: str) -> str | None:
             # It keeps what it has, and says how to go on.
             child.terminate()
             child.wait()
-            print("interrupted; give the same command again to go on", file=sys.stderr)
-            sys.exit(130)
+            raise
     if code == 0:
         return None
     if at is not None and at.in_progress:
@@ -222,6 +235,8 @@ def _in_progress(at: Begun) -> str:
 def _begun(folder: Path) -> Begun | None:
     path = folder / ".hydra" / "config.yaml"
     try:
+        if (folder / SUMMARY).exists():
+            read(folder)
         config: Any = OmegaConf.to_container(OmegaConf.load(path), resolve=True)
         # A line without its end is torn: a resumed run writes it again.
         whole = (folder / METRICS).read_text().rpartition("\n")[0]
@@ -234,7 +249,16 @@ def _begun(folder: Path) -> Begun | None:
         _ = int(config["seed"])
         if not math.isfinite(done + seconds):
             raise ValueError("a row that is no row")
-    except (OSError, ValueError, KeyError, TypeError, YAMLError, OmegaConfBaseException):
+    except (
+        UserError,
+        OSError,
+        ValueError,
+        KeyError,
+        TypeError,
+        OverflowError,
+        YAMLError,
+        OmegaConfBaseException,
+    ):
         return None
     return Begun(folder, config, float(done), float(seconds))
 

@@ -1,5 +1,6 @@
 """What short runs must reach: `bbbrun-check --smoke`, against bounds that the records of full-length runs give."""
 
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ from bbbrun.errors import UserError
 from bbbrun.figure5 import summarise
 from bbbrun.files import METRICS
 from bbbrun.finished import Run, finished_runs, latest
+from bbbrun.jobs import wanted
 from bbbrun.paper import standard_error
 from bbbrun.settings import differing, setting
 
@@ -35,8 +37,25 @@ def smoke(short: Sequence[Run], full: Sequence[Run]) -> pd.DataFrame:
 
 
 def smoke_of(short: Path, full: Path) -> pd.DataFrame:
-    """`smoke` of the runs in and below two folders; raises UserError where one holds none."""
-    return smoke(finished_runs([short]), finished_runs([full]))
+    """`smoke` of the runs that `scripts/reproduce --only smoke` leaves in `short`, the last of each, against `full`'s.
+
+    One that is not there is not run. Raises UserError where a folder holds no runs, or a run lacks what is judged.
+    """
+    runs, bounds = finished_runs([short]), finished_runs([full])
+    tables = []
+    for job in wanted(["smoke"], None):
+        alike = [run for run in runs if setting(run.config) == setting(job.config) and run.seed == job.config["seed"]]
+        try:
+            tables.append(smoke(alike[-1:], bounds))
+        except (KeyError, TypeError, ValueError, IndexError, OverflowError) as error:
+            raise UserError(
+                f"a run's record in {short} or {full} lacks something or holds something else ({error!r}): leave "
+                "damaged runs out"
+            ) from error
+        if not alike:
+            missing = {"run": shlex.join(["bbbrun", *job.words]), "number": "", "at": "", "ours": float("nan")}
+            tables.append(pd.DataFrame([missing | {"bound": "", "seeds": 0, "verdict": "not run"}]))
+    return pd.concat([table for table in tables if len(table)], ignore_index=True)
 
 
 def _judged(run: Run, full: Sequence[Run]) -> list[dict[str, Any]]:

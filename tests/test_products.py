@@ -59,6 +59,13 @@ def test_a_bias_that_is_broadcast_stays_as_it_was(shape):
     torch.testing.assert_close(graph(bias, x, weight.t()), bias + x @ weight.t(), rtol=1e-5, atol=2e-4)
 
 
+@pytest.mark.parametrize("bias", [torch.randn(400)[::2], torch.randn(200, 3)[:, 1], torch.randn(1).expand(200)])
+def test_a_bias_with_gaps(bias):
+    x, weight, _, _ = example(128, 300, 200)
+    expected = x.double() @ weight.double().t() + bias.double()
+    torch.testing.assert_close(matrix_product(x, weight.t(), bias).double(), expected, rtol=1e-5, atol=1e-4)
+
+
 def test_predictions_are_the_networks_outputs():
     network = mlp(300, [200, 100], 10)
     weights = 0.1 * torch.randn(network.size, generator=GENERATOR)

@@ -292,8 +292,16 @@ def test_a_run_and_its_record_are_one(runs, tmp_path):
     assert not any(run.has_weights for run in finished_runs([tmp_path / "kept" / "b"]))
 
 
-def test_weights_that_cannot_be_read_are_one_line(runs, tmp_path, capsys):
+def test_weights_that_cannot_be_read_leave_what_needs_none(runs, tmp_path, capsys):
     (runs / "a" / "checkpoint.pt").write_bytes(b"no")
+    out = tmp_path / "out"
+    with pytest.raises(SystemExit) as stop:
+        report([str(runs), "-o", str(out), "--only", "table1", "figure4", "figure2"])
+    assert stop.value.code == 1
+    (line,) = [line for line in capsys.readouterr().err.splitlines() if "error" in line]
+    assert line.startswith(f"bbbrun-report: error: figure4: {runs / 'a' / 'checkpoint.pt'} cannot be read")
+    assert (out / "figure2" / "figure2.csv").exists()
+    assert "## Table 1" in (out / "REPORT.md").read_text()
     with pytest.raises(SystemExit) as stop:
         report([str(runs), "-o", str(tmp_path / "out"), "--only", "figure4"])
     assert stop.value.code == 1

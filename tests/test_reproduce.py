@@ -105,6 +105,38 @@ def test_records_of_what_is_finished_are_kept_and_count(listed, tmp_path, capfd)
     assert len(begun(records)) == 2
 
 
+def test_a_damaged_run_is_not_finished_and_leaves_no_record(listed, tmp_path, monkeypatch, capfd):
+    monkeypatch.setattr(reproduce, "wanted", lambda only, seeds: listed[:1])
+    records, runs = tmp_path / "kept", tmp_path / "results" / "runs"
+    assert run() == 0
+    (done,) = begun(runs)
+    whole = (done.folder / "metrics.csv").read_text()
+    for name, content in (("summary.json", "{"), ("metrics.csv", "".join(whole.splitlines(keepends=True)[:2]))):
+        before = (done.folder / name).read_text()
+        (done.folder / name).write_text(content)
+        assert run("--list", "--records", str(records)) == 0
+        said = capfd.readouterr().err
+        assert f"warning: results/runs/digits/{done.folder.name} cannot be read: it counts as no run" in said
+        assert "1 of 1 runs remain" in said
+        (done.folder / name).write_text(before)
+    # What lies in a record's place is not taken for it, nor lost.
+    place = records / "digits" / done.folder.name
+    place.mkdir(parents=True)
+    (place / "mine").write_text("mine")
+    assert run("--records", str(records)) == 1
+    assert f"{place} is something else: move it away" in capfd.readouterr().err
+    assert (place / "mine").read_text() == "mine"
+
+
+def test_a_stop_is_told_in_one_line(listed, monkeypatch, capfd):
+    def stopped(job, runs):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(reproduce, "match", stopped)
+    assert run("--list") == 130
+    assert capfd.readouterr().err == "interrupted; give the same command again to go on\n"
+
+
 def test_other_settings_and_seeds_do_not_count(tmp_path):
     mine = config(0)
     half, most = (Begun(tmp_path / name, mine, done, 60 * done) for name, done in (("a", 0.5), ("b", 0.9)))
@@ -189,6 +221,9 @@ def test_a_run_of_another_process_is_told_and_skipped(listed, tmp_path, monkeypa
         ("--seeds=0,0", "--seeds takes"),
         ("--seeds=", "--seeds takes"),
         (f"--records={__file__}", "--records takes a folder"),
+        (f"--records={__file__}/below", "--records takes a folder"),
+        ("--records=", "the name of a folder, not an empty word"),
+        ("--only=,", "--only takes tables and figures, joined by commas, not ','"),
         ("--device=gpu", "--device"),
         ("--device=cuda", "device=cuda: this machine has no CUDA device"),
     ],

@@ -7,10 +7,11 @@ import pandas as pd
 import pytest
 from omegaconf import OmegaConf
 
+import bbbrun.smoke
 from bbbrun.check import main as check
 from bbbrun.config import composed, plain
 from bbbrun.finished import finished_runs
-from bbbrun.reproduce import wanted
+from bbbrun.jobs import Job, wanted
 from bbbrun.settings import differing, setting
 from bbbrun.smoke import smoke
 
@@ -78,12 +79,21 @@ def test_a_regression_must_widen_where_there_is_no_data(tmp_path):
     assert narrow["widening"] == "miss"
 
 
-def test_what_no_full_run_is_like_is_not_run_and_exits_1(tmp_path, capsys):
+@pytest.fixture
+def only_mnist(monkeypatch):
+    """MNIST's short run alone in place of all."""
+    words = (*MNIST, "train.epochs=10", "seed=0")
+    monkeypatch.setattr(bbbrun.smoke, "wanted", lambda only, seeds: [Job(words, plain(composed(words)))])
+
+
+def test_what_no_full_run_is_like_is_not_run_and_exits_1(tmp_path, capsys, only_mnist):
     rows = [{"epoch": 10, "step": 3910, "test_error": 2.5}, {"epoch": 600, "step": 234600, "test_error": 1.4}]
     record(tmp_path / "full" / "other setting", (*MNIST, "prior.pi=0.25"), rows)
     record(tmp_path / "full" / "no row then", (*MNIST, "seed=1"), rows[1:])
     record(tmp_path / "full" / "short itself", (*MNIST, "train.epochs=10", "seed=2"), rows[:1])
-    record(tmp_path / "short", (*MNIST, "train.epochs=10"), rows[:1])
+    record(tmp_path / "short" / "a", (*MNIST, "train.epochs=10"), rows[:1])
+    # Runs of one's own beside it are not judged.
+    record(tmp_path / "short" / "b", ("experiment=digits",), [{"epoch": 1, "step": 1, "test_error": 99.0}])
     with pytest.raises(SystemExit) as stop:
         check([str(tmp_path / "short"), "--smoke", str(tmp_path / "full")])
     assert stop.value.code == 1
@@ -110,6 +120,29 @@ def test_one_seed_has_no_spread_to_judge_by_and_a_seed_counts_once(tmp_path):
     record(tmp_path / "short", ("experiment=bandit", "agent.steps=2000"), [rows[0] | {"cumulative_regret": 900.0}])
     (row,) = judged(tmp_path / "short", tmp_path / "full").to_dict("records")
     assert (row["seeds"], row["verdict"]) == (1, "not run")
+
+
+def test_a_short_run_that_is_not_there_is_not_run(tmp_path, capsys):
+    record(tmp_path / "short", ("experiment=digits",), [{"epoch": 1, "step": 1, "test_error": 9.0}])
+    with pytest.raises(SystemExit) as stop:
+        check([str(tmp_path / "short"), "--smoke", str(tmp_path / "short")])
+    assert stop.value.code == 1
+    assert "0 pass, 0 miss, 3 not run" in capsys.readouterr().out
+
+
+def test_a_damaged_run_is_one_line(tmp_path, capsys, only_mnist):
+    rows = [{"epoch": 10, "step": 3910, "test_error": 2.5}, {"epoch": 600, "step": 234600, "test_error": 1.4}]
+    record(tmp_path / "full", (*MNIST, "seed=3"), [row | {"test_error": 101.0} for row in rows])
+    record(tmp_path / "short", (*MNIST, "train.epochs=10"), rows[:1])
+    with pytest.raises(SystemExit) as stop:
+        check([str(tmp_path / "short"), "--smoke", str(tmp_path / "full")])
+    assert stop.value.code == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("bbbrun-check: error: a run's record in")
+    with pytest.raises(SystemExit) as stop:
+        check([str(tmp_path / "short"), "--smoke", ""])
+    assert stop.value.code == 2
+    assert "the name of a folder, not an empty word" in capsys.readouterr().err
 
 
 def test_the_short_runs_are_full_ones_of_the_paper_but_for_their_length():
