@@ -35,7 +35,7 @@ def figure6(runs: list[Run], output: Path) -> list[str]:
         table = run.metrics()[["step", *_REGRETS]]
         name = f"{agent(run).replace(' ', '_').replace('%', '_percent')}_seed{run.seed}.csv"
         table.to_csv(output / name, index=False, float_format="%.6g")
-        tables.append(table.assign(agent=agent(run)))
+        tables.append(table.assign(agent=agent(run), seed=run.seed))
     curves = mean_and_spread(pd.concat(tables), ["agent", "step"], list(_REGRETS))
     curves.to_csv(output / "curves.csv", index=False, float_format="%.6g")
     _draw(pd.concat(tables), output)
@@ -80,8 +80,9 @@ def _panel(axes: Axes, table: pd.DataFrame, column: str) -> None:
         regret = rows.groupby("step")[column]
         mean, count = regret.mean(), regret.count().max()
         (line,) = axes.plot(mean.index, mean, label=f"{name}, {count} seed{'s' if count > 1 else ''}")
-        # The spread is the range over seeds: a standard deviation of a few seeds could reach below zero.
-        axes.fill_between(mean.index, regret.min(), regret.max(), color=line.get_color(), alpha=0.2, linewidth=0)
+        # Each seed, not a band: one agent that is stuck would make it cover all that the others do.
+        for _, of_seed in rows.groupby("seed"):
+            axes.plot(of_seed["step"], of_seed[column], color=line.get_color(), linewidth=0.6, alpha=0.5)
     log_regret(axes, table[[column]])
     axes.grid(alpha=0.3, which="both")
     axes.legend()

@@ -116,10 +116,10 @@ def finished_runs(folders: Iterable[Path]) -> list[Run]:
 
 
 def _once(runs: Iterable[Run]) -> list[Run]:
-    """The runs without copies of them; of a run and its record the run."""
+    """The runs without copies of them, which keep the folder's name; of a run and its record the run."""
     found: dict[str, Run] = {}
     for run in runs:
-        name = json.dumps([run.config, run.summary], sort_keys=True)
+        name = json.dumps([run.folder.name, run.config, run.summary], sort_keys=True)
         if name not in found or (run.has_weights and not found[name].has_weights):
             found[name] = run
     return sorted(found.values(), key=lambda run: run.folder.resolve())

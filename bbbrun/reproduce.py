@@ -168,10 +168,10 @@ def copy_record(job: Job, records: Path) -> None:
     if place.exists():
         raise FileExistsError(f"{place} is something else: move it away")
     place.parent.mkdir(parents=True, exist_ok=True)
-    # Whole or not at all: what a kill leaves must not count as a run.
+    # Whole or not at all: what a kill leaves must not count as a run. hydra.yaml holds paths of this machine.
     with tempfile.TemporaryDirectory(dir=records.parent) as partial:
         copy = Path(partial) / place.name
-        shutil.copytree(at.folder, copy, ignore=shutil.ignore_patterns(CHECKPOINT, FIGURES))
+        shutil.copytree(at.folder, copy, ignore=shutil.ignore_patterns(CHECKPOINT, FIGURES, "hydra.yaml"))
         try:
             copy.rename(place)
         except OSError:

@@ -283,7 +283,7 @@ def test_what_needs_weights_is_made_of_the_runs_that_have_them(runs, tmp_path, c
 
 def test_a_run_and_its_record_are_one(runs, tmp_path):
     shutil.copytree(runs, tmp_path / "kept", ignore=shutil.ignore_patterns("checkpoint.pt"))
-    shutil.copytree(runs / "a", tmp_path / "kept" / "copy")
+    shutil.copytree(runs / "a", tmp_path / "kept" / "again" / "a")
     for folders in ([runs, tmp_path / "kept"], [tmp_path / "kept", runs], [tmp_path]):
         found = finished_runs(folders)
         assert len(found) == 7
