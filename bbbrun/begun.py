@@ -54,16 +54,15 @@ def begun(folder: Path, *, warn: bool = False) -> list[Begun]:
 def _begun(folder: Path) -> Begun | None:
     path = folder / ".hydra" / "config.yaml"
     try:
-        if (folder / SUMMARY).exists():
-            read(folder)
-        config: Any = OmegaConf.to_container(OmegaConf.load(path), resolve=True)
+        finished = (folder / SUMMARY).exists()
+        config: Any = read(folder).config if finished else OmegaConf.to_container(OmegaConf.load(path), resolve=True)
         # A line without its end is torn: a resumed run writes it again.
         whole = (folder / METRICS).read_text().rpartition("\n")[0]
         rows = pd.read_csv(io.StringIO(whole))
         total = config["train"]["epochs"] or config["agent"]["steps"]
         reached = rows["epoch" if config["train"]["epochs"] else "step"]
         # What no checkpoint covers starts from nothing.
-        kept = len(rows) > 0 and ((folder / CHECKPOINT).exists() or (folder / SUMMARY).exists())
+        kept = len(rows) > 0 and ((folder / CHECKPOINT).exists() or finished)
         done, seconds = (reached.iloc[-1] / total, rows["seconds"].iloc[-1]) if kept else (0.0, 0.0)
         _ = int(config["seed"])
         if not math.isfinite(done + seconds):

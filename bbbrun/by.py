@@ -40,8 +40,9 @@ def by_keys(runs: list[Run], keys: list[str], output: Path) -> list[str]:
     means.to_csv(output / "by.csv", index=False, float_format="%.6g")
     shown = means[[*keys, "runs", *(name for name in means.columns if name in judges or name.startswith("test_error"))]]
     (output / "by.md").write_text(markdown(shown))
-    about = ({"seed": run.seed, "seconds": run.summary["seconds"]} | run.provenance() for run in runs)
-    records = [each | _place(run, keys) for each, run in zip(about, runs, strict=True)]
+    records = [
+        {"seed": run.seed, "seconds": run.summary["seconds"]} | run.provenance() | _place(run, keys) for run in runs
+    ]
     pd.DataFrame(records).to_csv(output / "runs.csv", index=False)
     curves = pd.concat([run.metrics().assign(**{key: _value(run, key) for key in keys}) for run in runs])
     time = "epoch" if "epoch" in curves else "step"
