@@ -83,7 +83,7 @@ def compiled(function: Callable[P, R]) -> Callable[P, R]:
     No guards: those of a training step cost 0.1 ms a call, a fifth of the bandit's. Products and sums contract to
     fused multiply-adds, as the eager CPU kernels' do not: results agree to rounding.
     """
-    from bbbrun.product_pass import LargeProducts  # here, since torch's compiler takes seconds to load
+    from bbbrun.product_pass import Products  # here, since torch's compiler takes seconds to load
 
     # A code object of its own: torch keeps what it compiled with the code, and without guards it would take one
     # training's step for the next one's, which differs in its closure alone.
@@ -93,7 +93,7 @@ def compiled(function: Callable[P, R]) -> Callable[P, R]:
     options: dict[str, Any] = {
         "guard_filter_fn": torch.compiler.skip_all_guards_unsafe,
         "cpp.enable_floating_point_contract_flag": "fast",
-        "post_grad_custom_post_pass": LargeProducts(),
+        "post_grad_custom_post_pass": Products(),
     }
     return torch.compile(own, dynamic=False, fullgraph=True, options=options)
 

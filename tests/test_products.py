@@ -3,7 +3,8 @@ import torch
 from torch.fx.experimental.proxy_tensor import make_fx
 
 from bbbrun.networks import mlp
-from bbbrun.product_pass import LargeProducts
+from bbbrun.product_loops import is_small
+from bbbrun.product_pass import Products
 from bbbrun.products import large_product, matrix_product
 
 GENERATOR = torch.Generator().manual_seed(0)
@@ -39,7 +40,7 @@ def test_large_products_of_a_graph_are_replaced_and_give_the_same(sizes, replace
     skip_without_onednn()
     operands = example(*sizes)
     graph = make_fx(forwards_and_backwards, tracing_mode="fake")(*operands)
-    LargeProducts()(graph.graph)
+    Products()(graph.graph)
     graph.recompile()
     assert sum(node.target is large_product() for node in graph.graph.nodes) == replaced
     for ours, reference in zip(
@@ -48,13 +49,39 @@ def test_large_products_of_a_graph_are_replaced_and_give_the_same(sizes, replace
         torch.testing.assert_close(ours.double(), reference, rtol=1e-5, atol=2e-4)
 
 
+@pytest.mark.parametrize(
+    "sizes",
+    [(64, 119, 100), (64, 100, 1), (64, 1, 100), (1, 100, 50), (6, 5, 2)],
+    ids=str,
+)
+def test_small_products_of_a_graph_become_sums_and_give_the_same(sizes):
+    operands = example(*sizes)
+    graph = make_fx(forwards_and_backwards, tracing_mode="fake")(*operands)
+    Products()(graph.graph)
+    graph.recompile()
+    left = {node.target for node in graph.graph.nodes} & {torch.ops.aten.mm.default, torch.ops.aten.addmm.default}
+    assert not left
+    for ours, reference in zip(
+        graph(*operands), forwards_and_backwards(*(part.double() for part in operands)), strict=True
+    ):
+        torch.testing.assert_close(ours.double(), reference, rtol=1e-5, atol=1e-4)
+
+
+def test_what_no_block_of_rows_divides_and_what_is_large_stay_as_they_are():
+    graph = make_fx(forwards_and_backwards, tracing_mode="fake")(*example(13, 11, 17))
+    Products()(graph.graph)
+    assert sum(node.target is torch.ops.aten.mm.default for node in graph.graph.nodes) == 2
+    assert not is_small(torch.zeros(128, 784), torch.zeros(784, 10))
+    assert not is_small(torch.zeros(64, 100, dtype=torch.float64), torch.zeros(100, 100, dtype=torch.float64))
+
+
 @pytest.mark.parametrize("shape", [(128, 200), (1,), (1, 200)])
 def test_a_bias_that_is_broadcast_stays_as_it_was(shape):
     skip_without_onednn()
     x, weight, _, _ = example(128, 300, 200)
     bias = torch.randn(shape, generator=GENERATOR)
     graph = make_fx(lambda *parts: torch.addmm(*parts), tracing_mode="fake")(bias, x, weight.t())
-    LargeProducts()(graph.graph)
+    Products()(graph.graph)
     graph.recompile()
     torch.testing.assert_close(graph(bias, x, weight.t()), bias + x @ weight.t(), rtol=1e-5, atol=2e-4)
 
