@@ -1,6 +1,8 @@
 """Figures out of a run's files, as PNG and SVG."""
 
+from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 from matplotlib.axes import Axes
@@ -39,19 +41,36 @@ def learning_curve(metrics: Path, folder: Path, title: str) -> None:
 def compared_curves(curves: pd.DataFrame, keys: list[str], time: str, folder: Path) -> None:
     """Draw the columns of COMPARED over `time`, a line for each combination of the keys, as curves.png and .svg."""
     names = [name for name in COMPARED if name in curves and curves[name].notna().any()]
-    figure = Figure(figsize=(4.5 * len(names), 4.5), layout="constrained")
+    groups = dict(iter(curves.groupby(keys, dropna=False, sort=False)))
+    labels, rest = _told_apart([key.split(".")[-1] for key in keys], list(groups))
+    figure = Figure(figsize=(4.5 * len(names), 4.5 + 0.08 * len(labels)), layout="constrained")
     panels = figure.subplots(1, len(names), squeeze=False)[0]
     for axes, name in zip(panels, names, strict=True):
-        for values, rows in curves.groupby(keys, dropna=False, sort=False):
-            label = ", ".join(f"{key.split('.')[-1]} {value}" for key, value in zip(keys, values, strict=True))
-            axes.plot(rows[time], rows[name], label=label, marker="" if len(rows) > 1 else "o")
+        for number, (label, rows) in enumerate(zip(labels, groups.values(), strict=True)):
+            # A colour of the ten that comes back does so with another style.
+            style = {"color": f"C{number % 10}", "linestyle": ("-", "--", ":")[number // 10 % 3]}
+            axes.plot(rows[time], rows[name], label=label, marker="" if len(rows) > 1 else "o", **style)
         # Large at the start; what matters comes after.
         if (curves[name].dropna() > 0).all():
             axes.set_yscale("log")
         axes.set(xlabel="interaction" if time == "step" else time, ylabel=COMPARED[name])
         axes.grid(alpha=0.3, which="both")
-    figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=2, fontsize=7)
+    lines = panels[0].get_legend_handles_labels()
+    figure.legend(*lines, loc="outside lower center", ncols=2, fontsize=7, title=rest, title_fontsize=7)
     save(figure, folder, "curves")
+
+
+def _told_apart(names: list[str], combinations: list[tuple[Any, ...]]) -> tuple[list[str], str]:
+    """A label for each combination, of the values that most do not share, and a line with those that most share."""
+    texts = [[f"{value:.4g}" if isinstance(value, float) else str(value) for value in row] for row in combinations]
+    counts = [Counter(column).most_common(1)[0] for column in zip(*texts, strict=True)]
+    shared = {name: value for name, (value, count) in zip(names, counts, strict=True) if 2 * count > len(texts)}
+    labels = [
+        ", ".join(f"{name} {value}" for name, value in zip(names, row, strict=True) if shared.get(name) != value)
+        for row in texts
+    ]
+    rest = ", ".join(f"{name} {value}" for name, value in shared.items())
+    return [label or "all as said above" for label in labels], f"where not said: {rest}" if rest else ""
 
 
 def predictive_band(predictions: pd.DataFrame, x: ArrayLike, y: ArrayLike, folder: Path, title: str) -> None:
