@@ -16,13 +16,15 @@ from bbbrun.estimators import Likelihood
 from bbbrun.files import CHECKPOINT
 from bbbrun.networks import Network, initial_weights
 from bbbrun.noise import Stream, permutation, uniform
-from bbbrun.objective import free_energy, minibatch_weights
+from bbbrun.objective import FreeEnergy, free_energy, minibatch_weights
 from bbbrun.optimizers import build_optimizer, learning_rates
 from bbbrun.options import BayesByBackpropConfig
 from bbbrun.posterior import DiagonalGaussian
 from bbbrun.predictive import Sampler, draw_weights
 from bbbrun.priors import Prior, build_prior, join_priors
 from bbbrun.step import Epoch, initial_state, make_step
+
+_BLOCK = 1 << 17  # weights whose log densities are computed at once: all, in double precision, take much memory
 
 
 class Problem(Protocol):
@@ -196,12 +198,25 @@ class Trainer:
             return {"nll": mean_nll}
         posterior = DiagonalGaussian(*self.parameters(replica))
         key = torch.tensor(config.seed, dtype=torch.int32, device=posterior.mu.device)
-        _, eps = self.sampler(posterior, key, self.state.step, torch.zeros_like(self.state.step))
-        # Double precision: millions of terms are summed, and the two log densities subtracted.
-        posterior = DiagonalGaussian(*(parameter.double() for parameter in posterior))
+        eps = self.sampler(posterior, key, self.state.step, torch.zeros_like(self.state.step))[1]
         nll = torch.tensor(mean_nll * self._examples, dtype=torch.float64, device=posterior.mu.device)
-        parts = free_energy(posterior, self.priors[replica], eps.double(), nll, 1.0, config.method.temperature)
-        return {name: part.item() for name, part in parts._asdict().items()} | {"nll": mean_nll}
+        # The likelihood is of the whole network, and so counted with the last block alone.
+        shares = [torch.zeros_like(nll)] * ((len(eps) - 1) // _BLOCK) + [nll]
+        blocks = zip(shares, *(whole.split(_BLOCK) for whole in (*posterior, eps)), strict=True)
+        # Double precision: millions of terms are summed, and the two log densities subtracted.
+        parts = [
+            free_energy(
+                DiagonalGaussian(mu.double(), rho.double()),
+                self.priors[replica],
+                noise.double(),
+                share,
+                1.0,
+                config.method.temperature,
+            )
+            for share, mu, rho, noise in blocks
+        ]
+        sums = FreeEnergy(*(torch.stack(terms).sum() for terms in zip(*parts, strict=True)))
+        return {name: part.item() for name, part in sums._asdict().items()} | {"nll": mean_nll}
 
     def load(self, saved: dict[str, Any]) -> None:
         """Continue from what `saved` held; raises UserError where it is of another network or optimizer."""
