@@ -64,13 +64,12 @@ def _told_apart(names: list[str], combinations: list[tuple[Any, ...]]) -> tuple[
     """A label for each combination, of the values that most do not share, and a line with those that most share."""
     texts = [[f"{value:.4g}" if isinstance(value, float) else str(value) for value in row] for row in combinations]
     counts = [Counter(column).most_common(1)[0] for column in zip(*texts, strict=True)]
-    shared = {name: value for name, (value, count) in zip(names, counts, strict=True) if 2 * count > len(texts)}
-    labels = [
-        ", ".join(f"{name} {value}" for name, value in zip(names, row, strict=True) if shared.get(name) != value)
-        for row in texts
+    shared = [value if 2 * count > len(texts) else None for value, count in counts]
+    told = [
+        [f"{name} {text}" for name, text, most in zip(names, row, shared, strict=True) if text != most] for row in texts
     ]
-    rest = ", ".join(f"{name} {value}" for name, value in shared.items())
-    return [label or "all as said above" for label in labels], f"where not said: {rest}" if rest else ""
+    rest = ", ".join(f"{name} {most}" for name, most in zip(names, shared, strict=True) if most is not None)
+    return [", ".join(label) or "all as said above" for label in told], f"where not said: {rest}" if rest else ""
 
 
 def predictive_band(predictions: pd.DataFrame, x: ArrayLike, y: ArrayLike, folder: Path, title: str) -> None:

@@ -9,7 +9,7 @@ from torch._inductor import inductor_prims
 
 _MOST = 2_500_000  # floating point operations; above, a library's blocking for the caches pays
 _LARGEST = 32_768  # elements of an operand: what stays near the core
-_ROWS = range(2, 11)  # accumulators of a loop: the more, the better their latency hides, as long as registers hold them
+_ROWS = range(4, 11)  # accumulators of a loop: the more, the better their latency hides, as long as registers hold them
 
 
 def is_small(a: Tensor, b: Tensor) -> bool:
@@ -33,15 +33,22 @@ def loops(a: Tensor, b: Tensor) -> Tensor:
         return _sums(a, b)
     if _by_columns(b):
         # Vectors of a's columns then: those of b lie apart in memory.
-        return loops(b.t(), realised(a.t(), contiguous=True)).t()
-    rows = _blocks(a.shape[0])
-    parts = [_sums(a[first::rows], b) for first in range(rows)]
+        columns = a.t()
+        return loops(b.t(), _with_strides(columns, (columns.shape[1], 1))).t()
+    step = _blocks(a.shape[0])
+    parts = [_sums(a[first::step], b) for first in range(step)]
     return torch.stack(parts, 1).reshape(a.shape[0], b.shape[1])
 
 
-def realised(x: Tensor, contiguous: bool = False) -> Tensor:
-    """x as an array in memory, which the compiler would else compute anew in each loop that reads it."""
-    strides = (x.shape[1], 1) if contiguous else x.stride()
+def realised(x: Tensor) -> Tensor:
+    """x as an array in memory, which the compiler would else compute anew in each loop that reads it.
+
+    Its elements must fill their place in memory, each at its own.
+    """
+    return _with_strides(x, x.stride())
+
+
+def _with_strides(x: Tensor, strides: tuple[int, ...]) -> Tensor:
     result: Tensor = inductor_prims.force_stride_order(x, strides)
     return result
 

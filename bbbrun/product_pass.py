@@ -8,6 +8,7 @@ from torch import fx
 from torch._inductor import inductor_prims
 from torch._inductor.custom_graph_pass import CustomGraphPass, get_hash_for_files
 from torch._inductor.decomposition import select_decomp_table
+from torch._prims_common import is_non_overlapping_and_dense_or_false
 from torch.fx.experimental.proxy_tensor import make_fx
 
 from bbbrun import product_loops, products
@@ -16,15 +17,19 @@ from bbbrun.products import is_large, large_product
 
 _aten = torch.ops.aten
 _IN_MEMORY = inductor_prims.force_stride_order  # product_loops.realised
+# Of several results only those of split and unbind are views; `_in_memory` stops at any other.
 _VIEWS = (
     operator.getitem,
-    _aten.as_strided.default,
+    _aten.expand.default,
     _aten.permute.default,
     _aten.reshape.default,
     _aten.select.int,
     _aten.slice.Tensor,
+    _aten.split.Tensor,
     _aten.split_with_sizes.default,
     _aten.squeeze.dim,
+    _aten.t.default,
+    _aten.unbind.int,
     _aten.unsqueeze.default,
     _aten.view.default,
 )
@@ -38,6 +43,8 @@ class Products(CustomGraphPass):
         self._large: Any = large_product()
 
     def __call__(self, graph: fx.Graph) -> None:
+        # A sum's strides may be others than its product's, and as_strided alone would tell.
+        sums = not graph.find_nodes(op="call_function", target=_aten.as_strided.default)
         for node in list(graph.nodes):
             operands = _operands(node)
             if operands is None:
@@ -47,8 +54,8 @@ class Products(CustomGraphPass):
             with graph.inserting_before(node):
                 if self._large is not None and is_large(a.meta["val"], b.meta["val"]):
                     replacement = graph.call_function(self._large, operands)
-                elif is_small(a.meta["val"], b.meta["val"]):
-                    replacement = _inline(graph, loops, _in_memory(graph, a), _in_memory(graph, b))
+                elif sums and is_small(a.meta["val"], b.meta["val"]):
+                    replacement = _inline(graph, loops, *(_in_memory(graph, operand) for operand in (a, b)))
                     if bias is not None:
                         replacement = graph.call_function(_aten.add.Tensor, (replacement, bias))
             if replacement is not None:
@@ -74,11 +81,13 @@ def _operands(node: Any) -> tuple[Any, Any, Any] | None:
 
 
 def _in_memory(graph: fx.Graph, x: Any) -> Any:
-    """x, or what stands for it once the array that it is or is a view of is one in memory."""
+    """x, or what stands for it once the array that it is or is a view of is one in memory: for speed alone."""
     whole = x
     while whole.target in _VIEWS:
         whole = whole.args[0]
-    if whole.op == "placeholder" or whole.target is _IN_MEMORY:
+    value = whole.meta["val"]
+    done = whole.op == "placeholder" or whole.target is _IN_MEMORY
+    if done or not isinstance(value, torch.Tensor) or not is_non_overlapping_and_dense_or_false(value):
         return x
     with graph.inserting_after(whole):
         kept = _inline(graph, realised, whole)

@@ -1,7 +1,9 @@
 import pytest
 import torch
+import torch.nn.functional as F
 from torch.fx.experimental.proxy_tensor import make_fx
 
+from bbbrun.devices import compiled
 from bbbrun.networks import mlp
 from bbbrun.product_loops import is_small
 from bbbrun.product_pass import Products
@@ -51,7 +53,7 @@ def test_large_products_of_a_graph_are_replaced_and_give_the_same(sizes, replace
 
 @pytest.mark.parametrize(
     "sizes",
-    [(64, 119, 100), (64, 100, 1), (64, 1, 100), (1, 100, 50), (6, 5, 2)],
+    [(64, 119, 100), (64, 100, 1), (64, 1, 100), (1, 100, 50), (6, 5, 4)],
     ids=str,
 )
 def test_small_products_of_a_graph_become_sums_and_give_the_same(sizes):
@@ -73,6 +75,32 @@ def test_what_no_block_of_rows_divides_and_what_is_large_stay_as_they_are():
     assert sum(node.target is torch.ops.aten.mm.default for node in graph.graph.nodes) == 2
     assert not is_small(torch.zeros(128, 784), torch.zeros(784, 10))
     assert not is_small(torch.zeros(64, 100, dtype=torch.float64), torch.zeros(100, 100, dtype=torch.float64))
+
+
+def test_products_of_all_kinds_of_arrays_compile_and_give_the_same():
+    """Operands with several results behind them, with strides of zero, and a result whose strides are asked for."""
+    image, x, w, v = (torch.randn(*size, generator=GENERATOR) for size in ((6, 1, 8, 8), (6, 20), (16, 10), (10, 8)))
+
+    def products(image: torch.Tensor, x: torch.Tensor, w: torch.Tensor, v: torch.Tensor) -> list[torch.Tensor]:
+        pooled = F.max_pool2d(F.relu(image), 2).flatten(1)
+        gradient = torch.func.grad(lambda w: (pooled @ w).sum())(w)
+        return [
+            pooled @ w,
+            gradient,
+            x.sin().chunk(2, 1)[1] @ v,
+            x.sin().unbind(0)[0].expand(6, 20)[:, :10] @ v,
+            x[:, :1].sin().expand(6, 10) @ v,
+            torch.topk(x, 10)[0] @ v,
+        ]
+
+    def strided(x: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
+        return (x[:, :10] @ v.t().contiguous().t()).as_strided((3, 3), (1, 2), 1)
+
+    step = compiled(lambda: (products(image, x, w, v), strided(x, v)))
+    exact = [part.double() for part in (image, x, w, v)]
+    expected = products(*exact), strided(x.double(), v.double())
+    for ours, reference in zip([*step()[0], step()[1]], [*expected[0], expected[1]], strict=True):
+        torch.testing.assert_close(ours.double(), reference, rtol=1e-5, atol=1e-4)
 
 
 @pytest.mark.parametrize("shape", [(128, 200), (1,), (1, 200)])
