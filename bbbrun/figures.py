@@ -1,6 +1,8 @@
 """Figures out of a run's files, as PNG and SVG."""
 
+import textwrap
 from collections import Counter
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -42,7 +44,7 @@ def compared_curves(curves: pd.DataFrame, keys: list[str], time: str, folder: Pa
     """Draw the columns of COMPARED over `time`, a line for each combination of the keys, as curves.png and .svg."""
     names = [name for name in COMPARED if name in curves and curves[name].notna().any()]
     groups = dict(iter(curves.groupby(keys, dropna=False, sort=False)))
-    labels, rest = _told_apart([key.split(".")[-1] for key in keys], list(groups))
+    labels, rest = told_apart(keys, groups)
     figure = Figure(figsize=(4.5 * len(names), 4.5 + 0.08 * len(labels)), layout="constrained")
     panels = figure.subplots(1, len(names), squeeze=False)[0]
     for axes, name in zip(panels, names, strict=True):
@@ -56,20 +58,24 @@ def compared_curves(curves: pd.DataFrame, keys: list[str], time: str, folder: Pa
         axes.set(xlabel="interaction" if time == "step" else time, ylabel=COMPARED[name])
         axes.grid(alpha=0.3, which="both")
     lines = panels[0].get_legend_handles_labels()
-    figure.legend(*lines, loc="outside lower center", ncols=2, fontsize=7, title=rest, title_fontsize=7)
+    figure.legend(
+        *lines, loc="outside lower center", ncols=2, fontsize=7, title=textwrap.fill(rest, 200), title_fontsize=7
+    )
     save(figure, folder, "curves")
 
 
-def _told_apart(names: list[str], combinations: list[tuple[Any, ...]]) -> tuple[list[str], str]:
-    """A label for each combination, of the values that most do not share, and a line with those that most share."""
+def told_apart(keys: list[str], combinations: Iterable[Sequence[Any]]) -> tuple[list[str], str]:
+    """A label for each combination of the keys' values, of those that most do not share, and a line with the others."""
+    names = [key.removesuffix(".name").split(".")[-1] for key in keys]
     texts = [[f"{value:.4g}" if isinstance(value, float) else str(value) for value in row] for row in combinations]
     counts = [Counter(column).most_common(1)[0] for column in zip(*texts, strict=True)]
-    shared = [value if 2 * count > len(texts) else None for value, count in counts]
+    shared = [value if 2 * count > len(texts) else "" for value, count in counts]
     told = [
-        [f"{name} {text}" for name, text, most in zip(names, row, shared, strict=True) if text != most] for row in texts
+        [f"{name} {text}" for name, text, most in zip(names, row, shared, strict=True) if text not in ("", most)]
+        for row in texts
     ]
-    rest = ", ".join(f"{name} {most}" for name, most in zip(names, shared, strict=True) if most is not None)
-    return [", ".join(label) or "all as said above" for label in told], f"where not said: {rest}" if rest else ""
+    rest = ", ".join(f"{name} {most}" for name, most in zip(names, shared, strict=True) if most)
+    return [", ".join(label) or "all as said" for label in told], f"where not said: {rest}" if rest else ""
 
 
 def predictive_band(predictions: pd.DataFrame, x: ArrayLike, y: ArrayLike, folder: Path, title: str) -> None:

@@ -1,5 +1,6 @@
 """What settings cost in validation error and in weights: how many of them can be removed."""
 
+import textwrap
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ from bbbrun.by import markdown, mean_and_spread
 from bbbrun.data import Images, load_images
 from bbbrun.datasets import MnistConfig
 from bbbrun.errors import UserError
-from bbbrun.figures import save
+from bbbrun.figures import save, told_apart
 from bbbrun.finished import NothingToShow, Run, latest
 from bbbrun.metrics import error_percent
 from bbbrun.networks import mlp
@@ -52,8 +53,11 @@ def tradeoff(runs: list[Run], output: Path) -> list[str]:
     table = mean_and_spread(pd.DataFrame(rows), keys, ["valid_error", "removable"]).sort_values("valid_error")
     output.mkdir(parents=True, exist_ok=True)
     table.to_csv(output / "tradeoff.csv", index=False, float_format="%.6g")
-    (output / "tradeoff.md").write_text(markdown(table.drop(columns=["valid_error_std", "removable_std"])))
-    save(_figure(table, keys), output, "tradeoff")
+    labels, rest = told_apart(keys, table[keys].itertuples(index=False))
+    shown = table[["runs", "valid_error", "removable"]]
+    shown.insert(0, "setting", labels)
+    (output / "tradeoff.md").write_text("\n".join(filter(None, [markdown(shown), rest])))
+    save(_figure(shown, rest), output, "tradeoff")
     return [*lines, f"{len(table)} settings, {len(rows)} runs, which differ in {', '.join(keys)}"]
 
 
@@ -88,16 +92,17 @@ def removable(errors: dict[int, float]) -> int:
     return share
 
 
-def _figure(table: pd.DataFrame, keys: list[str]) -> Figure:
-    figure = Figure(figsize=(7, 5), layout="constrained")
+def _figure(table: pd.DataFrame, rest: str) -> Figure:
+    figure = Figure(figsize=(7, 4.5 + 0.1 * len(table)), layout="constrained")
     axes = figure.subplots()
-    axes.plot(table["removable"], table["valid_error"], "o")
-    for _, row in table.iterrows():
-        label = ", ".join(f"{key.split('.')[-1]} {row[key]}" for key in keys if row[key])
-        axes.annotate(label, (row["removable"], row["valid_error"]), xytext=(4, 4), textcoords="offset points", size=6)
+    for number, (_, row) in enumerate(table.iterrows()):
+        # A colour of the ten that comes back does so with another marker.
+        color, marker = f"C{number % 10}", "os^v"[number // 10 % 4]
+        axes.plot(row["removable"], row["valid_error"], marker, color=color, label=row["setting"])
     axes.set(
         xlabel=f"weights that can be removed for at most {TOLERATED} points of error (percent)",
         ylabel="validation error with w = mu (percent)",
     )
     axes.grid(alpha=0.3)
+    figure.legend(loc="outside lower center", ncols=2, fontsize=7, title=textwrap.fill(rest, 110), title_fontsize=7)
     return figure
