@@ -86,7 +86,8 @@ def _in_memory(graph: fx.Graph, x: Any) -> Any:
     while whole.target in _VIEWS:
         whole = whole.args[0]
     value = whole.meta["val"]
-    done = whole.op == "placeholder" or whole.target is _IN_MEMORY
+    # What no call makes, an input or a constant, lies in memory already.
+    done = whole.op != "call_function" or whole.target is _IN_MEMORY
     if done or not isinstance(value, torch.Tensor) or not is_non_overlapping_and_dense_or_false(value):
         return x
     with graph.inserting_after(whole):
@@ -100,5 +101,5 @@ def _inline(graph: fx.Graph, function: Any, *operands: Any) -> Any:
     # Not the function itself, whose default arguments would be traced as well.
     trace = make_fx(lambda *arrays: function(*arrays), select_decomp_table())
     traced = trace(*(operand.meta["val"] for operand in operands))
-    places = [node for node in traced.graph.nodes if node.op == "placeholder"]
-    return graph.graph_copy(traced.graph, dict(zip(places, operands, strict=True)))
+    # A graph's first nodes are its inputs.
+    return graph.graph_copy(traced.graph, dict(zip(traced.graph.nodes, operands, strict=False)))
