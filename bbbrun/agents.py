@@ -110,8 +110,7 @@ class Agent:
             held = (first + 1 + torch.arange(_BLOCK)).clamp(max=self._agent.buffer_size)
             self._block, self._places = block, minibatch_places(self._config.seed, first, held, examples)
         self.trainer.begin_epoch(t, self._places[within])
-        for _ in range(self._agent.updates):
-            self.trainer.step()
+        self.trainer.steps(self._agent.updates)
 
     def saved(self) -> list[Tensor]:
         """The tensors a checkpoint holds, on the CPU: the trainer's, then memory's."""

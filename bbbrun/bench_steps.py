@@ -28,7 +28,8 @@ from bbbrun.options import (
     SgdMethodConfig,
 )
 from bbbrun.priors import build_prior
-from bbbrun.step import Epoch, initial_state, make_step
+from bbbrun.recorded import Recorded
+from bbbrun.step import Epoch, changed, initial_state, make_step
 
 MINIBATCHES = 32
 LR = 1e-6  # small, so that weights and timings stay where they start however many steps are timed
@@ -155,7 +156,7 @@ def bbbrun_step(setting: Setting, method: MethodConfig, prior: PriorConfig | Non
     built = build_prior(prior, device) if prior else None
     likelihood = gaussian_nll(1.0) if widths[-1] == 1 else categorical_nll
     data = (setting.inputs, setting.targets, 0, epoch, state)
-    step = compiled(make_step(network, likelihood, method, built, optimizer, *data))
+    step = Recorded(compiled(make_step(network, likelihood, method, built, optimizer, *data)), changed(epoch, state))
     count = 0
 
     def timed() -> None:
@@ -163,6 +164,6 @@ def bbbrun_step(setting: Setting, method: MethodConfig, prior: PriorConfig | Non
         if count % MINIBATCHES == 0:
             epoch.position.zero_()
         count += 1
-        step()
+        step(1)
 
     return timed

@@ -57,6 +57,12 @@ def initial_state(parameters: list[Tensor], optimizer: Optimizer) -> State:
     return State(parameters, slots, step, nll)
 
 
+def changed(epoch: Epoch, state: State) -> list[Tensor]:
+    """All the tensors that a step of `make_step` changes."""
+    slots = [slot for slots in state.slots for slot in slots]
+    return [*state.parameters, *slots, state.step, state.nll, epoch.position]
+
+
 def make_step(
     network: Network,
     likelihood: Likelihood,

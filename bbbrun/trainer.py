@@ -22,7 +22,8 @@ from bbbrun.options import BayesByBackpropConfig
 from bbbrun.posterior import DiagonalGaussian
 from bbbrun.predictive import Sampler, draw_weights
 from bbbrun.priors import Prior, build_prior, join_priors
-from bbbrun.step import Epoch, initial_state, make_step
+from bbbrun.recorded import Recorded
+from bbbrun.step import Epoch, changed, initial_state, make_step
 
 _BLOCK = 1 << 17  # weights whose log densities are computed at once: all, in double precision, take much memory
 
@@ -140,7 +141,7 @@ class Trainer:
         if self.compiled:
             torch.compiler.reset()
         self.sampler: Sampler = compiled(draw_weights) if self.compiled else draw_weights
-        self._step = compiled(eager) if self.compiled else eager
+        self._steps = Recorded(compiled(eager) if self.compiled else eager, changed(self.epoch, self.state))
         self._eager = eager
 
     def _each(self, tensor: Tensor) -> list[Tensor]:
@@ -168,10 +169,10 @@ class Trainer:
         self.state.nll.zero_()
         return epoch_rates
 
-    def step(self) -> None:
-        """One minibatch; falls back to the uncompiled step, with one warning, where compiling fails."""
+    def steps(self, count: int) -> None:
+        """The next `count` minibatches; falls back to uncompiled steps, with one warning, where compiling fails."""
         try:
-            self._step()
+            self._steps(count)
         except torch._dynamo.exc.TorchDynamoException as error:
             # Compiling fails before anything runs, so the state is as it was.
             reason = str(error).strip().splitlines()[0]
@@ -179,8 +180,9 @@ class Trainer:
                 f"torch.compile failed ({reason}): training runs uncompiled, several times slower",
                 stacklevel=2,
             )
-            self._step, self.compiled, self.sampler = self._eager, False, draw_weights
-            self._step()
+            self._steps = Recorded(self._eager, changed(self.epoch, self.state))
+            self.compiled, self.sampler = False, draw_weights
+            self._steps(count)
 
     def mean_nll(self, replica: int = 0) -> float:
         """A replica's nll in the epoch so far, nats per training example, each minibatch under its own draws."""

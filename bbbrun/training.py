@@ -141,7 +141,7 @@ def _run_epoch(trainer: Trainer, progress: Progress, device: torch.device, untim
         if number == untimed:
             synchronize(device)
             clock = time.perf_counter()
-        trainer.step()
+        trainer.steps(1)
         progress.update(1)
     synchronize(device)
     timed = trainer.minibatches - untimed

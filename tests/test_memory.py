@@ -30,8 +30,7 @@ trainer = Trainer([config], [Task(inputs, labels, network, categorical_nll, [], 
 
 def steps():
     trainer.begin_epoch(0)
-    for _ in range(trainer.minibatches):
-        trainer.step()
+    trainer.steps(trainer.minibatches)
 
 def predict():
     class_probabilities(network, trainer.parameters()[0], inputs)

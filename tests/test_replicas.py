@@ -38,8 +38,7 @@ def trained(configs, splits, compile_it="false", device=CPU) -> Trainer:
     trainer = Trainer(configs, tasks, device, 3)
     for epoch in range(3):
         trainer.begin_epoch(epoch)
-        for _ in range(trainer.minibatches):
-            trainer.step()
+        trainer.steps(trainer.minibatches)
     return trainer
 
 

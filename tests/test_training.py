@@ -62,7 +62,7 @@ def test_two_epochs_descend_equation_8_minibatch_by_minibatch(kind, prior, optim
         trainer.begin_epoch(epoch)
         total = 0.0
         for number, rows in enumerate(permutation(7, epoch, 21).split(8)):
-            trainer.step()
+            trainer.steps(1)
             posterior = torch.distributions.Normal(mu, F.softplus(rho))
             w = mu + F.softplus(rho) * standard_normal(7, step, Stream.TRAIN, NETWORK.size).double()
             nll = F.cross_entropy(NETWORK(w, INPUTS[rows].double()), LABELS[rows], reduction="sum")
