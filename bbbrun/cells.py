@@ -21,6 +21,11 @@ class Cell(NamedTuple):
     units: int
     temperature: float
 
+    @property
+    def row(self) -> str:
+        """The name of its row."""
+        return self.method if self.temperature == 1 else f"{self.method}, temperature {self.temperature:g}"
+
 
 def cell(run: Run) -> Cell | None:
     """The run's cell; None where it is not of MNIST with two equal hidden layers, or of a method without a row."""

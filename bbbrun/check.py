@@ -6,19 +6,21 @@ With --smoke, in place of the paper's numbers, what short runs must reach.
 import argparse
 import sys
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pandas as pd
 
 from bbbrun.by import mean_and_spread
+from bbbrun.cells import Cell, cells
 from bbbrun.errors import UserError
 from bbbrun.files import SUMMARY, named_folder
 from bbbrun.finished import NothingToShow, finished_runs
-from bbbrun.paper import claims
+from bbbrun.paper import claims, tolerance
 from bbbrun.report import make
 from bbbrun.smoke import smoke_of
+from bbbrun.table1 import row as row_of_table1
 
 
 class Ours(NamedTuple):
@@ -28,12 +30,16 @@ class Ours(NamedTuple):
     seeds: int
 
 
+Claim = Mapping[Any, Any]  # a row of paper.csv, or one like it
 Numbers = dict[tuple[str, int], Ours]  # (row, column of the paper's table or figure) -> ours
 
 
 def _table1(table: pd.DataFrame) -> Numbers:
-    rows = table[table["temperature"] == 1]
-    return {(row["method"], int(row["units"])): Ours(row["error"], int(row["seeds"])) for _, row in rows.iterrows()}
+    numbers = {}
+    for _, row in table.iterrows():
+        where = Cell(row["method"], int(row["units"]), row["temperature"])
+        numbers[where.row, where.units] = Ours(row["error"], int(row["seeds"]))
+    return numbers
 
 
 def _table2(table: pd.DataFrame) -> Numbers:
@@ -57,24 +63,35 @@ _SOURCES: dict[str, tuple[str, Callable[[pd.DataFrame], Numbers]]] = {
 }
 
 
-def judge(folder: Path, items: Sequence[str]) -> pd.DataFrame:
-    """A row for each claim of the paper about `items`: item, row, column, paper, ours, seeds, verdict, source.
+def judge(folder: Path, items: Sequence[str], claimed: Sequence[Claim]) -> pd.DataFrame:
+    """A row for each of what is `claimed` about `items`: item, row, column, expected, ours, seeds, verdict, source.
 
-    verdict: pass, miss, or not run. folder: what `bbbrun-report` wrote.
+    verdict: pass, miss, or not run. folder: what `bbbrun-report` wrote. claimed: rows as of the paper's `claims`.
     """
     numbers = {item: _read(folder, item) for item in items}
-    rows = [claim for _, claim in claims().iterrows() if claim["item"] in items]
-    return pd.DataFrame([_verdict(claim, numbers[claim["item"]]) for claim in rows])
+    return pd.DataFrame([_verdict(claim, numbers[claim["item"]]) for claim in claimed if claim["item"] in items])
 
 
-def report_or_runs(folder: Path, items: Sequence[str]) -> pd.DataFrame:
+def recorded(records: Path) -> list[Claim]:
+    """What runs in and below `records` claim about the rows of Table 1 that the paper lacks."""
+    rows: list[Claim] = []
+    for where, group in cells(finished_runs([records])).items():
+        if where.temperature != 1:
+            value = float(row_of_table1(where, group)["error"])
+            source = f"{len(group)} run(s) in {records}"
+            place = {"item": "table1", "row": where.row, "column": where.units, "rule": "at_most"}
+            rows.append(place | {"value": value, "tolerance": tolerance(value), "source": source})
+    return rows
+
+
+def report_or_runs(folder: Path, items: Sequence[str], claimed: Sequence[Claim]) -> pd.DataFrame:
     """`judge` of a report, or of the report that the runs in and below `folder` would make.
 
     Raises UserError where the folder holds neither.
     """
     sources = [f"{item}/{_SOURCES[item][0]}" for item in items]
     if any((folder / source).is_file() for source in sources):
-        return judge(folder, items)
+        return judge(folder, items, claimed)
     if folder.is_dir() and not any(folder.rglob(SUMMARY)):
         raise UserError(
             f"{folder} holds no finished run (no {SUMMARY} in or below it), and of a report no {' or '.join(sources)}"
@@ -88,7 +105,7 @@ def report_or_runs(folder: Path, items: Sequence[str]) -> pd.DataFrame:
                 pass
             except UserError as error:
                 print(f"{item}: {error}", file=sys.stderr)
-        return judge(Path(place), items)
+        return judge(Path(place), items, claimed)
 
 
 def main(words: Sequence[str] | None = None) -> None:
@@ -103,14 +120,19 @@ def main(words: Sequence[str] | None = None) -> None:
     parser.add_argument("--only", nargs="+", choices=_SOURCES, default=list(_SOURCES), help="some tables and figures")
     said = "judge FOLDER's short runs instead, by what full runs in this folder, such as results/paper/runs, had then"
     parser.add_argument("--smoke", type=named_folder, metavar="FULL", help=said)
+    said = "hold Table 1's tempered rows, which are not the paper's, to what runs in this folder had, too"
+    parser.add_argument("--records", type=named_folder, metavar="RECORDS", help=said)
     arguments = parser.parse_args(words)
     if arguments.smoke and arguments.only != list(_SOURCES):
         parser.error("--only has no effect with --smoke, which judges all short runs")
+    if arguments.records and (arguments.smoke or "table1" not in arguments.only):
+        parser.error("--records has no effect where Table 1 is not judged")
     try:
         if arguments.smoke:
             table = smoke_of(arguments.folder, arguments.smoke)
         else:
-            table = report_or_runs(arguments.folder, arguments.only)
+            ours = recorded(arguments.records) if arguments.records else []
+            table = report_or_runs(arguments.folder, arguments.only, [*claims().to_dict("records"), *ours])
     except (UserError, OSError) as error:
         print(f"bbbrun-check: error: {error}", file=sys.stderr)
         sys.exit(1)
@@ -133,7 +155,7 @@ def _read(folder: Path, item: str) -> Numbers:
         raise UserError(f"{path} cannot be read: make it again with bbbrun-report") from error
 
 
-def _verdict(claim: pd.Series, numbers: Numbers) -> dict[str, object]:
+def _verdict(claim: Claim, numbers: Numbers) -> dict[str, object]:
     ours = numbers.get((claim["row"], claim["column"]))
     row = {"item": claim["item"], "row": claim["row"], "column": claim["column"]}
     if claim["rule"] == "below":
@@ -145,7 +167,7 @@ def _verdict(claim: pd.Series, numbers: Numbers) -> dict[str, object]:
         passed = ours is not None and ours.value <= bound
     verdict = "not run" if ours is None or bound is None else "pass" if passed else "miss"
     return row | {
-        "paper": said,
+        "expected": said,
         "ours": f"{ours.value:.6g}" if ours else "",
         "seeds": str(ours.seeds) if ours else "",
         "verdict": verdict,

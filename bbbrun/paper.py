@@ -12,13 +12,13 @@ import pandas as pd
 def claims() -> pd.DataFrame:
     """The rows of paper.csv.
 
-    rule at_most: ours may be up to value + tolerance; an error rate, which has none there, has twice its
-    `standard_error`. rule below: ours must be below our own number in the row `other` and the same column.
+    rule at_most: ours may be up to value + tolerance; an error rate, which has none there, has `tolerance`'s.
+    rule below: ours must be below our own number in the row `other` and the same column.
     """
     with (files("bbbrun") / "paper.csv").open() as file:
         table = pd.read_csv(file, dtype={"column": int})
     rates = table["value"].notna() & table["tolerance"].isna()
-    table.loc[rates, "tolerance"] = table.loc[rates, "value"].map(standard_error).mul(2).round(2)
+    table.loc[rates, "tolerance"] = table.loc[rates, "value"].map(tolerance)
     return table
 
 
@@ -27,6 +27,11 @@ def published(item: str, row: str, column: int) -> float:
     table = claims()
     at: Any = (table["item"] == item) & (table["row"] == row) & (table["column"] == column) & table["value"].notna()
     return float(table[at]["value"].iloc[0]) if at.any() else math.nan
+
+
+def tolerance(percent: float) -> float:
+    """Twice the `standard_error` of an error rate, in percent, to two digits."""
+    return round(2 * standard_error(percent), 2)
 
 
 def standard_error(percent: float, examples: int = 10_000) -> float:

@@ -70,7 +70,7 @@ def markdown(table: pd.DataFrame) -> str:
         for method in METHODS:
             rows = table[(table["temperature"] == temperature) & (table["method"] == method)].set_index("units")
             if len(rows):
-                name = method if temperature == 1 else f"{method}, temperature {temperature:g}"
+                name = Cell(method, 0, temperature).row
                 lines.append(f"| {name} | " + " | ".join(_entry(rows, size) for size in sizes) + " |")
     counts = [f"{name} {_span(table[name])}" for name in ("epochs", "seeds")]
     draws = f"draws of the posterior predictive {_span(table['draws'])}" if table["draws"].notna().any() else ""

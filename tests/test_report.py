@@ -14,7 +14,7 @@ from omegaconf import OmegaConf
 import bbbrun.table2
 import bbbrun.tradeoff
 from bbbrun.cells import cells
-from bbbrun.check import judge
+from bbbrun.check import judge, recorded
 from bbbrun.check import main as check
 from bbbrun.data import Images, Split
 from bbbrun.finished import finished_runs
@@ -30,14 +30,14 @@ MIXTURE, GAUSSIAN = "Bayes by Backprop, scale mixture", "Bayes by Backprop, Gaus
 
 
 def finished(
-    folder: Path, method="bbb", prior="scale_mixture", units=1200, seed=0, epochs=2, lr=0.1, **metrics
+    folder: Path, method="bbb", prior="scale_mixture", units=1200, seed=0, epochs=2, lr=0.1, temperature=1.0, **metrics
 ) -> Path:
     """A finished run's record; `hidden` layers of 3 units in its checkpoint, whatever the configuration says."""
     (folder / ".hydra").mkdir(parents=True)
     config = {
         "dataset": {"name": "mnist", "root": None, "valid_size": 10, "pixel_divisor": 126.0},
         "network": {"hidden": [units, units]},
-        "method": {"name": method} | ({"test_samples": 5, "temperature": 1.0} if method == "bbb" else {}),
+        "method": {"name": method} | ({"test_samples": 5, "temperature": temperature} if method == "bbb" else {}),
         "prior": {"name": prior if method == "bbb" else "none"},
         "optimizer": {"lr": lr},
         "train": {"epochs": epochs, "evaluate_every": 1},
@@ -100,8 +100,8 @@ def test_table_1_and_its_difference_to_the_paper(runs, tmp_path):
 def test_the_check_passes_misses_and_asks_for_what_is_not_there(runs, tmp_path, capsys):
     out = tmp_path / "out"
     report([str(runs), "-o", str(out), "--only", "table1"])
-    table = judge(out, ["table1"])
-    verdicts = {(row["row"], row["column"], row["paper"]): row["verdict"] for _, row in table.iterrows()}
+    table = judge(out, ["table1"], claims().to_dict("records"))
+    verdicts = {(row["row"], row["column"], row["expected"]): row["verdict"] for _, row in table.iterrows()}
     assert verdicts["SGD", 400, "1.83 + 0.27"] == "pass"
     assert verdicts["SGD, dropout", 400, "1.51 + 0.24"] == "miss"
     assert verdicts["SGD, dropout", 400, "below SGD"] == "miss"
@@ -116,6 +116,27 @@ def test_the_check_passes_misses_and_asks_for_what_is_not_there(runs, tmp_path, 
     with pytest.raises(SystemExit):
         check([str(runs), "--only", "table1"])
     assert capsys.readouterr().out == of_report
+
+
+def test_the_tempered_rows_are_held_to_recorded_runs_and_never_to_the_paper(runs, tmp_path, capsys):
+    records = tmp_path / "records"
+    finished(records / "a", temperature=0.2, seed=0, test_error=1.3)
+    finished(records / "b", temperature=0.2, seed=1, test_error=1.5)
+    finished(records / "c", temperature=0.1, test_error=1.2)
+    finished(runs / "h", temperature=0.2, test_error=1.63)
+    finished(runs / "i", temperature=0.3, test_error=0.1)
+    out = tmp_path / "out"
+    report([str(runs), "-o", str(out), "--only", "table1"])
+    table = judge(out, ["table1"], recorded(records)).set_index("row")
+    assert table["verdict"].to_dict() == {
+        f"{MIXTURE}, temperature 0.2": "pass",  # 1.63 is just within 1.4 + 0.23 of the records' mean
+        f"{MIXTURE}, temperature 0.1": "not run",
+    }
+    assert table["expected"].iloc[0] == "1.4 + 0.23"
+    capsys.readouterr()
+    with pytest.raises(SystemExit):
+        check([str(out), "--only", "table1", "--records", str(records)])
+    assert "4 pass, 3 miss, 13 not run" in capsys.readouterr().out  # with the 18 of the paper
 
 
 def test_the_check_of_all_claims_met_exits_0(tmp_path):
