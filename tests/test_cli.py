@@ -133,6 +133,14 @@ def test_one_and_four_threads_agree(bbbrun, tmp_path):
             assert float(one[key]) == pytest.approx(float(four[key]), rel=1e-3, abs=1e-3), key
 
 
+@pytest.mark.slow
+def test_the_runs_of_a_sweep_side_by_side_are_those_one_after_the_other(bbbrun, tmp_path):
+    words = (*FAST, "seed=0,1", "method=sgd")
+    beside = sweep(bbbrun, tmp_path, *words, "hydra/launcher=joblib", "hydra.launcher.n_jobs=2")
+    assert len(beside) == 2
+    assert beside == sweep(bbbrun, tmp_path, *words)
+
+
 def test_a_failing_job_of_a_sweep_does_not_stop_the_others(bbbrun, tmp_path):
     result = bbbrun("-m", *FAST, "dataset.valid_size=5000,100")
     assert result.returncode == 1
