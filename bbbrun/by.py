@@ -7,7 +7,7 @@ import pandas as pd
 
 from bbbrun.errors import UserError
 from bbbrun.figures import COMPARED, compared_curves
-from bbbrun.finished import Run, latest
+from bbbrun.finished import Run, latest, write_runs
 from bbbrun.settings import differing, setting
 
 # What the rows are ordered by: the first of these that a run reports, less being better; never by the test.
@@ -40,10 +40,7 @@ def by_keys(runs: list[Run], keys: list[str], output: Path) -> list[str]:
     means.to_csv(output / "by.csv", index=False, float_format="%.6g")
     shown = means[[*keys, "runs", *(name for name in means.columns if name in judges or name.startswith("test_error"))]]
     (output / "by.md").write_text(markdown(shown))
-    records = [
-        {"seed": run.seed, "seconds": run.summary["seconds"]} | run.provenance() | _place(run, keys) for run in runs
-    ]
-    pd.DataFrame(records).to_csv(output / "runs.csv", index=False)
+    write_runs(runs, output, lambda run: _place(run, keys))
     curves = pd.concat([run.metrics().assign(**{key: _value(run, key) for key in keys}) for run in runs])
     time = "epoch" if "epoch" in curves else "step"
     drawn = [name for name in curves.columns if name in COMPARED]

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from bbbrun.cells import DROPOUT, MIXTURE, SGD, main_cells
 from bbbrun.figures import save
-from bbbrun.finished import NothingToShow, Run
+from bbbrun.finished import NothingToShow, Run, write_runs
 from bbbrun.posterior import DiagonalGaussian
 from bbbrun.predictive import draw_weights
 from bbbrun.pruning import decibels
@@ -35,7 +35,7 @@ def figure2(runs: list[Run], output: Path) -> list[str]:
         errors = rows.groupby("epoch")["test_error"].agg(["mean", "std", "count"]).reset_index()
         curves.append(errors.assign(method=method, units=units))
     table = pd.concat(curves)
-    _write(table, output, "figure2")
+    _write(table, output, "figure2", [run for _, group in found.values() for run in group])
     figure = Figure(figsize=(6, 4), layout="constrained")
     axes = figure.subplots()
     for method, rows in zip(found, curves, strict=True):
@@ -53,11 +53,12 @@ def figure3(runs: list[Run], output: Path) -> list[str]:
     found = main_cells(runs, _SHOWN, weights=True)
     if not found:
         raise NothingToShow(f"{_NONE}, or not their weights")
-    weights = {method: _weights(group[0]) for method, (_, group) in found.items()}
+    shown = {method: group[0] for method, (_, group) in found.items()}
+    weights = {method: _weights(run) for method, run in shown.items()}
     edges = np.linspace(-0.2, 0.2, _BINS + 1)  # the paper's range
     densities = {method: _density(values, edges) for method, values in weights.items()}
     table = pd.DataFrame({"weight": (edges[1:] + edges[:-1]) / 2} | densities)
-    _write(table, output, "figure3")
+    _write(table, output, "figure3", list(shown.values()))
     figure = Figure(figsize=(6, 4), layout="constrained")
     axes = figure.subplots()
     for method, values in weights.items():
@@ -85,7 +86,7 @@ def figure4(runs: list[Run], output: Path) -> list[str]:
             "cumulative": np.searchsorted(np.sort(ratio), (edges[1:] + edges[:-1]) / 2, side="right") / len(ratio),
         }
     )
-    _write(table, output, "figure4")
+    _write(table, output, "figure4", group[:1])
     figure = Figure(figsize=(9, 4), layout="constrained")
     for axes, column in zip(figure.subplots(1, 2), ("density", "cumulative"), strict=True):
         axes.plot(table["decibels"], table[column])
@@ -113,9 +114,10 @@ def _density(values: NDArray[np.floating], edges: NDArray[np.floating]) -> NDArr
     return density
 
 
-def _write(table: pd.DataFrame, output: Path, name: str) -> None:
+def _write(table: pd.DataFrame, output: Path, name: str, runs: list[Run]) -> None:
     output.mkdir(parents=True, exist_ok=True)
     table.to_csv(output / f"{name}.csv", index=False, float_format="%.6g")
+    write_runs(runs, output)
 
 
 def _seeds(counts: pd.Series) -> str:

@@ -125,6 +125,12 @@ def _once(runs: Iterable[Run]) -> list[Run]:
     return sorted(found.values(), key=lambda run: run.folder.resolve())
 
 
+def write_runs(runs: Iterable[Run], output: Path, told: Callable[[Run], dict[str, Any]] = lambda run: {}) -> None:
+    """Write runs.csv into `output`: of each run shown there what is told of it, its seed, time and provenance."""
+    rows = [told(run) | {"seed": run.seed, "seconds": run.summary["seconds"]} | run.provenance() for run in runs]
+    pd.DataFrame(rows).to_csv(output / "runs.csv", index=False)
+
+
 def latest(runs: Iterable[Run], key: Callable[[Run], Any]) -> list[Run]:
     """One run for each key (a seed, say), the last in the order of folders, ordered by key."""
     chosen = {key(run): run for run in runs}

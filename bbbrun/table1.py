@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 
 from bbbrun.cells import METHODS, Cell, cell, cells, epochs
-from bbbrun.finished import NothingToShow, Run
+from bbbrun.finished import NothingToShow, Run, write_runs
 from bbbrun.paper import published, standard_error
 
 
@@ -26,7 +26,7 @@ def table1(runs: list[Run], output: Path) -> list[str]:
     table.to_csv(output / "table1.csv", index=False, float_format="%.6g")
     (output / "table1.md").write_text(markdown(table))
     kept = [run for group in chosen.values() for run in group]
-    pd.DataFrame([_record(run) for run in kept]).to_csv(output / "runs.csv", index=False)
+    write_runs(kept, output, _told)
     return [f"{len(chosen)} cells, {len(kept)} runs"]
 
 
@@ -99,9 +99,8 @@ def _draws(run: Run) -> int | None:
     return draws
 
 
-def _record(run: Run) -> dict[str, Any]:
+def _told(run: Run) -> dict[str, Any]:
     where = cell(run)
     assert where is not None
     metrics = {name: run.summary["metrics"].get(name) for name in ("test_error", "test_error_mean", "valid_error")}
-    place = {"method": where.method, "units": where.units, "temperature": where.temperature, "seed": run.seed}
-    return place | {"epochs": epochs(run)} | metrics | {"seconds": run.summary["seconds"]} | run.provenance()
+    return where._asdict() | {"epochs": epochs(run)} | metrics

@@ -10,7 +10,7 @@ from bbbrun.by import mean_and_spread
 from bbbrun.cells import MIXTURE, main_cells
 from bbbrun.data import Images, load_images
 from bbbrun.datasets import MnistConfig
-from bbbrun.finished import NothingToShow, Run
+from bbbrun.finished import NothingToShow, Run, write_runs
 from bbbrun.metrics import error_percent
 from bbbrun.networks import Network, mlp
 from bbbrun.paper import published
@@ -41,6 +41,7 @@ def table2(runs: list[Run], output: Path) -> list[str]:
     output.mkdir(parents=True, exist_ok=True)
     table.to_csv(output / "table2.csv", index=False, float_format="%.6g")
     (output / "table2.md").write_text(_markdown(table))
+    write_runs(group, output)
     return [f"{len(group)} runs of 2 x {units} units"]
 
 

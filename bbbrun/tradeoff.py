@@ -13,7 +13,7 @@ from bbbrun.data import Images, load_images
 from bbbrun.datasets import MnistConfig
 from bbbrun.errors import UserError
 from bbbrun.figures import save, told_apart
-from bbbrun.finished import NothingToShow, Run, latest
+from bbbrun.finished import NothingToShow, Run, latest, write_runs
 from bbbrun.metrics import error_percent
 from bbbrun.networks import mlp
 from bbbrun.posterior import DiagonalGaussian
@@ -40,12 +40,14 @@ def tradeoff(runs: list[Run], output: Path) -> list[str]:
         raise NothingToShow("no two settings of experiment=mnist method=bbb with a validation set and their weights")
     keys = sorted(set().union(*(differing(told, next(iter(groups))) for told in groups)))
     rows, lines = [], []
+    judged: list[Run] = []
     images: dict[str, Images] = {}
     for told, group in groups.items():
         names = {key: dict(told).get(key, "") for key in keys}
         for run in latest(group, lambda run: run.seed):
             try:
                 rows.append(names | measured(run, images))
+                judged.append(run)
             except UserError as error:
                 lines.append(f"left out: {error}")
     if not rows:
@@ -53,6 +55,7 @@ def tradeoff(runs: list[Run], output: Path) -> list[str]:
     table = mean_and_spread(pd.DataFrame(rows), keys, ["valid_error", "removable"]).sort_values("valid_error")
     output.mkdir(parents=True, exist_ok=True)
     table.to_csv(output / "tradeoff.csv", index=False, float_format="%.6g")
+    write_runs(judged, output)
     labels, rest = told_apart(keys, table[keys].itertuples(index=False))
     shown = table[["runs", "valid_error", "removable"]]
     shown.insert(0, "setting", labels)

@@ -186,6 +186,7 @@ def test_table_2_judges_what_is_left_of_the_network(tmp_path, monkeypatch):
     table = pd.read_csv(tmp_path / "out" / "table2" / "table2.csv").set_index("removed")
     assert table["error_mean"].to_list() == pytest.approx(rows["error_mean"].to_list(), rel=1e-5)
     assert (table["units"][0], table["runs"][0]) == (3, 1)
+    assert pd.read_csv(tmp_path / "out" / "table2" / "runs.csv")["command"].to_list() == ["bbbrun bbb"]
     assert table["paper"].isna().all()
     left = f"{network.size - round(network.size * 0.5)}"
     assert f"| 50 % | {left} | {rows['error'][50]:.2f} |" in (tmp_path / "out" / "table2" / "table2.md").read_text()
@@ -212,6 +213,7 @@ def test_what_a_setting_costs_in_weights(tmp_path, monkeypatch, capsys):
     assert f"tradeoff: left out: {damaged} cannot be read" in capsys.readouterr().err
     table = pd.read_csv(tmp_path / "out" / "tradeoff" / "tradeoff.csv").set_index("optimizer.lr")
     assert list(table["runs"][[0.1, 0.5]]) == [2, 1]
+    assert pd.read_csv(tmp_path / "out" / "tradeoff" / "runs.csv")["seed"].to_list() == [3, 4, 5]
     errors = {name: pruned_errors(posterior, [3, 3], images) for name, posterior in runs.items()}
     assert errors["30.1"][0] == 0
     for percent, error in errors["40.1"].items():
@@ -256,7 +258,11 @@ def test_figures_2_to_4_say_what_they_show(runs, tmp_path):
     values = decibels(DiagonalGaussian(*mixture.parameters()))
     middle = ratio.iloc[100]
     assert middle["cumulative"] == pytest.approx((values <= middle["decibels"]).double().mean().item(), abs=1e-5)
-    for name in ("figure2", "figure3", "figure4"):
+    # A mean over seeds has all of them, a density the first.
+    for name, seeds in (("figure2", [0, 0, 0, 1]), ("figure3", [0, 0, 0]), ("figure4", [0])):
+        shown = pd.read_csv(out / name / "runs.csv")
+        assert sorted(shown["seed"]) == seeds
+        assert set(shown["commit"]) == {"abc"}
         assert (out / name / f"{name}.png").stat().st_size > 5000
         assert (out / name / f"{name}.svg").exists()
         assert f"({name}/{name}.png)" in (out / "REPORT.md").read_text()
