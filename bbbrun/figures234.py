@@ -7,6 +7,7 @@ import pandas as pd
 import torch
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
+from scipy.signal import find_peaks
 
 from bbbrun.cells import DROPOUT, MIXTURE, SGD, main_cells
 from bbbrun.figures import save
@@ -19,6 +20,8 @@ _SHOWN = (SGD, DROPOUT, MIXTURE)  # of the paper's Figures 2 and 3
 _NONE = "no finished run of experiment=mnist of the methods shown"
 _BINS = 200
 _CUT = 75  # percent; the paper's vertical line
+# What is a mode and no noise: of so many bins one that stands out by this share of the highest.
+_COARSE, _PROMINENCE = 40, 0.02
 
 
 def figure2(runs: list[Run], output: Path) -> list[str]:
@@ -71,7 +74,7 @@ def figure3(runs: list[Run], output: Path) -> list[str]:
 
 
 def figure4(runs: list[Run], output: Path) -> list[str]:
-    """Write figure4.png, .svg and .csv: density and cumulative distribution of the weights' signal-to-noise in dB."""
+    """Write figure4.png, .svg, .csv, .md: density and cumulative distribution of the weights' signal-to-noise in dB."""
     found = main_cells(runs, (MIXTURE,), weights=True)
     if not found:
         raise NothingToShow("no finished run of experiment=mnist with the scale mixture, or not its weights")
@@ -87,6 +90,7 @@ def figure4(runs: list[Run], output: Path) -> list[str]:
         }
     )
     _write(table, output, "figure4", group[:1])
+    (output / "figure4.md").write_text(_shape(ratio, low, high))
     figure = Figure(figsize=(9, 4), layout="constrained")
     for axes, column in zip(figure.subplots(1, 2), ("density", "cumulative"), strict=True):
         axes.plot(table["decibels"], table[column])
@@ -97,6 +101,18 @@ def figure4(runs: list[Run], output: Path) -> list[str]:
     figure.suptitle(f"{MIXTURE}, 2 x {units}, seed {group[0].seed}")
     save(figure, output, "figure4")
     return [f"2 x {units} units, seed {group[0].seed}"]
+
+
+def _shape(ratio: NDArray[np.floating], low: float, high: float) -> str:
+    """What the density looks like, in words, beside section 5.1 of the paper."""
+    counts, edges = np.histogram(ratio, np.linspace(low, high, _COARSE + 1))
+    modes, _ = find_peaks(counts, prominence=_PROMINENCE * counts.max())
+    places = ", ".join(f"{(edges[mode] + edges[mode + 1]) / 2:.0f}" for mode in modes)
+    noisy = 100 * (ratio < 0).mean()
+    return (
+        f"Modes of the density: {len(modes)}, near {places} dB; the paper's has two. {noisy:.1f} % of the weights have "
+        "sigma above abs(mu), below 0 dB.\n"
+    )
 
 
 def _weights(run: Run) -> NDArray[np.float32]:

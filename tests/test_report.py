@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 import shutil
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from bbbrun.cells import cells
 from bbbrun.check import judge, recorded
 from bbbrun.check import main as check
 from bbbrun.data import Images, Split
+from bbbrun.figures234 import _shape
 from bbbrun.finished import finished_runs
 from bbbrun.networks import mlp
 from bbbrun.paper import claims, published
@@ -256,6 +258,8 @@ def test_figures_2_to_4_say_what_they_show(runs, tmp_path):
     assert ratio["cumulative"].iloc[-1] == pytest.approx(1, abs=0.05)
     (mixture,) = [run for run in finished_runs([runs]) if run.folder.name == "a"]
     values = decibels(DiagonalGaussian(*mixture.parameters()))
+    told = (out / "figure4" / "figure4.md").read_text()
+    assert f"{100 * (values < 0).double().mean().item():.1f} % of the weights have sigma above abs(mu)" in told
     middle = ratio.iloc[100]
     assert middle["cumulative"] == pytest.approx((values <= middle["decibels"]).double().mean().item(), abs=1e-5)
     # A mean over seeds has all of them, a density the first.
@@ -266,6 +270,15 @@ def test_figures_2_to_4_say_what_they_show(runs, tmp_path):
         assert (out / name / f"{name}.png").stat().st_size > 5000
         assert (out / name / f"{name}.svg").exists()
         assert f"({name}/{name}.png)" in (out / "REPORT.md").read_text()
+
+
+@pytest.mark.parametrize("centres", [(-20.0,), (-20.0, 5.0)])
+def test_the_modes_of_the_signal_to_noise_are_counted(centres):
+    generator = torch.Generator().manual_seed(0)
+    ratio = torch.cat([centre + 3 * torch.randn(200_000, generator=generator) for centre in centres]).numpy()
+    (said,) = re.findall(r"Modes of the density: (\d), near ([-\d, ]+) dB", _shape(ratio, ratio.min(), ratio.max()))
+    assert int(said[0]) == len(centres)
+    assert [float(place) for place in said[1].split(",")] == pytest.approx(centres, abs=1.5)
 
 
 def test_runs_by_key_are_means_over_seeds_best_by_validation_first(runs, tmp_path, capsys):
