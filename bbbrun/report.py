@@ -32,6 +32,8 @@ MAKERS: dict[str, tuple[str, Maker]] = {
     "figure6": ("Figure 6: regret on the mushrooms", figure6),
 }
 
+_OUTPUT = Path("results/report")
+
 
 def main(words: Sequence[str] | None = None) -> None:
     """Run `bbbrun-report` with `words`, by default the command line's.
@@ -41,7 +43,7 @@ def main(words: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="bbbrun-report", description="Tables and figures out of finished runs.")
     add = parser.add_argument
     add("runs", nargs="+", type=named_folder, help="folders with finished runs in or below them")
-    add("-o", "--output", type=named_folder, required=True, help="the folder to write into")
+    add("-o", "--output", type=named_folder, default=_OUTPUT, help=f"the folder to write into, by default {_OUTPUT}")
     add("--only", nargs="+", choices=MAKERS, default=list(MAKERS), help="some of the tables and figures")
     add("--by", nargs="+", metavar="KEY", help="instead: one table of the runs by these keys, over seeds")
     arguments = parser.parse_args(words)

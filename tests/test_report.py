@@ -281,8 +281,12 @@ def test_the_modes_of_the_signal_to_noise_are_counted(centres):
     assert [float(place) for place in said[1].split(",")] == pytest.approx(centres, abs=1.5)
 
 
-def test_runs_by_key_are_means_over_seeds_best_by_validation_first(runs, tmp_path, capsys):
+def test_runs_by_key_are_means_over_seeds_best_by_validation_first(runs, tmp_path, capsys, monkeypatch):
     report([str(runs), "-o", str(tmp_path / "out"), "--by", "method", "prior", "optimizer.lr", "train.epochs"])
+    monkeypatch.chdir(tmp_path)
+    report([str(runs), "--by", "method", "prior", "optimizer.lr", "train.epochs"])
+    by = Path("by") / "by.csv"
+    assert (tmp_path / "results" / "report" / by).read_text() == (tmp_path / "out" / by).read_text()
     table = pd.read_csv(tmp_path / "out" / "by" / "by.csv")
     assert table["valid_error"].is_monotonic_increasing
     first = table[(table["prior"] == "scale_mixture") & (table["optimizer.lr"] == 0.1)].iloc[0]
