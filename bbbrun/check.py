@@ -72,8 +72,11 @@ def judge(folder: Path, items: Sequence[str], claimed: Sequence[Claim]) -> pd.Da
     return pd.DataFrame([_verdict(claim, numbers[claim["item"]]) for claim in claimed if claim["item"] in items])
 
 
-def recorded(records: Path) -> list[Claim]:
-    """What runs in and below `records` claim about the rows of Table 1 that the paper lacks."""
+def recorded_claims(records: Path) -> list[Claim]:
+    """What runs in and below `records` claim about the rows of Table 1 that the paper lacks.
+
+    Raises UserError where none is of such a row.
+    """
     rows: list[Claim] = []
     for where, group in cells(finished_runs([records])).items():
         if where.temperature != 1:
@@ -81,6 +84,8 @@ def recorded(records: Path) -> list[Claim]:
             source = f"{len(group)} run(s) in {records}"
             place = {"item": "table1", "row": where.row, "column": where.units, "rule": "at_most"}
             rows.append(place | {"value": value, "tolerance": tolerance(value), "source": source})
+    if not rows:
+        raise UserError(f"--records {records}: no finished run of MNIST there has another temperature than 1")
     return rows
 
 
@@ -131,7 +136,7 @@ def main(words: Sequence[str] | None = None) -> None:
         if arguments.smoke:
             table = smoke_of(arguments.folder, arguments.smoke)
         else:
-            ours = recorded(arguments.records) if arguments.records else []
+            ours = recorded_claims(arguments.records) if arguments.records else []
             table = report_or_runs(arguments.folder, arguments.only, [*claims().to_dict("records"), *ours])
     except (UserError, OSError) as error:
         print(f"bbbrun-check: error: {error}", file=sys.stderr)

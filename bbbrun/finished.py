@@ -126,8 +126,8 @@ def _once(runs: Iterable[Run]) -> list[Run]:
 
 
 def write_runs(runs: Iterable[Run], output: Path, told: Callable[[Run], dict[str, Any]] = lambda run: {}) -> None:
-    """Write runs.csv into `output`: of each run shown there what is told of it, its seed, time and provenance."""
-    rows = [told(run) | {"seed": run.seed, "seconds": run.summary["seconds"]} | run.provenance() for run in runs]
+    """Write runs.csv into `output`: of each run shown there its seed, time and provenance, and what is told of it."""
+    rows = [{"seed": run.seed, "seconds": run.summary["seconds"]} | run.provenance() | told(run) for run in runs]
     pd.DataFrame(rows).to_csv(output / "runs.csv", index=False)
 
 

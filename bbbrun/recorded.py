@@ -4,7 +4,7 @@ import sys
 from collections import deque
 from collections.abc import Callable, Sequence
 from itertools import repeat, starmap
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -14,22 +14,24 @@ class Call(NamedTuple):
     """A C++ function of the compiler's, and what it was called with."""
 
     function: Callable[..., None]
-    arrays: tuple[Any, ...]
+    arrays: tuple[Tensor, ...]
 
 
 class Recorded:
-    """A step without arguments or result, to be taken many times; as under a CUDA graph, its tensors may not move.
+    """A step without arguments or result, to be taken many times, that goes faster where it is one C++ function.
 
-    Around its C++ function, compiled code makes the arrays for what is computed on the way, and views of them: a
-    quarter of the time of a bandit's step. So the second step is recorded, with its arrays; the third is taken twice
-    from the same start; and if one C++ function then left the same, bit for bit, later steps call it alone.
+    Around that function, compiled code makes the arrays for what is computed on the way, and views of them: a quarter
+    of the time of a bandit's step. So the second step is recorded, with these arrays. At the third they are spoilt, the
+    function called, and what it leaves compared with what the compiled step leaves from the same start: if it is the
+    same, later steps call the function alone. As under a CUDA graph, the tensors that a step reads and changes must
+    then stay where they are: one put in another's place would not be noticed.
     changed: all the tensors that a step changes.
     """
 
     def __init__(self, step: Callable[[], None], changed: Sequence[Tensor]) -> None:
         self._step, self._changed = step, changed
-        self._taken = 0
-        self._calls: list[Call] = []
+        self._first = iter((step, self._record, self._compare))
+        self._recorded: Call | None = None
         self.call: Call | None = None
 
     def __call__(self, count: int) -> None:
@@ -39,25 +41,39 @@ class Recorded:
                 # All that are left, without a trip through the interpreter for each.
                 deque(starmap(self.call.function, repeat(self.call.arrays, left)), maxlen=0)
                 return
-            self._taken += 1
-            if self._taken == 2:
-                self._calls = _calls(self._step)
-            elif self._taken == 3 and len(self._calls) == 1:
-                self._compare(self._calls.pop())
-            else:
-                self._step()
+            next(self._first, self._step)()
 
-    def _compare(self, call: Call) -> None:
-        """Take a step, and the call from the same start, where what it leaves out would be the second step's."""
+    def _record(self) -> None:
+        self._recorded = _only_call(self._step)
+
+    def _compare(self) -> None:
+        second, self._recorded = self._recorded, None
+        if second is None:
+            self._step()
+            return
         start = [tensor.clone() for tensor in self._changed]
-        self._step()
+        third = _only_call(self._step)
         stepped = [tensor.clone() for tensor in self._changed]
         _copy(start, self._changed)
-        call.function(*call.arrays)
-        if all(map(torch.equal, self._changed, stepped)):
-            self.call = call
-        else:
-            _copy(stepped, self._changed)
+        if third and third.function is second.function and _spoilt(second.arrays, third.arrays):
+            second.function(*second.arrays)
+            if all(map(torch.equal, self._changed, stepped)):
+                self.call = second
+                return
+        _copy(stepped, self._changed)
+
+
+def _spoilt(second: tuple[Tensor, ...], third: tuple[Tensor, ...]) -> bool:
+    """Make not-a-number of all that the second step computed on the way; whether all of it could be.
+
+    It is what lies elsewhere in the third, since it is still held.
+    """
+    made = [array for array, other in zip(second, third, strict=True) if array.data_ptr() != other.data_ptr()]
+    for array in made:
+        if not array.is_floating_point():
+            return False
+        array.fill_(torch.nan)
+    return True
 
 
 def _copy(sources: Sequence[Tensor], targets: Sequence[Tensor]) -> None:
@@ -65,30 +81,37 @@ def _copy(sources: Sequence[Tensor], targets: Sequence[Tensor]) -> None:
         target.copy_(source)
 
 
-def _calls(step: Callable[[], None]) -> list[Call]:
-    """Take the step, and return its calls of C++ functions of the compiler's; of other functions it may call any."""
+def _only_call(step: Callable[[], None]) -> Call | None:
+    """Take the step, and return its call of a C++ function of the compiler's; None where there are none or several.
+
+    What else the step calls, a library's products say, is not seen.
+    """
     calls: list[Call] = []
-    compiler = sys.modules.get("torch._inductor.codecache")  # which takes seconds to load, where nothing is compiled
-    modules = compiler.PyCodeCache.modules if compiler else []
+    count = 0
 
     def recording(function: Callable[..., None]) -> Callable[..., None]:
-        def call(*arrays: Any) -> None:
-            calls.append(Call(function, arrays))
+        def call(*arrays: Tensor) -> None:
+            nonlocal count
+            count += 1
+            # Of several none is kept, nor its arrays: those of a large network's step are large.
+            calls[:] = [Call(function, arrays)] if count == 1 else []
             function(*arrays)
 
         return call
 
+    compiler = sys.modules.get("torch._inductor.codecache")  # which takes seconds to load, where nothing is compiled
+    modules = getattr(getattr(compiler, "PyCodeCache", None), "modules", [])
     functions = [
         (module, name, function)
         for module in modules
         for name, function in vars(module).items()
         if name.startswith("cpp_fused")
     ]
-    for module, name, function in functions:
-        setattr(module, name, recording(function))
     try:
+        for module, name, function in functions:
+            setattr(module, name, recording(function))
         step()
     finally:
         for module, name, function in functions:
             setattr(module, name, function)
-    return calls
+    return calls[0] if calls else None

@@ -96,7 +96,8 @@ class Trainer:
         config, task = configs[0], tasks[0]
         self._configs, self._epochs = configs, epochs
         examples = len(task.inputs)
-        size = min(config.train.batch_size, examples)
+        # A bandit's minibatches are drawn with repetition, and may be larger than its memory.
+        size = config.train.batch_size if minibatches else min(config.train.batch_size, examples)
         self.minibatches = minibatches or math.ceil(examples / size)
         self._examples = self.minibatches * size if minibatches else examples
         self._optimizer = optimizer = build_optimizer(config.optimizer)

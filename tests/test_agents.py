@@ -158,8 +158,9 @@ def table(run: Path) -> list[dict[str, str]]:
         return [{name: cell for name, cell in row.items() if name != "seconds"} for row in csv.DictReader(file)]
 
 
-def test_a_bandit_run_leaves_what_it_promises(bbbrun, tmp_path):
-    result = bbbrun(*WHEEL, "hydra.run.dir=run")
+@pytest.mark.parametrize("size", [8, 4])  # 4: less than a minibatch, which has some twice
+def test_a_bandit_run_leaves_what_it_promises(bbbrun, tmp_path, size):
+    result = bbbrun(*WHEEL, f"agent.buffer_size={size}", "hydra.run.dir=run")
     assert result.returncode == 0, result.stderr
     rows = table(tmp_path / "run")
     assert ",".join(["step", "seconds", *list(rows[0])[1:7]]) == (

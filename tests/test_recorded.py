@@ -1,6 +1,7 @@
 """Recorded steps leave what the steps themselves do, and call the compiler's function alone where it is all of them."""
 
 import sys
+import weakref
 from types import ModuleType, SimpleNamespace
 
 import pytest
@@ -16,26 +17,46 @@ from bbbrun.step import changed, initial_state, make_step
 
 
 class Generated:
-    """Stands for compiled code, which calls functions of its module, on arrays it may have filled by other means."""
+    """Stands for compiled code: calls functions of its module on x, y and an array z made for the step.
 
-    def __init__(self, functions: int, beside: bool) -> None:
-        self.x, self.y = torch.ones(3), torch.zeros(3)
-        self.beside, self.taken, self.module = beside, 0, ModuleType("generated")
+    beside: whether z is filled beside the functions, and not by them; it is the same until the table changes.
+    """
+
+    def __init__(self, functions: int, beside: bool, dtype: torch.dtype) -> None:
+        self.x, self.y, self.table = torch.ones(3), torch.zeros(3), torch.ones(3)
+        self.beside, self.dtype, self.taken, self.module = beside, dtype, 0, ModuleType("generated")
+        self.made: list[weakref.ref[torch.Tensor]] = []
         for number in range(functions):
-            setattr(self.module, f"cpp_fused_{number}", lambda x, y, z: (y.add_(x + z), x.add_(1)))
+            setattr(self.module, f"cpp_fused_{number}", self.function)
+
+    def function(self, x, y, z, table) -> None:
+        if not self.beside:
+            z.copy_(table)
+        y.add_(x * z)
+        x.add_(1)
 
     def __call__(self) -> None:
         self.taken += 1
-        z = self.x.clone() if self.beside else torch.zeros(3)
+        z = torch.empty(3, dtype=self.dtype)
+        self.made.append(weakref.ref(z))
+        if self.beside:
+            z.copy_(self.table)
         for name in [name for name in vars(self.module) if name.startswith("cpp")]:
-            getattr(self.module, name)(self.x, self.y, z)
+            getattr(self.module, name)(self.x, self.y, z, self.table)
 
 
 @pytest.mark.parametrize(
-    ("functions", "beside", "alone"), [(1, False, True), (1, True, False), (2, False, False), (0, False, False)]
+    ("functions", "beside", "dtype", "alone"),
+    [
+        (1, False, torch.float32, True),
+        (1, True, torch.float32, False),
+        (1, False, torch.int64, False),  # of which not-a-number cannot be made
+        (2, False, torch.float32, False),
+        (0, False, torch.float32, False),
+    ],
 )
-def test_the_function_is_called_alone_where_it_is_the_whole_step(monkeypatch, functions, beside, alone):
-    step, plain = Generated(functions, beside), Generated(functions, beside)
+def test_the_function_is_called_alone_where_it_is_the_whole_step(monkeypatch, functions, beside, dtype, alone):
+    step, plain = (Generated(functions, beside, dtype) for _ in range(2))
     compiler = SimpleNamespace(PyCodeCache=SimpleNamespace(modules=[step.module]))
     monkeypatch.setitem(sys.modules, "torch._inductor.codecache", compiler)
     recorded = Recorded(step, [step.x, step.y])
@@ -45,11 +66,15 @@ def test_the_function_is_called_alone_where_it_is_the_whole_step(monkeypatch, fu
             plain()
         assert torch.equal(step.x, plain.x)
         assert torch.equal(step.y, plain.y)
+        step.table += 1
+        plain.table += 1
     assert step.taken == (3 if alone else 8)
+    # Of what is made on the way nothing is held but what is called with.
+    assert [z() is not None for z in step.made].count(True) == alone
+    assert all(value == step.function for name, value in vars(step.module).items() if name.startswith("cpp"))
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(sys.platform == "win32", reason="what the compiler makes was seen on Linux and macOS alone")
 def test_a_small_networks_compiled_step_is_one_function_and_recorded_takes_the_same_steps():
     network, prior, results = mlp(6, [8, 8], 4), build_prior(MIXTURE, "cpu"), []
     for record in (True, False):

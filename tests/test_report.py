@@ -15,7 +15,7 @@ from omegaconf import OmegaConf
 import bbbrun.table2
 import bbbrun.tradeoff
 from bbbrun.cells import cells
-from bbbrun.check import judge, recorded
+from bbbrun.check import judge, recorded_claims
 from bbbrun.check import main as check
 from bbbrun.data import Images, Split
 from bbbrun.figures234 import _shape
@@ -129,7 +129,7 @@ def test_the_tempered_rows_are_held_to_recorded_runs_and_never_to_the_paper(runs
     finished(runs / "i", temperature=0.3, test_error=0.1)
     out = tmp_path / "out"
     report([str(runs), "-o", str(out), "--only", "table1"])
-    table = judge(out, ["table1"], recorded(records)).set_index("row")
+    table = judge(out, ["table1"], recorded_claims(records)).set_index("row")
     assert table["verdict"].to_dict() == {
         f"{MIXTURE}, temperature 0.2": "pass",  # 1.63 is just within 1.4 + 0.23 of the records' mean
         f"{MIXTURE}, temperature 0.1": "not run",
@@ -139,6 +139,9 @@ def test_the_tempered_rows_are_held_to_recorded_runs_and_never_to_the_paper(runs
     with pytest.raises(SystemExit):
         check([str(out), "--only", "table1", "--records", str(records)])
     assert "4 pass, 3 miss, 13 not run" in capsys.readouterr().out  # with the 18 of the paper
+    with pytest.raises(SystemExit):
+        check([str(out), "--only", "table1", "--records", str(runs / "a")])
+    assert "no finished run of MNIST there has another temperature than 1" in capsys.readouterr().err
 
 
 def test_the_check_of_all_claims_met_exits_0(tmp_path):
