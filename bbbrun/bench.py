@@ -59,6 +59,8 @@ def measure(
         for name, build in builds.items()
         if only in name or name in needed
     }
+    if not any(only in name for builds in kinds.values() for name in builds):
+        raise UserError(f"--only {only}: no step has this in its name, as 'weights', 'local' and 'PyTorch' are")
     medians = median_ms({name: build() for (_, name), build in chosen.items()}, rounds, device)
     rows = [
         {
@@ -111,7 +113,7 @@ def main() -> None:
         if arguments.variance and beside:
             raise UserError(f"--{beside[0]} has no effect with --variance, which takes the run's own network and batch")
         device = choose_device(Device(arguments.device))
-        networks = [[int(width) for width in network.split("-")] for network in arguments.network]
+        networks = [[int(width) if width.isdecimal() else 0 for width in net.split("-")] for net in arguments.network]
         if min(map(len, networks)) < 2 or min(itertools.chain(*networks)) < 1:
             raise UserError("--network takes widths of at least 1, two and more joined by -, such as 784-400-400-10")
         least = min([arguments.batch, arguments.rounds - 1, *arguments.draws, *(1 + n for n in arguments.threads)])

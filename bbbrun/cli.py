@@ -234,8 +234,9 @@ def _first_sentence(text: str) -> str:
 
 
 def _unknown_key(key: str, taker: Any) -> str:
-    names = ", ".join(sorted(field.name for field in fields(taker)))
-    return f"unknown key '{key}': {taker.__name__} takes {names}"
+    group = key.rpartition(".")[0]
+    names = {field.name for field in fields(taker)} | (set() if group else {"experiment"})
+    return f"unknown key '{key}': {f'the {group} chosen' if group else 'bbbrun'} takes {', '.join(sorted(names))}"
 
 
 def _show_error(error: BaseException) -> None:

@@ -63,14 +63,19 @@ class Tally(NamedTuple):
         )
 
 
-def play(config: Config, run: RunFolder, device: torch.device) -> Outcome:
+def bandit_of(config: Config) -> Bandit:
+    """The bandit of a run; raises UserError where its data is missing or wrong."""
+    assert isinstance(config.agent, ContextualAgentConfig)
+    return load_bandit(config.dataset, config.seed, config.agent.steps)
+
+
+def play(config: Config, bandit: Bandit, run: RunFolder, device: torch.device) -> Outcome:
     """Interact agent.steps times, from the run's checkpoint where there is one.
 
-    Raises UserError where the data is wrong, or the network's outputs stop being finite.
+    Raises UserError where the network's outputs stop being finite.
     """
     assert isinstance(config.agent, ContextualAgentConfig)
     steps, every = config.agent.steps, config.train.evaluate_every
-    bandit = load_bandit(config.dataset, config.seed, steps)
     agent = Agent(config, bandit, device)
     rows = visits(config.dataset, config.seed, steps, len(bandit.contexts))
     rewards = reward_noise(bandit.noise, config.seed, steps)

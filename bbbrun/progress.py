@@ -39,13 +39,9 @@ class Progress:
     def _line(self) -> None:
         self._shown = time.monotonic()
         rate = (self._done - self._first) / max(self._shown - self._start, 1e-9)
-        left = (self._total - self._done) / rate if rate > 0 else float("inf")
         numbers = "".join(f", {name} {value:.5g}" for name, value in self._numbers.items())
-        print(
-            f"{self._label}: step {self._done}/{self._total}{numbers}, {rate:.1f} steps/s, {left:.0f} s left",
-            file=sys.stderr,
-            flush=True,
-        )
+        speed = f", {rate:.1f} steps/s, {(self._total - self._done) / rate:.0f} s left" if rate > 0 else ""
+        print(f"{self._label}: step {self._done}/{self._total}{numbers}{speed}", file=sys.stderr, flush=True)
 
     def close(self) -> None:
         """Show the last numbers once more and end the bar."""

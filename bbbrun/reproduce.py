@@ -151,9 +151,10 @@ def _remaining(jobs: list[Job], kept: list[Path]) -> list[Job]:
         remains = "never timed" if seconds is None else f"{seconds / 3600:.2f} h"
         elsewhere = f" ({_in_progress(at)})" if at is not None and at.in_progress else ""
         print(f"{remains}: bbbrun {shlex.join(job.words)}{elsewhere}", file=sys.stderr)
-    known = sum(seconds for seconds in times if seconds is not None) / 3600
-    untimed = f", and {times.count(None)} never timed" if None in times else ""
-    print(f"{len(places)} of {len(jobs)} runs remain: about {known:.1f} h{untimed}", file=sys.stderr)
+    known = [seconds / 3600 for seconds in times if seconds is not None]
+    untimed = [f"{times.count(None)} never timed"] if None in times else []
+    told = ", and ".join(([f"about {sum(known):.1f} h"] if known else []) + untimed)
+    print(f"{len(places)} of {len(jobs)} runs remain{f': {told}' if told else ''}", file=sys.stderr)
     return [job for job, _ in places]
 
 

@@ -57,9 +57,10 @@ def run(planned: list[Planned], folder: Path, command: str, record: dict[str, st
     device = choose_device(configs[0].device)
     keep_freed_memory()
     threads = set_threads(configs[0].threads)
-    # None for a bandit.
-    tasks = None if isinstance(configs[0].dataset, BanditDatasetConfig) else _tasks(configs, device)
-    names = columns(tasks[0]) if tasks else interaction.COLUMNS
+    # One or the other, before the folder, so that data that is missing leaves none.
+    bandit = interaction.bandit_of(configs[0]) if isinstance(configs[0].dataset, BanditDatasetConfig) else None
+    tasks = [] if bandit else _tasks(configs, device)
+    names = interaction.COLUMNS if bandit else columns(tasks[0])
     with ExitStack() as stack:
         if planned[0].name:
             # First, so that a kill never leaves replicas that nobody can continue.
@@ -79,7 +80,10 @@ def run(planned: list[Planned], folder: Path, command: str, record: dict[str, st
             "command": command,
         }
         try:
-            outcomes = fit(configs, tasks, runs, device) if tasks else [interaction.play(configs[0], runs[0], device)]
+            if bandit:
+                outcomes = [interaction.play(configs[0], bandit, runs[0], device)]
+            else:
+                outcomes = fit(configs, tasks, runs, device)
             for number, one in enumerate(runs):
                 _finish(configs[number], one, outcomes[number], tasks[number] if tasks else None, about)
         except (MemoryError, RuntimeError) as error:

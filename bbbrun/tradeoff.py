@@ -51,7 +51,7 @@ def tradeoff(runs: list[Run], output: Path) -> list[str]:
             except UserError as error:
                 lines.append(f"left out: {error}")
     if not rows:
-        raise NothingToShow("; ".join(lines))
+        raise NothingToShow("; ".join(dict.fromkeys(lines)))
     table = mean_and_spread(pd.DataFrame(rows), keys, ["valid_error", "removable"]).sort_values("valid_error")
     output.mkdir(parents=True, exist_ok=True)
     table.to_csv(output / "tradeoff.csv", index=False, float_format="%.6g")

@@ -148,6 +148,16 @@ def test_the_first_mirror_that_has_the_file_is_used_and_only_once(published, tmp
     assert all(map(torch.equal, load_mushrooms(None), (contexts, edible)))
 
 
+def test_a_bandit_without_its_file_leaves_no_run(bbbrun, tmp_path):
+    (tmp_path / "mushroom").mkdir()
+    (tmp_path / "mushroom" / FILE).write_text("no mushrooms")
+    result = bbbrun("experiment=bandit", f"dataset.root={tmp_path}")
+    assert result.returncode == 1
+    (line,) = result.stderr.splitlines()
+    assert FILE in line
+    assert not list(tmp_path.rglob("metrics.csv"))
+
+
 def test_a_download_that_fails_is_one_line_and_leaves_nothing(published, tmp_path, offer):
     (tmp_path / "server" / "half").write_text(published[:1000])
     with zipfile.ZipFile(tmp_path / "server" / "other.zip", "w") as packed:
@@ -325,7 +335,7 @@ def test_the_command_line_says_so_in_one_line(bbbrun):
         ("dataset=wheel dataset.delta=1", "dataset.delta must be above 0 and below 1, not 1.0"),
         (
             "dataset=wheel dataset.root=.",
-            "unknown key 'dataset.root': WheelConfig takes delta, mu1, mu2, mu3, name, sigma",
+            "unknown key 'dataset.root': the dataset chosen takes delta, mu1, mu2, mu3, name, sigma",
         ),
         (
             "dataset=mushroom dataset.name=wheel",

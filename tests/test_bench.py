@@ -91,6 +91,7 @@ def test_a_damaged_record_is_refused_before_its_variance_is_measured(tmp_path, n
     [
         ("--network", "784"),
         ("--network", "784-10", "a-b"),
+        ("--network", "4-3-2", "--only", "nonsense"),
         ("--rounds", "1"),
         ("--draws", "1", "0"),
         ("--threads", "-1"),
@@ -99,8 +100,8 @@ def test_a_damaged_record_is_refused_before_its_variance_is_measured(tmp_path, n
         ("--output", "."),
     ],
 )
-def test_the_bench_refuses_wrong_numbers(words):
+def test_the_bench_refuses_wrong_words(words):
     result = bench(*words)
     assert result.returncode == 2
-    assert "error:" in result.stderr
+    assert "error: --" in result.stderr or "error: nowhere" in result.stderr
     assert "Traceback" not in result.stderr

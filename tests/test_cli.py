@@ -166,10 +166,10 @@ NO_NETWORK = dict.fromkeys(("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PR
 
 # (words, what the one line must name). Words split at spaces; a file `occupied` stands in the folder.
 WRONG = [
-    ("sede=1", "unknown key 'sede': Config takes"),
-    ("+typo=1", "unknown key 'typo': Config takes"),
-    ("+network.typo=1", "unknown key 'network.typo': NetworkConfig takes hidden, init, init_scale"),
-    ("network.hiden=[3]", "unknown key 'network.hiden': NetworkConfig takes hidden, init, init_scale"),
+    ("sede=1", "unknown key 'sede': bbbrun takes agent, compile, dataset, device, experiment,"),
+    ("+typo=1", "unknown key 'typo': bbbrun takes"),
+    ("+network.typo=1", "unknown key 'network.typo': the network chosen takes hidden, init, init_scale"),
+    ("network.hiden=[3]", "unknown key 'network.hiden': the network chosen takes hidden, init, init_scale"),
     ("method=sgd method.temperature=1", "unknown key 'method.temperature'"),
     ("~seed", "seed"),
     ("seed", "missing EQUAL"),

@@ -245,7 +245,7 @@ WRONG = [
     ("dataset.likelihood_sigma=0", "dataset.likelihood_sigma must be from 1e-15 to 1e15, not 0.0"),
     ("dataset.sigma_floor=0", "dataset.sigma_floor must be from 1e-15 to 1e15, not 0.0"),
     ("dataset.sigma_scale=nan", "dataset.sigma_scale must be from 1e-15 to 1e15, not nan"),
-    ("dataset.pixel_divisor=2", "unknown key 'dataset.pixel_divisor': RegressionCurveConfig takes"),
+    ("dataset.pixel_divisor=2", "unknown key 'dataset.pixel_divisor': the dataset chosen takes"),
 ]
 
 
