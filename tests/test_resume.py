@@ -17,8 +17,8 @@ WORDS = ["train.epochs=4", "network.hidden=[16]", "threads=1", "train.checkpoint
 
 # Each wraps a function so that its n-th call kills the process at a chosen moment inside or after it.
 KILLS = {
-    "during the first epoch": "bbbrun.training.Trainer.step: 4, before",
-    "in the middle of a later epoch": "bbbrun.training.Trainer.step: 25, before",
+    "during the first epoch": "bbbrun.training.Trainer.steps: 4, before",
+    "in the middle of a later epoch": "bbbrun.training.Trainer.steps: 25, before",
     "before the first row": "bbbrun.runs.RunFolder.append: 1, before",
     "between a row and its checkpoint": "bbbrun.runs.RunFolder.save_checkpoint: 2, before",
     "while a checkpoint is written": "bbbrun.runs.write_atomically: 3, half",
