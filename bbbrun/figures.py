@@ -67,7 +67,7 @@ def compared_curves(curves: pd.DataFrame, keys: list[str], time: str, folder: Pa
 def told_apart(keys: list[str], combinations: Iterable[Sequence[Any]]) -> tuple[list[str], str]:
     """A label for each combination of the keys' values, of those that most do not share, and a line with the others."""
     names = [key.removesuffix(".name").split(".")[-1] for key in keys]
-    texts = [[f"{value:.4g}" if isinstance(value, float) else str(value) for value in row] for row in combinations]
+    texts = [[_short(value) for value in row] for row in combinations]
     counts = [Counter(column).most_common(1)[0] for column in zip(*texts, strict=True)]
     shared = [value if 2 * count > len(texts) else "" for value, count in counts]
     told = [
@@ -76,6 +76,15 @@ def told_apart(keys: list[str], combinations: Iterable[Sequence[Any]]) -> tuple[
     ]
     rest = ", ".join(f"{name} {most}" for name, most in zip(names, shared, strict=True) if most)
     return [", ".join(label) or "all as said" for label in told], f"where not said: {rest}" if rest else ""
+
+
+def _short(value: Any) -> str:
+    """The value as text, a broken number, or the text of one, in four digits."""
+    text = str(value)
+    try:
+        return f"{float(text):.4g}" if "." in text else text
+    except ValueError:
+        return text
 
 
 def predictive_band(predictions: pd.DataFrame, x: ArrayLike, y: ArrayLike, folder: Path, title: str) -> None:

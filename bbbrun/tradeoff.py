@@ -22,6 +22,7 @@ from bbbrun.pruning import kept
 from bbbrun.settings import differing, setting
 
 REMOVED = (0, 50, 75, 90, 95, 98, 99)  # percent
+_COLUMN = 60  # letters of a label that half the figure's width holds
 TOLERATED = 0.1  # points of error that removing weights may cost
 
 
@@ -59,7 +60,7 @@ def tradeoff(runs: list[Run], output: Path) -> list[str]:
     labels, rest = told_apart(keys, table[keys].itertuples(index=False))
     shown = table[["runs", "valid_error", "removable"]]
     shown.insert(0, "setting", labels)
-    (output / "tradeoff.md").write_text("\n".join(filter(None, [markdown(shown), rest])))
+    (output / "tradeoff.md").write_text("\n".join(filter(None, [markdown(shown), rest])) + "\n")
     save(_figure(shown, rest), output, "tradeoff")
     return [*lines, f"{len(table)} settings, {len(rows)} runs, which differ in {', '.join(keys)}"]
 
@@ -96,7 +97,8 @@ def removable(errors: dict[int, float]) -> int:
 
 
 def _figure(table: pd.DataFrame, rest: str) -> Figure:
-    figure = Figure(figsize=(7, 4.5 + 0.1 * len(table)), layout="constrained")
+    columns = 2 if table["setting"].str.len().max() <= _COLUMN else 1
+    figure = Figure(figsize=(7, 4.5 + 0.2 / columns * len(table)), layout="constrained")
     axes = figure.subplots()
     for number, (_, row) in enumerate(table.iterrows()):
         # A colour of the ten that comes back does so with another marker.
@@ -107,5 +109,7 @@ def _figure(table: pd.DataFrame, rest: str) -> Figure:
         ylabel="validation error with w = mu (percent)",
     )
     axes.grid(alpha=0.3)
-    figure.legend(loc="outside lower center", ncols=2, fontsize=7, title=textwrap.fill(rest, 110), title_fontsize=7)
+    figure.legend(
+        loc="outside lower center", ncols=columns, fontsize=7, title=textwrap.fill(rest, 110), title_fontsize=7
+    )
     return figure
