@@ -59,7 +59,7 @@ def measure(
         for name, build in builds.items()
         if only in name or name in needed
     }
-    if not any(only in name for builds in kinds.values() for name in builds):
+    if not any(only in name for _, name in chosen):
         raise UserError(f"--only {only}: no step has this in its name, as 'weights', 'local' and 'PyTorch' are")
     medians = median_ms({name: build() for (_, name), build in chosen.items()}, rounds, device)
     rows = [

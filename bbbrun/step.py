@@ -47,6 +47,10 @@ class State(NamedTuple):
     step: Tensor
     nll: Tensor
 
+    def tensors(self) -> list[Tensor]:
+        """What a resume needs: parameters, slots and step."""
+        return [*self.parameters, *(slot for slots in self.slots for slot in slots), self.step]
+
 
 def initial_state(parameters: list[Tensor], optimizer: Optimizer) -> State:
     """The state before the first step, on the parameters' device."""
@@ -59,8 +63,7 @@ def initial_state(parameters: list[Tensor], optimizer: Optimizer) -> State:
 
 def changed(epoch: Epoch, state: State) -> list[Tensor]:
     """All the tensors that a step of `make_step` changes."""
-    slots = [slot for slots in state.slots for slot in slots]
-    return [*state.parameters, *slots, state.step, state.nll, epoch.position]
+    return [*state.tensors(), state.nll, epoch.position]
 
 
 def make_step(

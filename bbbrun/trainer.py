@@ -223,25 +223,18 @@ class Trainer:
 
     def load(self, saved: dict[str, Any]) -> None:
         """Continue from what `saved` held; raises UserError where it is of another network or optimizer."""
-        shapes = [tensor.shape for tensor in self._tensors()]
+        shapes = [tensor.shape for tensor in self.state.tensors()]
         if [tensor.shape for tensor in saved["tensors"]] != shapes:
             raise UserError(f"{CHECKPOINT} is of another network or optimizer: start a new run")
-        for target, source in zip(self._tensors(), saved["tensors"], strict=True):
+        for target, source in zip(self.state.tensors(), saved["tensors"], strict=True):
             target.copy_(source)
 
     def saved(self) -> list[Tensor]:
         """The tensors a checkpoint holds, on the CPU, of all replicas."""
-        return [tensor.cpu() for tensor in self._tensors()]
+        return [tensor.cpu() for tensor in self.state.tensors()]
 
     def saved_of(self, replica: int) -> list[Tensor]:
         """What `saved` would hold, had the replica been trained alone."""
-        *each, step = self._tensors()
+        *each, step = self.state.tensors()
         # Clones: of a view the whole storage would be saved, with all replicas.
         return [*(self._each(tensor)[replica].cpu().clone() for tensor in each), step.cpu()]
-
-    def _tensors(self) -> list[Tensor]:
-        return [
-            *self.state.parameters,
-            *(slot for slots in self.state.slots for slot in slots),
-            self.state.step,
-        ]
