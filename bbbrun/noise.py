@@ -9,6 +9,8 @@ from enum import IntEnum
 import torch
 from torch import Tensor
 
+from bbbrun.elementary import log
+
 _ROTATIONS = ((13, 15, 26, 6), (17, 29, 16, 24))
 _PARITY = 0x1BD11BDA  # Threefry's key schedule constant, from Skein
 
@@ -135,7 +137,7 @@ def standard_normal(
     Source: Box and Muller, "A note on the generation of random normal deviates", 1958.
     """
     words = random_words(seed, step, draw, (size + 1) // 2, device)
-    radius = torch.sqrt(-2 * torch.log(_uniform(words[0]) + 2.0**-24))
+    radius = torch.sqrt(-2 * log(_uniform(words[0]) + 2.0**-24))
     cosine, sine = _cosine_sine(_uniform(words[1]))
     return _interleave(radius * cosine, radius * sine, size)
 

@@ -6,6 +6,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from bbbrun.elementary import exp
+
 
 class Gradient(NamedTuple):
     """The gradient of something in mu and in sigma, both (P,)."""
@@ -47,7 +49,7 @@ class DiagonalGaussian(NamedTuple):
         series is exact to float32's last bits by its seventh term because x <= 1. A vectorised log1p costs three
         times as much.
         """
-        x = torch.exp(-self.rho.abs())
+        x = exp(-self.rho.abs())
         shared = 1 / ((1 + x) * (2 + x))
         s = x * (1 + x) * shared
         z = s.square()

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from bbbrun.densities import log_normal
+from bbbrun.elementary import sigmoid
 from bbbrun.options import GaussianPriorConfig, PriorConfig, ScaleMixtureConfig
 from bbbrun.posterior import Gradient, Moments
 
@@ -85,7 +86,7 @@ class ScaleMixture(NamedTuple):
         sigmoid, and no density that could underflow. The narrow share, not 1 - the wide one: times
         1 / sigma2^2, of the order of millions, the rounding of 1 - r would swamp 1 / sigma1^2.
         """
-        narrow = torch.sigmoid(self.offset - weights.square() * (0.5 * self.precision_gap))
+        narrow = sigmoid(self.offset - weights.square() * (0.5 * self.precision_gap))
         return -weights * (self.wide_precision + narrow * self.precision_gap)
 
 

@@ -1,0 +1,76 @@
+"""exp, log and sigmoid of whole vectors of weights: torch's own, but in loops that its compiler makes for the CPU.
+
+There each would be a call of a library from within the loop, for which all that the loop holds in registers is put
+away. Written out they are a few additions and products more, and a step of 22,000 weights takes two thirds of its time.
+"""
+
+import math
+
+import torch
+from torch import Tensor
+
+# (exp(r) - 1 - r) / r^2 on abs(r) <= log(2) / 2 and (log(1 + x) - x + x^2 / 2) / x^3 from 1/sqrt(2) to sqrt(2) as
+# polynomials, fitted at 400 Chebyshev nodes: exp within 1.1e-8 of itself, log within 2.5e-8, before rounding.
+_EXP = (0.5000000013459717, 0.16666577003161268, 0.04166646498446848, 0.008363175565368459, 0.001393364296722835)
+_LOG = (
+    0.33333328596750683,
+    -0.2500029654601379,
+    0.2000146857905254,
+    -0.16642247598697413,
+    0.14202173776403793,
+    -0.12972238913843448,
+    0.12712307962738856,
+    -0.08101558889147333,
+)
+_LEAST = -87.0  # of a float32's exponents the least but one, below which numbers lose digits
+_SQRT_HALF = 0x3F3504F3  # the bits of the float32
+# log(2) in two parts, the first of so few bits that its product with an exponent is exact.
+_LOG_2 = (0.693359375, math.log(2) - 0.693359375)
+
+
+def exp(x: Tensor) -> Tensor:
+    """e^x of x <= 0, differentiable; compiled for the CPU within 3e-7 of itself, and never below e^-87.
+
+    e^x = 2^n e^r, n = x / log 2 rounded. Source: Cody and Waite, "Software manual for the elementary functions", 1980.
+    """
+    if not _inlined(x):
+        return torch.exp(x)
+    x = torch.clamp_min(x, _LEAST)
+    n = torch.round(x * (1 / math.log(2)))
+    r = x - n * _LOG_2[0] - n * _LOG_2[1]
+    power = ((n.to(torch.int32) + 127) << 23).view(torch.float32)
+    return power * (1 + (r + r * r * _polynomial(_EXP, r)))
+
+
+def log(x: Tensor) -> Tensor:
+    """log x of positive x that are no subnormal numbers, nats; compiled for the CPU within 3e-7 of itself.
+
+    log x = e log 2 + log m, x = 2^e m, m from 1/sqrt(2) to sqrt(2). Source: as for `exp`.
+    """
+    if not _inlined(x):
+        return torch.log(x)
+    bits = x.view(torch.int32)
+    exponent = (bits - _SQRT_HALF) >> 23
+    m = (bits - (exponent << 23)).view(torch.float32) - 1
+    square = m * m
+    return exponent.to(torch.float32) * math.log(2) + (m + square * (m * _polynomial(_LOG, m) - 0.5))
+
+
+def sigmoid(x: Tensor) -> Tensor:
+    """1 / (1 + e^-x); compiled for the CPU as accurate as `exp`."""
+    if not _inlined(x):
+        return torch.sigmoid(x)
+    least = exp(-x.abs())
+    return torch.where(x >= 0, 1.0, least) / (1 + least)
+
+
+def _inlined(x: Tensor) -> bool:
+    return torch.compiler.is_compiling() and x.device.type == "cpu" and x.dtype == torch.float32
+
+
+def _polynomial(coefficients: tuple[float, ...], x: Tensor) -> Tensor:
+    total: Tensor | float = coefficients[-1]
+    for coefficient in coefficients[-2::-1]:
+        total = total * x + coefficient
+    assert isinstance(total, Tensor)
+    return total
