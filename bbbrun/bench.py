@@ -17,13 +17,13 @@ from bbbrun.bench_parts import floor, parts
 from bbbrun.bench_steps import Timed, bbbrun_step, contenders, make_setting
 from bbbrun.bench_variance import variances
 from bbbrun.config import Config, Device
-from bbbrun.devices import choose_device, keep_freed_memory, set_threads, synchronize
+from bbbrun.devices import choose_device, keep_freed_memory, set_products, set_threads, synchronize
 from bbbrun.errors import UserError
 from bbbrun.options import BayesByBackpropConfig, Estimator
 from bbbrun.trainer import Task
 
 _FIRST, _SECOND, _OURS = "sgd, PyTorch eager", "dropout, PyTorch eager", "bbb scale_mixture weights, bbbrun"
-_NOT_FOR_VARIANCE = ("network", "batch", "draws", "threads", "device", "only")
+_NOT_FOR_VARIANCE = ("network", "batch", "draws", "threads", "device", "tf32", "only")
 
 
 def median_ms(steps: dict[str, Timed], rounds: int, device: torch.device) -> dict[str, float]:
@@ -101,6 +101,7 @@ def main() -> None:
     add("--threads", type=int, nargs="+", default=[0], help="0: as many as torch takes by itself")
     add("--rounds", type=int, default=100, help="timed steps of each; draws of each with --variance")
     add("--device", choices=("cpu", "cuda"), default="cpu")
+    add("--tf32", action="store_true", help="CUDA's matrix products in TensorFloat-32, everybody's")
     add("--only", default="", help="a part of the names of what to time, besides what ratios are to")
     add("--variance", type=Path, metavar="RUN", help="the variance of gradients at this run's network, instead")
     add("--output", type=Path, help="a CSV file to write")
@@ -113,6 +114,7 @@ def main() -> None:
         if arguments.variance and beside:
             raise UserError(f"--{beside[0]} has no effect with --variance, which takes the run's own network and batch")
         device = choose_device(Device(arguments.device))
+        set_products(arguments.tf32, device)
         networks = [[int(width) if width.isdecimal() else 0 for width in net.split("-")] for net in arguments.network]
         if min(map(len, networks)) < 2 or min(itertools.chain(*networks)) < 1:
             raise UserError("--network takes widths of at least 1, two and more joined by -, such as 784-400-400-10")

@@ -24,7 +24,7 @@ from bbbrun.errors import UserError
 from bbbrun.files import CHECKPOINT, METRICS, SUMMARY
 from bbbrun.help import help_text
 from bbbrun.replicas import Replica, replicas_of
-from bbbrun.settings import flat, kept_from_resuming
+from bbbrun.settings import kept_from_resuming
 
 
 def main() -> None:
@@ -149,9 +149,9 @@ def _require_same_run(composed: DictConfig, folder: Path) -> list[str]:
     except (YAMLError, OmegaConfBaseException, OSError, ValueError) as error:
         raise UserError(f"resume: the record in {saved.parent} cannot be read: start a new run") from error
     now: Any = OmegaConf.to_container(composed, enum_to_str=True)
-    for key in kept_from_resuming(before, now)[:1]:
+    for key, (old, new) in kept_from_resuming(before, now).items():
         raise UserError(
-            f"resume: {folder} was started with {key}={flat(before).get(key)}, not {flat(now).get(key)}: "
+            f"resume: {folder} was started with {key}={old}, not {new}: "
             "repeat the overrides it was started with, or start a new run"
         )
     return [str(word) for word in overrides]

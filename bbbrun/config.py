@@ -81,6 +81,7 @@ class Config:
     device: Device
     threads: int | None
     compile: str
+    tf32: bool
     resume: str | None
     dataset: DatasetConfig
     network: NetworkConfig

@@ -1,6 +1,7 @@
 """Which device, how many threads, and whether a compiler pays."""
 
 import ctypes
+import importlib.util
 import os
 import shutil
 from collections.abc import Callable
@@ -35,6 +36,16 @@ def set_threads(threads: int | None) -> int:
     return torch.get_num_threads()
 
 
+def set_products(tf32: bool, device: torch.device) -> None:
+    """Have CUDA's matrix products round their factors to TensorFloat-32, 10 bits of mantissa, or not.
+
+    Raises UserError where it is asked of the CPU, which has no such products.
+    """
+    if tf32 and device.type != "cuda":
+        raise UserError("tf32: TensorFloat-32 is for matrix products on CUDA, and these would be on the CPU")
+    torch.set_float32_matmul_precision("high" if tf32 else "highest")
+
+
 def keep_freed_memory() -> None:
     """Have glibc keep what a training step frees for the next one; does nothing under another C library.
 
@@ -50,11 +61,10 @@ def keep_freed_memory() -> None:
 
 
 def has_compiler(device: torch.device) -> bool:
-    """Whether torch.compile finds what it needs: a C++ compiler for the CPU, Triton for CUDA."""
+    """Whether torch.compile finds what it needs: a C++ compiler for the CPU, Triton and a C compiler for CUDA."""
     if device.type == "cuda":
-        import importlib.util
-
-        return importlib.util.find_spec("triton") is not None
+        compilers = (os.environ.get("CC", "gcc"), "gcc", "clang")
+        return importlib.util.find_spec("triton") is not None and any(map(shutil.which, compilers))
     return any(shutil.which(name) for name in (os.environ.get("CXX", "g++"), "g++", "clang++"))
 
 

@@ -15,7 +15,7 @@ from bbbrun.classification import classification_task
 from bbbrun.config import Config
 from bbbrun.data import load_images
 from bbbrun.datasets import BanditDatasetConfig, RegressionCurveConfig
-from bbbrun.devices import choose_device, keep_freed_memory, set_threads
+from bbbrun.devices import choose_device, keep_freed_memory, set_products, set_threads
 from bbbrun.errors import UserError
 from bbbrun.figures import learning_curve, predictive_band, regret_curve
 from bbbrun.files import CHECKPOINT, FIGURES, METRICS
@@ -55,6 +55,7 @@ def run(planned: list[Planned], folder: Path, command: str, record: dict[str, st
     """
     configs = [each.config for each in planned]
     device = choose_device(configs[0].device)
+    set_products(configs[0].tf32, device)
     keep_freed_memory()
     threads = set_threads(configs[0].threads)
     # One or the other, before the folder, so that data that is missing leaves none.

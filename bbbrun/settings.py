@@ -7,19 +7,22 @@ FREE_ON_RESUME = ("resume", "device", "threads", "dataset.root", "train.checkpoi
 # Of two runs of one setting these may differ as well: which one, and what it shows on the way.
 _FREE = (*FREE_ON_RESUME, "seed", "replicas", "name", "compile", "train.evaluate_every")
 
+# Keys that configurations of earlier versions lack, with what was so without them.
+_LATER = {"tf32": "False"}
 
-def flat(tree: Any, prefix: str = "") -> dict[str, str]:
+
+def _leaves(tree: Any, prefix: str = "") -> dict[str, str]:
     """The leaves of nested dictionaries as text, by their dotted keys."""
     if not isinstance(tree, dict):
         return {prefix: str(tree)}
     return {
-        key: leaf for name, part in tree.items() for key, leaf in flat(part, f"{prefix}.{name}".lstrip(".")).items()
+        key: leaf for name, part in tree.items() for key, leaf in _leaves(part, f"{prefix}.{name}".lstrip(".")).items()
     }
 
 
 def setting(config: dict[str, Any]) -> frozenset[tuple[str, str]]:
     """What a run was told to do, equal for the seeds of one experiment."""
-    return frozenset((key, leaf) for key, leaf in flat(config).items() if key not in _FREE)
+    return frozenset((key, leaf) for key, leaf in _whole(config).items() if key not in _FREE)
 
 
 def differing(told: frozenset[tuple[str, str]], other: frozenset[tuple[str, str]]) -> set[str]:
@@ -27,9 +30,15 @@ def differing(told: frozenset[tuple[str, str]], other: frozenset[tuple[str, str]
     return {key for key, _ in told ^ other}
 
 
-def kept_from_resuming(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
-    """The keys that differ and must not where a run of configuration `before` is to go on as `now`."""
-    old, new = flat(before), flat(now)
-    return [
-        key for key in sorted(old.keys() | new.keys()) if old.get(key) != new.get(key) and key not in FREE_ON_RESUME
-    ]
+def kept_from_resuming(before: dict[str, Any], now: dict[str, Any]) -> dict[str, tuple[str | None, str | None]]:
+    """The keys that differ and must not where a run of configuration `before` is to go on as `now`: before and now."""
+    old, new = _whole(before), _whole(now)
+    return {
+        key: (old.get(key), new.get(key))
+        for key in sorted(old.keys() | new.keys())
+        if old.get(key) != new.get(key) and key not in FREE_ON_RESUME
+    }
+
+
+def _whole(config: dict[str, Any]) -> dict[str, str]:
+    return _LATER | _leaves(config)

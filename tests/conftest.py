@@ -34,6 +34,7 @@ def bbbrun(tmp_path: Path, _forks: Forks | None) -> Command:
 
     def run(*words: str, **environment: str) -> subprocess.CompletedProcess[str]:
         kept = {k: v for k, v in os.environ.items() if k not in ("BBBRUN_DATA", "HYDRA_FULL_ERROR")}
+        kept["CUDA_VISIBLE_DEVICES"] = ""  # what CUDA does differently is test_cuda's
         if _forks and not environment.keys() & _READ_AT_START:
             return _forks.run(list(words), tmp_path, kept | environment)
         return subprocess.run(

@@ -30,8 +30,10 @@ class Forks:
 
     def __init__(self, scratch: Path) -> None:
         self._scratch = scratch
+        # CUDA, once a process has it, does not survive a fork.
+        blind = os.environ | {"CUDA_VISIBLE_DEVICES": ""}
         self._server = subprocess.Popen(
-            [sys.executable, __file__], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+            [sys.executable, __file__], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=blind
         )
 
     def run(self, words: list[str], folder: Path, environment: dict[str, str]) -> subprocess.CompletedProcess[str]:

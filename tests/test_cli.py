@@ -182,6 +182,8 @@ WRONG = [
     ("name=a/b", "name must be a plain folder name"),
     ("compile=maybe", "compile must be auto, true or false, not maybe"),
     ("device=gpu", "expected one of [auto, cpu, cuda]"),
+    ("tf32=maybe", "tf32=maybe: Value 'maybe' is not a valid bool"),
+    ("tf32=true", "tf32: TensorFloat-32 is for matrix products on CUDA, and these would be on the CPU"),
     ("experiment=cifar", "Could not find 'experiment/cifar'"),
     ("method=mcmc", "Available options in 'method': bbb dropout sgd"),
     ("prior=null", "Config group override must be a string"),
@@ -254,7 +256,7 @@ def test_a_network_beyond_memory_is_one_line(bbbrun):
 
 
 def test_no_cuda_where_there_is_none(bbbrun):
-    result = bbbrun("device=cuda", CUDA_VISIBLE_DEVICES="")
+    result = bbbrun("device=cuda")
     assert (result.returncode, len(result.stderr.splitlines())) == (1, 1)
     assert "device=cuda: this machine has no CUDA device" in result.stderr
 

@@ -2,6 +2,7 @@
 
 import sys
 import weakref
+from contextlib import contextmanager, nullcontext
 from types import ModuleType, SimpleNamespace
 
 import pytest
@@ -72,6 +73,48 @@ def test_the_function_is_called_alone_where_it_is_the_whole_step(monkeypatch, fu
     # Of what is made on the way nothing is held but what is called with.
     assert [z() is not None for z in step.made].count(True) == alone
     assert all(value == step.function for name, value in vars(step.module).items() if name.startswith("cpp"))
+
+
+class Launched:
+    """Stands for a step on CUDA: under capture its work is kept for the graph, else it is done at once."""
+
+    def __init__(self, fails: bool) -> None:
+        self.taken, self.done, self.capturing, self.fails = 0, 0, False, fails
+        self.changed = SimpleNamespace(is_cuda=True)
+
+    def __call__(self) -> None:
+        self.taken += 1
+        if not self.capturing:
+            self.done += 1
+        elif self.fails:
+            raise RuntimeError("not allowed while capturing\nat line 5")
+
+    @contextmanager
+    def graph(self, _):
+        self.capturing = True
+        try:
+            yield
+        finally:
+            self.capturing = False
+
+    def replay(self) -> None:
+        self.done += 1
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_on_cuda_the_second_step_is_captured_and_replayed_from_then_on(monkeypatch, fails):
+    step = Launched(fails)
+    monkeypatch.setattr(torch.cuda, "CUDAGraph", lambda: step)
+    monkeypatch.setattr(torch.cuda, "graph", step.graph)
+    recorded, done = Recorded(step, [step.changed]), 0
+    with (
+        pytest.warns(UserWarning, match=r"no CUDA graph .* \(not allowed while capturing\)") if fails else nullcontext()
+    ):
+        for count in (1, 0, 4, 3):
+            recorded(count)
+            done += count
+            assert step.done == done
+    assert step.taken == (9 if fails else 2)
 
 
 @pytest.mark.slow

@@ -13,6 +13,8 @@ from pathlib import Path
 import pytest
 import torch
 
+from bbbrun.settings import kept_from_resuming, setting
+
 WORDS = ["train.epochs=4", "network.hidden=[16]", "threads=1", "train.checkpoint_seconds=0", "compile=false"]
 
 # Each wraps a function so that its n-th call kills the process at a chosen moment inside or after it.
@@ -240,3 +242,11 @@ def test_a_damaged_run_is_refused_in_one_line(bbbrun, tmp_path, finished, damage
     lines = [line for line in result.stderr.splitlines() if not line.startswith(("run folder", "digits:"))]
     assert len(lines) == 1
     assert expected in lines[0]
+
+
+def test_a_configuration_that_lacks_a_later_key_is_what_it_was():
+    before, now = {"seed": 3, "train": {"epochs": 2}}, {"seed": 3, "train": {"epochs": 2}, "tf32": False}
+    assert (setting(before), kept_from_resuming(before, now)) == (setting(now), {})
+    now["tf32"] = True
+    assert setting(before) != setting(now)
+    assert kept_from_resuming(before, now) == {"tf32": ("False", "True")}
