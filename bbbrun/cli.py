@@ -101,6 +101,8 @@ def _run(composed: DictConfig) -> dict[str, float]:
     except KeyboardInterrupt:
         begun = any((folder / replica.folder / METRICS).exists() for replica in replicas)
         remedy = f"continue with: {_command([*words, f'resume={folder}'])}" if begun else "nothing was begun"
+        if hydra_config.mode is RunMode.MULTIRUN:
+            remedy += " (and run what jobs of the sweep there were after this one)"
         print(f"\ninterrupted; {remedy}", file=sys.stderr)
         raise
     finally:
