@@ -38,7 +38,7 @@ class State(NamedTuple):
     """What training changes. Its tensors are all that a resume needs.
 
     parameters: (mu, rho) for Bayes by Backprop, (weights,) otherwise, each (P,). slots: the optimizer's, for
-    each parameter. step: int32, steps done. nll: float64, the sum over the epoch's examples so far, nats.
+    each parameter. step: int32, steps done. nll: float64 (1,), the sum over the epoch's examples so far, nats.
     R replicas have parameters and slots (R, P), nll (R,).
     """
 
@@ -57,7 +57,8 @@ def initial_state(parameters: list[Tensor], optimizer: Optimizer) -> State:
     device = parameters[0].device
     slots = [[torch.zeros_like(parameter) for _ in range(optimizer.slots)] for parameter in parameters]
     step = torch.zeros((), dtype=torch.int32, device=device)
-    nll = torch.zeros(parameters[0].shape[:-1], dtype=torch.float64, device=device)
+    # (1,), not (): what a compiled step adds to a double without dimensions, torch before 2.14 leaves out on the CPU.
+    nll = torch.zeros(parameters[0].shape[:-1] or (1,), dtype=torch.float64, device=device)
     return State(parameters, slots, step, nll)
 
 
