@@ -147,6 +147,8 @@ def _require_same_run(composed: DictConfig, folder: Path) -> list[str]:
         raise UserError(f"resume: {folder} is not the folder of a run (it has no .hydra/config.yaml)")
     try:
         before: Any = OmegaConf.to_container(OmegaConf.load(saved))
+        if not isinstance(before, dict):
+            raise ValueError("no configuration")
         overrides: Any = OmegaConf.to_container(OmegaConf.load(saved.with_name("overrides.yaml")))
     except (YAMLError, OmegaConfBaseException, OSError, ValueError) as error:
         raise UserError(f"resume: the record in {saved.parent} cannot be read: start a new run") from error

@@ -63,7 +63,7 @@ def keep_freed_memory() -> None:
 def has_compiler(device: torch.device) -> bool:
     """Whether torch.compile finds what it needs: a C++ compiler for the CPU, Triton and a C compiler for CUDA."""
     if device.type == "cuda":
-        compilers = (os.environ.get("CC", "gcc"), "gcc", "clang")
+        compilers = [os.environ["CC"]] if "CC" in os.environ else ["gcc", "clang"]
         return importlib.util.find_spec("triton") is not None and any(map(shutil.which, compilers))
     return any(shutil.which(name) for name in (os.environ.get("CXX", "g++"), "g++", "clang++"))
 

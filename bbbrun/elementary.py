@@ -43,7 +43,9 @@ def exp(x: Tensor) -> Tensor:
 
 
 def log(x: Tensor) -> Tensor:
-    """log x of positive x that are no subnormal numbers, nats; compiled for the CPU within 3e-7 of itself.
+    """log x of x > 0, nats; compiled for the CPU within 3e-7 of itself, for finite x that are no subnormal numbers.
+
+    Not differentiable there, where the exponent is read off the bits.
 
     log x = e log 2 + log m, x = 2^e m, m from 1/sqrt(2) to sqrt(2). Source: as for `exp`.
     """

@@ -14,7 +14,7 @@ from yaml import YAMLError
 
 from bbbrun.errors import UserError
 from bbbrun.files import CHECKPOINT, METRICS, PREDICTIONS, SUMMARY
-from bbbrun.settings import setting
+from bbbrun.settings import setting, whole
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -157,7 +157,7 @@ def read(folder: Path) -> Run:
     """The finished run in `folder`; raises UserError where its record cannot be read, or is not whole."""
     try:
         config: Any = OmegaConf.to_container(OmegaConf.load(folder / ".hydra" / "config.yaml"), resolve=True)
-        run = Run(folder, config, json.loads((folder / SUMMARY).read_text()))
+        run = Run(folder, whole(config), json.loads((folder / SUMMARY).read_text()))
         _ = run.method, run.dataset, run.seed, run.provenance(), run.summary["metrics"], run.summary["seconds"]
         if not all(
             isinstance(value, int | float) for value in (*run.summary["metrics"].values(), run.summary["seconds"])

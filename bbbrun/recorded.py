@@ -53,7 +53,11 @@ class Recorded:
             with torch.cuda.graph(graph):
                 self._step()
         except RuntimeError as error:
-            reason = str(error).strip().splitlines()[0]
+            # To leave a capture that failed fails as well.
+            cause = error.__context__ or error
+            if not isinstance(cause, RuntimeError):
+                raise cause from None
+            reason = str(cause).strip().splitlines()[0]
             warnings.warn(f"no CUDA graph of the training step ({reason}): it runs slower", stacklevel=2)
             self._step()
             return

@@ -8,7 +8,7 @@ FREE_ON_RESUME = ("resume", "device", "threads", "dataset.root", "train.checkpoi
 _FREE = (*FREE_ON_RESUME, "seed", "replicas", "name", "compile", "train.evaluate_every")
 
 # Keys that configurations of earlier versions lack, with what was so without them.
-_LATER = {"tf32": "False"}
+_LATER = {"tf32": False}
 
 
 def _leaves(tree: Any, prefix: str = "") -> dict[str, str]:
@@ -20,9 +20,14 @@ def _leaves(tree: Any, prefix: str = "") -> dict[str, str]:
     }
 
 
+def whole(config: dict[str, Any]) -> dict[str, Any]:
+    """A run's configuration with the keys that there were not yet when it was made."""
+    return _LATER | config
+
+
 def setting(config: dict[str, Any]) -> frozenset[tuple[str, str]]:
     """What a run was told to do, equal for the seeds of one experiment."""
-    return frozenset((key, leaf) for key, leaf in _whole(config).items() if key not in _FREE)
+    return frozenset((key, leaf) for key, leaf in _leaves(whole(config)).items() if key not in _FREE)
 
 
 def differing(told: frozenset[tuple[str, str]], other: frozenset[tuple[str, str]]) -> set[str]:
@@ -32,13 +37,9 @@ def differing(told: frozenset[tuple[str, str]], other: frozenset[tuple[str, str]
 
 def kept_from_resuming(before: dict[str, Any], now: dict[str, Any]) -> dict[str, tuple[str | None, str | None]]:
     """The keys that differ and must not where a run of configuration `before` is to go on as `now`: before and now."""
-    old, new = _whole(before), _whole(now)
+    old, new = _leaves(whole(before)), _leaves(whole(now))
     return {
         key: (old.get(key), new.get(key))
         for key in sorted(old.keys() | new.keys())
         if old.get(key) != new.get(key) and key not in FREE_ON_RESUME
     }
-
-
-def _whole(config: dict[str, Any]) -> dict[str, str]:
-    return _LATER | _leaves(config)

@@ -193,7 +193,7 @@ main()
 @pytest.mark.slow
 @pytest.mark.parametrize("method", ["bbb", "sgd"])
 def test_a_killed_bandit_run_resumes_to_the_same_end(bbbrun, tmp_path, method):
-    words = [*WHEEL, f"method={method}", "agent.epsilon=0.1"]
+    words = [*WHEEL, f"method={method}", "agent.epsilon=0.1", "device=cpu"]
     killed = subprocess.run([sys.executable, "-c", KILLER, *words, "hydra.run.dir=run"], cwd=tmp_path, check=False)
     assert killed.returncode == -signal.SIGKILL
     assert [row["step"] for row in table(tmp_path / "run")] == ["20"]

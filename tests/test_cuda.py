@@ -58,12 +58,13 @@ def test_replicas_end_as_on_the_cpu(asked, compile_it):
     assert assert_as_on_the_cpu(asked_for(asked), compile_it)._steps.call
 
 
+@pytest.mark.filterwarnings("ignore:Synchronization debug mode")
 @pytest.mark.parametrize("compile_it", ["false", "true"])
 def test_nothing_waits_for_the_device_within_an_epoch(compile_it):
     trainer = trained(asked_for(), [data(0)], compile_it, CUDA)
     trainer.begin_epoch(2)
-    torch.cuda.set_sync_debug_mode("error")
     try:
+        torch.cuda.set_sync_debug_mode("error")
         trainer.steps(trainer.minibatches)
     finally:
         torch.cuda.set_sync_debug_mode("default")

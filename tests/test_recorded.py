@@ -78,16 +78,16 @@ def test_the_function_is_called_alone_where_it_is_the_whole_step(monkeypatch, fu
 class Launched:
     """Stands for a step on CUDA: under capture its work is kept for the graph, else it is done at once."""
 
-    def __init__(self, fails: bool) -> None:
-        self.taken, self.done, self.capturing, self.fails = 0, 0, False, fails
+    def __init__(self, error: BaseException | None) -> None:
+        self.taken, self.done, self.capturing, self.error = 0, 0, False, error
         self.changed = SimpleNamespace(is_cuda=True)
 
     def __call__(self) -> None:
         self.taken += 1
         if not self.capturing:
             self.done += 1
-        elif self.fails:
-            raise RuntimeError("not allowed while capturing\nat line 5")
+        elif self.error:
+            raise self.error
 
     @contextmanager
     def graph(self, _):
@@ -96,25 +96,34 @@ class Launched:
             yield
         finally:
             self.capturing = False
+            if self.error:
+                raise RuntimeError("failed due to a previous error")
 
     def replay(self) -> None:
         self.done += 1
 
 
-@pytest.mark.parametrize("fails", [False, True])
-def test_on_cuda_the_second_step_is_captured_and_replayed_from_then_on(monkeypatch, fails):
-    step = Launched(fails)
+@pytest.mark.parametrize("error", [None, RuntimeError("not allowed while capturing\nat line 5")])
+def test_on_cuda_the_second_step_is_captured_and_replayed_from_then_on(monkeypatch, error):
+    step = Launched(error)
     monkeypatch.setattr(torch.cuda, "CUDAGraph", lambda: step)
     monkeypatch.setattr(torch.cuda, "graph", step.graph)
     recorded, done = Recorded(step, [step.changed]), 0
-    with (
-        pytest.warns(UserWarning, match=r"no CUDA graph .* \(not allowed while capturing\)") if fails else nullcontext()
-    ):
+    warned = pytest.warns(UserWarning, match=r"no CUDA graph .* \(not allowed while capturing\)")
+    with warned if error else nullcontext():
         for count in (1, 0, 4, 3):
             recorded(count)
             done += count
             assert step.done == done
-    assert step.taken == (9 if fails else 2)
+    assert step.taken == (9 if error else 2)
+
+
+def test_a_stop_while_a_step_is_captured_is_a_stop(monkeypatch):
+    step = Launched(KeyboardInterrupt())
+    monkeypatch.setattr(torch.cuda, "CUDAGraph", lambda: step)
+    monkeypatch.setattr(torch.cuda, "graph", step.graph)
+    with pytest.raises(KeyboardInterrupt):
+        Recorded(step, [step.changed])(2)
 
 
 @pytest.mark.slow

@@ -24,6 +24,7 @@ from bbbrun.regression import conditional_gaussian, on_unit_range
 from bbbrun.report import main
 
 TINY = (
+    "device=cpu",
     "experiment=regression",
     "train.epochs=4",
     "train.evaluate_every=2",

@@ -14,9 +14,16 @@ from pathlib import Path
 import pytest
 import torch
 
-from bbbrun.settings import kept_from_resuming, setting
+from bbbrun.settings import kept_from_resuming, setting, whole
 
-WORDS = ["train.epochs=4", "network.hidden=[16]", "threads=1", "train.checkpoint_seconds=0", "compile=false"]
+WORDS = [
+    "device=cpu",
+    "train.epochs=4",
+    "network.hidden=[16]",
+    "threads=1",
+    "train.checkpoint_seconds=0",
+    "compile=false",
+]
 
 # Each wraps a function so that its n-th call kills the process at a chosen moment inside or after it.
 KILLS = {
@@ -260,4 +267,5 @@ def test_a_configuration_that_lacks_a_later_key_is_what_it_was():
     assert (setting(before), kept_from_resuming(before, now)) == (setting(now), {})
     now["tf32"] = True
     assert setting(before) != setting(now)
+    assert whole(before)["tf32"] is False
     assert kept_from_resuming(before, now) == {"tf32": ("False", "True")}
