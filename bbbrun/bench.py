@@ -101,7 +101,7 @@ def main() -> None:
     add("--threads", type=int, nargs="+", default=[0], help="0: as many as torch takes by itself")
     add("--rounds", type=int, default=100, help="timed steps of each; draws of each with --variance")
     add("--device", choices=("cpu", "cuda"), default="cpu")
-    add("--tf32", action="store_true", help="CUDA's matrix products in TensorFloat-32, everybody's")
+    add("--tf32", action="store_true", help="CUDA's matrix products in TensorFloat-32, of every contender")
     add("--only", default="", help="a part of the names of what to time, besides what ratios are to")
     add("--variance", type=Path, metavar="RUN", help="the variance of gradients at this run's network, instead")
     add("--output", type=Path, help="a CSV file to write")

@@ -102,7 +102,7 @@ def _run(composed: DictConfig) -> dict[str, float]:
         begun = any((folder / replica.folder / METRICS).exists() for replica in replicas)
         remedy = f"continue with: {_command([*words, f'resume={folder}'])}" if begun else "nothing was begun"
         if hydra_config.mode is RunMode.MULTIRUN:
-            remedy += " (and run what jobs of the sweep there were after this one)"
+            remedy += f"; then run the sweep's jobs {'after this one' if begun else 'from this one on'}, if any"
         print(f"\ninterrupted; {remedy}", file=sys.stderr)
         raise
     finally:
@@ -153,7 +153,8 @@ def _require_same_run(composed: DictConfig, folder: Path) -> list[str]:
     except (YAMLError, OmegaConfBaseException, OSError, ValueError) as error:
         raise UserError(f"resume: the record in {saved.parent} cannot be read: start a new run") from error
     now: Any = OmegaConf.to_container(composed, enum_to_str=True)
-    for key, (old, new) in kept_from_resuming(before, now).items():
+    if kept := kept_from_resuming(before, now):
+        key, (old, new) = next(iter(kept.items()))
         raise UserError(
             f"resume: {folder} was started with {key}={old}, not {new}: "
             "repeat the overrides it was started with, or start a new run"

@@ -42,7 +42,9 @@ def set_products(tf32: bool, device: torch.device) -> None:
     Raises UserError where it is asked of the CPU, which has no such products.
     """
     if tf32 and device.type != "cuda":
-        raise UserError("tf32: TensorFloat-32 is for matrix products on CUDA, and these would be on the CPU")
+        raise UserError(
+            "tf32: TensorFloat-32 is for matrix products on CUDA, and these would be on the CPU: say tf32=false"
+        )
     torch.set_float32_matmul_precision("high" if tf32 else "highest")
 
 

@@ -7,7 +7,7 @@ FREE_ON_RESUME = ("resume", "device", "threads", "dataset.root", "train.checkpoi
 # Of two runs of one setting these may differ as well: which one, and what it shows on the way.
 _FREE = (*FREE_ON_RESUME, "seed", "replicas", "name", "compile", "train.evaluate_every")
 
-# Keys that configurations of earlier versions lack, with what was so without them.
+# Keys that configurations of earlier versions lack, with the values that this stands for.
 _LATER = {"tf32": False}
 
 

@@ -57,7 +57,8 @@ def initial_state(parameters: list[Tensor], optimizer: Optimizer) -> State:
     device = parameters[0].device
     slots = [[torch.zeros_like(parameter) for _ in range(optimizer.slots)] for parameter in parameters]
     step = torch.zeros((), dtype=torch.int32, device=device)
-    # (1,), not (): what a compiled step adds to a double without dimensions, torch before 2.14 leaves out on the CPU.
+    # (1,), not (): older versions of torch leave out, without a word, what a compiled step adds to a double of no
+    # dimensions.
     nll = torch.zeros(parameters[0].shape[:-1] or (1,), dtype=torch.float64, device=device)
     return State(parameters, slots, step, nll)
 

@@ -183,7 +183,7 @@ WRONG = [
     ("compile=maybe", "compile must be auto, true or false, not maybe"),
     ("device=gpu", "expected one of [auto, cpu, cuda]"),
     ("tf32=maybe", "tf32=maybe: Value 'maybe' is not a valid bool"),
-    ("tf32=true", "tf32: TensorFloat-32 is for matrix products on CUDA, and these would be on the CPU"),
+    ("tf32=true", "tf32: TensorFloat-32 is for matrix products on CUDA, and these would be on the CPU: say tf32=false"),
     ("experiment=cifar", "Could not find 'experiment/cifar'"),
     ("method=mcmc", "Available options in 'method': bbb dropout sgd"),
     ("prior=null", "Config group override must be a string"),
