@@ -21,11 +21,15 @@ def test_the_list_holds_every_cell_and_agent_of_the_paper():
     jobs = wanted(["table1"], None)
     tempered = [job for job in jobs if job.config["method"].get("temperature", 1) != 1]
     jobs = [job for job in jobs if job not in tempered]
-    assert [job.config["network"]["hidden"] for job in tempered] == [[400, 400]]
-    methods = {
-        (job.config["method"]["name"], job.config["prior"]["name"], *job.config["network"]["hidden"]) for job in jobs
-    }
-    assert len(jobs) == len(methods) == 12
+    assert [(job.config["network"]["hidden"], job.config["seed"]) for job in tempered] == [
+        ([400, 400], seed) for seed in range(3)
+    ]
+    seeds: dict[tuple, list[int]] = {}
+    for job in jobs:
+        kind = (job.config["method"]["name"], job.config["prior"]["name"], *job.config["network"]["hidden"])
+        seeds.setdefault(kind, []).append(job.config["seed"])
+    assert len(seeds) == 12
+    assert all(found == ([0, 1, 2] if kind[-1] == 400 else [0]) for kind, found in seeds.items())
     assert all(job.config["train"]["epochs"] == 600 for job in jobs)
     agents = wanted(["figure6"], None)
     assert {job.config["agent"]["steps"] for job in agents} == {50_000}
