@@ -177,7 +177,7 @@ def test_a_stopped_sweep_says_that_there_may_be_more(tmp_path):
     code, errors = interrupt(tmp_path, signal.SIGTERM, "-m", *words, *sweep)
     assert code == 130
     says = (
-        f"interrupted; continue with: bbbrun .* seed=3 resume={tmp_path}/run ; then run the sweep's jobs after this one"
+        f"interrupted; continue with: bbbrun .* seed=3 resume={tmp_path}/run; then run the sweep's jobs after this one"
     )
     assert re.match(says, errors.strip().splitlines()[-1])
 
