@@ -24,7 +24,7 @@ _LOG = (
     -0.08101558889147333,
 )
 _LEAST = -87.0  # e^-87 = 1.6e-38; below 1.2e-38 a float32 loses digits
-_SQRT_HALF = 0x3F3504F3  # the bits of a float32
+_SQRT_HALF = 0x3F3504F3  # its bits as a float32
 # log(2) in two parts, the first of so few bits that its product with an exponent is exact.
 _LOG_2 = (0.693359375, math.log(2) - 0.693359375)
 
@@ -40,7 +40,7 @@ def exp(x: Tensor) -> Tensor:
     n = torch.round(x * (1 / math.log(2)))
     r = x - n * _LOG_2[0] - n * _LOG_2[1]
     power = ((n.to(torch.int32) + 127) << 23).view(torch.float32)
-    return power * (1 + (r + r * r * _polynomial(_EXP, r)))
+    return power * (1 + (r + r * r * polynomial(_EXP, r)))
 
 
 def log(x: Tensor) -> Tensor:
@@ -55,7 +55,7 @@ def log(x: Tensor) -> Tensor:
     bits = x.view(torch.int32)
     exponent = (bits - _SQRT_HALF) >> 23
     r = (bits - (exponent << 23)).view(torch.float32) - 1
-    return exponent.to(torch.float32) * math.log(2) + (r + r * r * (r * _polynomial(_LOG, r) - 0.5))
+    return exponent.to(torch.float32) * math.log(2) + (r + r * r * (r * polynomial(_LOG, r) - 0.5))
 
 
 def sigmoid(x: Tensor) -> Tensor:
@@ -70,7 +70,8 @@ def _inlined(x: Tensor) -> bool:
     return torch.compiler.is_compiling() and x.device.type == "cpu" and x.dtype == torch.float32
 
 
-def _polynomial(coefficients: tuple[float, ...], x: Tensor) -> Tensor:
+def polynomial(coefficients: tuple[float, ...], x: Tensor) -> Tensor:
+    """The sum of coefficients[n] x^n, of two coefficients or more, by Horner's rule."""
     total: Tensor | float = coefficients[-1]
     for coefficient in coefficients[-2::-1]:
         total = total * x + coefficient

@@ -9,7 +9,7 @@ from enum import IntEnum
 import torch
 from torch import Tensor
 
-from bbbrun.elementary import log
+from bbbrun.elementary import log, polynomial
 
 _ROTATIONS = ((13, 15, 26, 6), (17, 29, 16, 24))
 _PARITY = 0x1BD11BDA  # Threefry's key schedule constant, from Skein
@@ -101,10 +101,7 @@ def _cosine_sine(turns: Tensor) -> tuple[Tensor, Tensor]:
     """cos and sin of 2 pi v for v in [0, 1), within 5e-7."""
     u = turns - 0.5  # half a turn earlier: cos(2 pi v) = -cos(2 pi u)
     square = u.square()
-    cosine, sine = torch.full_like(u, _COSINE[-1]), torch.full_like(u, _SINE[-1])
-    for even, odd in zip(_COSINE[-2::-1], _SINE[-2::-1], strict=True):
-        cosine, sine = cosine * square + even, sine * square + odd
-    return cosine, sine * u
+    return polynomial(_COSINE, square), polynomial(_SINE, square) * u
 
 
 def _interleave(even: Tensor, odd: Tensor, size: int) -> Tensor:
