@@ -29,7 +29,7 @@ def test_the_list_holds_every_cell_and_agent_of_the_paper():
         kind = (job.config["method"]["name"], job.config["prior"]["name"], *job.config["network"]["hidden"])
         seeds.setdefault(kind, []).append(job.config["seed"])
     assert len(seeds) == 12
-    assert all(found == ([0, 1, 2] if kind[-1] == 400 else [0]) for kind, found in seeds.items())
+    assert all(found == list(range({400: 3, 800: 2, 1200: 1}[kind[-1]])) for kind, found in seeds.items())
     assert all(job.config["train"]["epochs"] == 600 for job in jobs)
     agents = wanted(["figure6"], None)
     assert {job.config["agent"]["steps"] for job in agents} == {50_000}
