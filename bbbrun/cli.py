@@ -19,12 +19,12 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
-from bbbrun.config import Config, register
 from bbbrun.errors import UserError
-from bbbrun.files import CHECKPOINT, METRICS, SUMMARY
-from bbbrun.help import help_text
-from bbbrun.replicas import Replica, replicas_of
-from bbbrun.settings import kept_from_resuming
+from bbbrun.runs.files import CHECKPOINT, METRICS, SUMMARY
+from bbbrun.runs.identity import kept_from_resuming
+from bbbrun.schema.config import Config, register
+from bbbrun.schema.help import help_text
+from bbbrun.schema.replicas import Replica, replicas_of
 
 
 def main() -> None:

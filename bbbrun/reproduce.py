@@ -10,12 +10,12 @@ import tempfile
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from bbbrun.begun import Begun, begun
-from bbbrun.config import Device
 from bbbrun.errors import UserError
-from bbbrun.files import CHECKPOINT, FIGURES, SUMMARY, named_folder
-from bbbrun.jobs import Job, wanted
-from bbbrun.settings import kept_from_resuming, setting
+from bbbrun.runs.files import CHECKPOINT, FIGURES, SUMMARY, named_folder
+from bbbrun.runs.identity import kept_from_resuming, setting
+from bbbrun.runs.jobs import Job, wanted
+from bbbrun.runs.unfinished import Begun, begun
+from bbbrun.schema.config import Device
 
 _RUNS = Path("results/runs")  # where bbbrun puts them
 
@@ -109,7 +109,7 @@ def _seeds(text: str) -> list[int]:
 
 def _require_device(device: Device) -> None:
     if device is Device.cuda:
-        from bbbrun.devices import choose_device  # here, since torch takes seconds to load
+        from bbbrun.runtime.device import choose_device  # here, since torch takes seconds to load
 
         choose_device(device)
 

@@ -10,19 +10,19 @@ from typing import Any, NamedTuple
 
 import torch
 
-from bbbrun import interaction
-from bbbrun.classification import classification_task
-from bbbrun.config import Config
-from bbbrun.data import load_images
-from bbbrun.datasets import BanditDatasetConfig, RegressionCurveConfig
-from bbbrun.devices import choose_device, keep_freed_memory, set_products, set_threads
+from bbbrun.data.images import load_images
 from bbbrun.errors import UserError
-from bbbrun.figures import learning_curve, predictive_band, regret_curve
-from bbbrun.files import CHECKPOINT, FIGURES, METRICS
-from bbbrun.regression import regression_task
-from bbbrun.runs import RunFolder, keep_record
-from bbbrun.trainer import Task
-from bbbrun.training import Outcome, columns, fit
+from bbbrun.report.plots import learning_curve, predictive_band, regret_curve
+from bbbrun.runs.files import CHECKPOINT, FIGURES, METRICS
+from bbbrun.runs.writer import RunFolder, keep_record
+from bbbrun.runtime.device import choose_device, keep_freed_memory, set_products, set_threads
+from bbbrun.schema.config import Config
+from bbbrun.schema.datasets import BanditDatasetConfig, RegressionCurveConfig
+from bbbrun.tasks import bandit as interaction
+from bbbrun.tasks.classification import classification_task
+from bbbrun.tasks.regression import regression_task
+from bbbrun.training.loop import Outcome, columns, fit
+from bbbrun.training.trainer import Task
 
 _VERSIONS = (
     "bbbrun",

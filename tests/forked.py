@@ -20,7 +20,7 @@ _LOADED = (
     "sklearn.metrics",
     "torch._dynamo",
     "bbbrun.cli",
-    "bbbrun.interaction",
+    "bbbrun.tasks.bandit",
     "bbbrun.runner",
 )
 

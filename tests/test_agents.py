@@ -8,12 +8,12 @@ import pytest
 import torch
 from omegaconf import OmegaConf
 
-from bbbrun.agents import Agent, gaussian_nll, minibatch_places
-from bbbrun.bandits import Bandit, RewardNoise
-from bbbrun.config import Config, composed
-from bbbrun.interaction import Tally
-from bbbrun.noise import Stream, standard_normal
-from bbbrun.posterior import DiagonalGaussian
+from bbbrun.bayes.posterior import DiagonalGaussian
+from bbbrun.data.bandit import Bandit, RewardNoise
+from bbbrun.runtime.noise import Stream, standard_normal
+from bbbrun.schema.config import Config, composed
+from bbbrun.tasks.agent import Agent, gaussian_nll, minibatch_places
+from bbbrun.tasks.bandit import Tally
 
 CPU = torch.device("cpu")
 EDIBLE = torch.tensor([True, False, False, True, True])
@@ -175,8 +175,8 @@ def test_a_bandit_run_leaves_what_it_promises(bbbrun, tmp_path, size):
 
 KILLER = """
 import os, signal, sys
-import bbbrun.agents
-number, learn = [0], bbbrun.agents.Agent.learn
+import bbbrun.tasks.agent
+number, learn = [0], bbbrun.tasks.agent.Agent.learn
 
 def killing(*words):
     number[0] += 1
@@ -184,7 +184,7 @@ def killing(*words):
         os.kill(os.getpid(), signal.SIGKILL)
     return learn(*words)
 
-bbbrun.agents.Agent.learn = killing
+bbbrun.tasks.agent.Agent.learn = killing
 from bbbrun.cli import main
 main()
 """

@@ -17,12 +17,12 @@ import torch
 from omegaconf import OmegaConf
 from scipy import stats
 
-from bbbrun.bandits import Bandit, RewardNoise, load_bandit, reward_noise, visits
-from bbbrun.config import composed
-from bbbrun.downloads import Checksum
+from bbbrun.data.bandit import Bandit, RewardNoise, load_bandit, reward_noise, visits
+from bbbrun.data.download import Checksum
+from bbbrun.data.mushroom import load_mushrooms
+from bbbrun.data.wheel import wheel_contexts, wheel_expected
 from bbbrun.errors import UserError
-from bbbrun.mushroom import load_mushrooms
-from bbbrun.wheel import wheel_contexts, wheel_expected
+from bbbrun.schema.config import composed
 
 FILE = "agaricus-lepiota.data"
 PASS, EAT = 0, 1
@@ -53,7 +53,7 @@ def published(monkeypatch) -> str:
     draw = random.Random(0)
     letters = ["ep", "bcx", *["kn"] * 9, "?be", *["ow"] * 11]
     text = "".join(",".join(draw.choice(some) for some in letters) + "\n" for _ in range(300))
-    monkeypatch.setattr("bbbrun.mushroom._CHECKSUM", Checksum("sha256", sha256(text.encode()).hexdigest()))
+    monkeypatch.setattr("bbbrun.data.mushroom._CHECKSUM", Checksum("sha256", sha256(text.encode()).hexdigest()))
     return text
 
 
@@ -75,7 +75,7 @@ def offer(tmp_path, monkeypatch) -> Iterator[Callable[..., None]]:
     with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
         Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
         address = f"http://127.0.0.1:{server.server_port}/"
-        yield lambda *names: monkeypatch.setattr("bbbrun.mushroom._MIRRORS", [address + name for name in names])
+        yield lambda *names: monkeypatch.setattr("bbbrun.data.mushroom._MIRRORS", [address + name for name in names])
         server.shutdown()
 
 
@@ -178,7 +178,7 @@ def test_a_download_that_fails_is_one_line_and_leaves_nothing(published, tmp_pat
 def test_without_a_network_there_is_one_line(tmp_path, monkeypatch):
     monkeypatch.setenv("no_proxy", "127.0.0.1")
     # The discard port, where nothing answers.
-    monkeypatch.setattr("bbbrun.mushroom._MIRRORS", ["http://127.0.0.1:9/a", "http://127.0.0.1:9/b"])
+    monkeypatch.setattr("bbbrun.data.mushroom._MIRRORS", ["http://127.0.0.1:9/a", "http://127.0.0.1:9/b"])
     with pytest.raises(UserError, match=rf"{FILE} is missing and could not be downloaded \(<[^<]*refused>\): connect"):
         load_mushrooms(str(tmp_path))
 

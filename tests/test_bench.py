@@ -7,15 +7,15 @@ import pytest
 import torch
 from omegaconf import OmegaConf
 
-from bbbrun.bench_variance import configuration, variance, variances
-from bbbrun.config import composed, plain
+from bbbrun.bench.variance import configuration, variance, variances
 from bbbrun.errors import UserError
-from bbbrun.finished import finished_runs
-from bbbrun.noise import standard_normal
+from bbbrun.runs.reader import finished_runs
+from bbbrun.runtime.noise import standard_normal
+from bbbrun.schema.config import composed, plain
 
 
 def bench(*words: str, cwd=None) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "bbbrun.bench", *words]
+    command = [sys.executable, "-m", "bbbrun.bench.main", *words]
     return subprocess.run(command, cwd=cwd, capture_output=True, text=True, check=False)
 
 

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from bbbrun.data.mnist import load_mnist
 from bbbrun.errors import UserError
-from bbbrun.mnist import load_mnist
 
 FAST = ("train.epochs=2", "network.hidden=[16]", "threads=1", "compile=false")
 

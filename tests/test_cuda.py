@@ -11,12 +11,12 @@ import torch
 from test_agents import WHEEL
 from test_replicas import METHODS, asked_for, data, trained
 
-from bbbrun.devices import set_products
-from bbbrun.networks import Init, initial_weights, mlp
-from bbbrun.noise import random_words, standard_normal
-from bbbrun.posterior import DiagonalGaussian
-from bbbrun.predictive import draw_weights, posterior_predictive
-from bbbrun.trainer import Trainer
+from bbbrun.bayes.networks import Init, initial_weights, mlp
+from bbbrun.bayes.posterior import DiagonalGaussian
+from bbbrun.bayes.predictive import draw_weights, posterior_predictive
+from bbbrun.runtime.device import set_products
+from bbbrun.runtime.noise import random_words, standard_normal
+from bbbrun.training.trainer import Trainer
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 CUDA = torch.device("cuda")
@@ -138,7 +138,7 @@ def test_a_checkpoint_is_of_no_device(places):
 
 @pytest.mark.parametrize("more", [(), ("--tf32",)])
 def test_the_bench_times_steps(tmp_path, more):
-    command = [sys.executable, "-m", "bbbrun.bench", "--network", "6-5-4-3", "--batch", "4", "--rounds", "4"]
+    command = [sys.executable, "-m", "bbbrun.bench.main", "--network", "6-5-4-3", "--batch", "4", "--rounds", "4"]
     command += ["--device", "cuda", "--only", "weights", "--output", "table.csv", *more]
     result = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert result.returncode == 0, result.stderr

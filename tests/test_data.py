@@ -5,9 +5,9 @@ import numpy as np
 import pytest
 import torch
 
-from bbbrun.data import load_images
-from bbbrun.datasets import DigitsConfig, MnistConfig
+from bbbrun.data.images import load_images
 from bbbrun.errors import UserError
+from bbbrun.schema.datasets import DigitsConfig, MnistConfig
 
 FILES = [f"{part}-{kind}-ubyte" for part in ("train", "t10k") for kind in ("images-idx3", "labels-idx1")]
 
@@ -69,7 +69,7 @@ def test_a_download_that_is_cut_short_leaves_nothing(data_root, tmp_path, monkey
         (folder / filename).write_bytes(b"half")
         raise RuntimeError("File not found or corrupted.")
 
-    monkeypatch.setattr("bbbrun.downloads.download_url", torn)
+    monkeypatch.setattr("bbbrun.data.download.download_url", torn)
     with pytest.raises(UserError, match=f"{FILES[0]}.gz is missing and could not be downloaded"):
         mnist(tmp_path)
     assert sorted(path.name for path in raw.iterdir()) == sorted(f"{name}.gz" for name in FILES[1:])
@@ -83,7 +83,7 @@ def test_a_download_takes_its_name_when_it_is_whole(data_root, tmp_path, monkeyp
         asked.append(url)
         shutil.copy(data_root / "MNIST" / "raw" / url.rpartition("/")[2], folder / filename)
 
-    monkeypatch.setattr("bbbrun.downloads.download_url", copy)
+    monkeypatch.setattr("bbbrun.data.download.download_url", copy)
     assert len(mnist(tmp_path).test.labels) == 10_000
     assert len(asked) == 4
     assert sorted(path.name for path in (tmp_path / "MNIST" / "raw").iterdir()) == sorted(

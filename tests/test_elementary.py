@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from bbbrun import elementary
-from bbbrun.devices import compiled
+from bbbrun.runtime import elementary
+from bbbrun.runtime.device import compiled
 
 CASES = {
     "exp": torch.cat([torch.linspace(-87, 0, 200_001), -torch.logspace(-30, 1, 1001)]),

@@ -4,21 +4,21 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from bbbrun import estimators
-from bbbrun.bench_steps import bayes_by_backprop
-from bbbrun.classification import categorical_nll
-from bbbrun.estimators import data_term, free_energy_estimator
-from bbbrun.networks import from_module, initial_weights, mlp
-from bbbrun.noise import Stream, signs, standard_normal
-from bbbrun.objective import complexity_gradient, free_energy_gradient
-from bbbrun.options import (
+from bbbrun.bayes import estimators
+from bbbrun.bayes.estimators import data_term, free_energy_estimator
+from bbbrun.bayes.networks import from_module, initial_weights, mlp
+from bbbrun.bayes.objective import complexity_gradient, free_energy_gradient
+from bbbrun.bayes.posterior import DiagonalGaussian
+from bbbrun.bayes.priors import build_prior
+from bbbrun.bench.steps import bayes_by_backprop
+from bbbrun.runtime.noise import Stream, signs, standard_normal
+from bbbrun.schema.options import (
     Estimator,
     GaussianPriorConfig,
     Init,
     ScaleMixtureConfig,
 )
-from bbbrun.posterior import DiagonalGaussian
-from bbbrun.priors import build_prior
+from bbbrun.tasks.classification import categorical_nll
 
 NETWORK = mlp(4, [5], 3)
 GENERATOR = torch.Generator().manual_seed(0)

@@ -7,8 +7,8 @@ import pandas as pd
 import pytest
 from omegaconf import OmegaConf
 
-from bbbrun.figure6 import figure6
-from bbbrun.finished import NothingToShow, finished_runs
+from bbbrun.report.items.figure6 import figure6
+from bbbrun.runs.reader import NothingToShow, finished_runs
 
 
 def finished(

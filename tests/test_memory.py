@@ -11,12 +11,12 @@ import gc, re
 from pathlib import Path
 import torch
 from omegaconf import OmegaConf
-from bbbrun.classification import categorical_nll
-from bbbrun.config import composed
-from bbbrun.networks import mlp
-from bbbrun.posterior import DiagonalGaussian
-from bbbrun.predictive import class_probabilities, posterior_predictive
-from bbbrun.trainer import Task, Trainer
+from bbbrun.tasks.classification import categorical_nll
+from bbbrun.schema.config import composed
+from bbbrun.bayes.networks import mlp
+from bbbrun.bayes.posterior import DiagonalGaussian
+from bbbrun.bayes.predictive import class_probabilities, posterior_predictive
+from bbbrun.training.trainer import Task, Trainer
 
 def memory(name):
     return int(re.search(name + r":\\s+(\\d+)", Path("/proc/self/status").read_text())[1]) * 1024

@@ -4,10 +4,10 @@ import pytest
 import torch
 from sklearn.metrics import accuracy_score, log_loss
 
-from bbbrun.metrics import error_percent, expected_calibration_error, mean_nll
-from bbbrun.networks import mlp
-from bbbrun.posterior import DiagonalGaussian
-from bbbrun.predictive import class_probabilities, draw_weights, posterior_predictive
+from bbbrun.bayes.networks import mlp
+from bbbrun.bayes.posterior import DiagonalGaussian
+from bbbrun.bayes.predictive import class_probabilities, draw_weights, posterior_predictive
+from bbbrun.bayes.scores import error_percent, expected_calibration_error, mean_nll
 
 
 def example():

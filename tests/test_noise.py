@@ -2,7 +2,7 @@ import pytest
 import torch
 from scipy import stats
 
-from bbbrun.noise import Stream, integers, permutation, standard_normal, threefry2x32, uniform
+from bbbrun.runtime.noise import Stream, integers, permutation, standard_normal, threefry2x32, uniform
 
 MILLION = 1_000_000
 

@@ -5,11 +5,11 @@ import torch
 import torch.nn.functional as F
 from torch.distributions import Normal
 
-from bbbrun.noise import standard_normal
-from bbbrun.objective import complexity_gradient, free_energy, free_energy_gradient, minibatch_weights
-from bbbrun.options import GaussianPriorConfig, MinibatchWeights, ScaleMixtureConfig
-from bbbrun.posterior import DiagonalGaussian, Gradient
-from bbbrun.priors import Gaussian, build_prior
+from bbbrun.bayes.objective import complexity_gradient, free_energy, free_energy_gradient, minibatch_weights
+from bbbrun.bayes.posterior import DiagonalGaussian, Gradient
+from bbbrun.bayes.priors import Gaussian, build_prior
+from bbbrun.runtime.noise import standard_normal
+from bbbrun.schema.options import GaussianPriorConfig, MinibatchWeights, ScaleMixtureConfig
 
 PRIORS = [
     ScaleMixtureConfig(name="scale_mixture", pi=0.25, sigma1=1.0, sigma2=math.exp(-6)),

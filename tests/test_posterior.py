@@ -2,8 +2,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from bbbrun.noise import standard_normal
-from bbbrun.posterior import DiagonalGaussian
+from bbbrun.bayes.posterior import DiagonalGaussian
+from bbbrun.runtime.noise import standard_normal
 
 
 def test_sigma_is_softplus_to_float32_precision():

@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch.distributions import Categorical, MixtureSameFamily, Normal
 
-from bbbrun.options import GaussianPriorConfig, NoPriorConfig, ScaleMixtureConfig
-from bbbrun.priors import build_prior
+from bbbrun.bayes.priors import build_prior
+from bbbrun.schema.options import GaussianPriorConfig, NoPriorConfig, ScaleMixtureConfig
 
 
 def scale_mixture(pi: float, sigma1: float, sigma2: float):

@@ -3,11 +3,11 @@ import torch
 import torch.nn.functional as F
 from torch.fx.experimental.proxy_tensor import make_fx
 
-from bbbrun.devices import compiled
-from bbbrun.networks import mlp
-from bbbrun.product_loops import is_small
-from bbbrun.product_pass import Products
-from bbbrun.products import large_product, matrix_product
+from bbbrun.bayes.networks import mlp
+from bbbrun.runtime.device import compiled
+from bbbrun.runtime.matmul import large_product, matrix_product
+from bbbrun.runtime.matmul_loops import is_small
+from bbbrun.runtime.matmul_pass import Products
 
 GENERATOR = torch.Generator().manual_seed(0)
 

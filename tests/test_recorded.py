@@ -9,12 +9,12 @@ import pytest
 import torch
 from test_step import ADAM, INPUTS, LABELS, MIXTURE, bbb, start, two_minibatches
 
-from bbbrun.classification import categorical_nll
-from bbbrun.devices import compiled
-from bbbrun.networks import mlp
-from bbbrun.priors import build_prior
-from bbbrun.recorded import Recorded
-from bbbrun.step import changed, initial_state, make_step
+from bbbrun.bayes.networks import mlp
+from bbbrun.bayes.priors import build_prior
+from bbbrun.runtime.device import compiled
+from bbbrun.runtime.replay import Recorded
+from bbbrun.tasks.classification import categorical_nll
+from bbbrun.training.step import changed, initial_state, make_step
 
 
 class Generated:

@@ -15,13 +15,13 @@ import torch
 from scipy import integrate, optimize, stats
 from torch.distributions import Categorical, MixtureSameFamily, Normal
 
-from bbbrun.curve import curve, curve_points
-from bbbrun.datasets import RegressionCurveConfig
-from bbbrun.densities import log_normal
-from bbbrun.mixtures import log_mixture, mixture_quantile
-from bbbrun.networks import mlp
-from bbbrun.regression import conditional_gaussian, on_unit_range
-from bbbrun.report import main
+from bbbrun.bayes.likelihoods import log_normal
+from bbbrun.bayes.mixtures import log_mixture, mixture_quantile
+from bbbrun.bayes.networks import mlp
+from bbbrun.data.curve import curve, curve_points
+from bbbrun.report.main import main
+from bbbrun.schema.datasets import RegressionCurveConfig
+from bbbrun.tasks.regression import conditional_gaussian, on_unit_range
 
 TINY = (
     "device=cpu",
@@ -194,7 +194,7 @@ KILLS = {"in training": ("save_checkpoint", 3), "before the predictions": ("save
 KILLER = """
 import os, sys
 from bbbrun.cli import main
-from bbbrun.runs import RunFolder
+from bbbrun.runs.writer import RunFolder
 name, left = sys.argv.pop(1), int(sys.argv.pop(1))
 original = getattr(RunFolder, name)
 
@@ -260,7 +260,7 @@ def test_wrong_input_gets_one_line(bbbrun, words, expected):
 
 
 def report(folder: Path, *words: object) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "bbbrun.report", *map(str, words)]
+    command = [sys.executable, "-m", "bbbrun.report.main", *map(str, words)]
     return subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
 
 

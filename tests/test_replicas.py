@@ -9,13 +9,13 @@ import pytest
 import torch
 from omegaconf import OmegaConf
 
-from bbbrun.classification import categorical_nll
-from bbbrun.config import composed, plain
-from bbbrun.data import Split
+from bbbrun.bayes.networks import mlp
+from bbbrun.data.images import Split
 from bbbrun.errors import UserError
-from bbbrun.networks import mlp
-from bbbrun.replicas import replicas_of, require_replicas
-from bbbrun.trainer import Task, Trainer
+from bbbrun.schema.config import composed, plain
+from bbbrun.schema.replicas import replicas_of, require_replicas
+from bbbrun.tasks.classification import categorical_nll
+from bbbrun.training.trainer import Task, Trainer
 
 CPU = torch.device("cpu")
 SMALL = ("network.hidden=[6]", "train.batch_size=8", "train.epochs=3", "optimizer.lr=0.01")

@@ -12,21 +12,21 @@ import pytest
 import torch
 from omegaconf import OmegaConf
 
-import bbbrun.table2
-import bbbrun.tradeoff
-from bbbrun.cells import cells
-from bbbrun.check import judge, recorded_claims
-from bbbrun.check import main as check
-from bbbrun.data import Images, Split
-from bbbrun.figures234 import _shape
-from bbbrun.finished import finished_runs
-from bbbrun.networks import mlp
-from bbbrun.paper import claims, published
-from bbbrun.posterior import DiagonalGaussian
-from bbbrun.pruning import decibels, kept
-from bbbrun.report import main as report
-from bbbrun.table2 import prune
-from bbbrun.tradeoff import pruned_errors, removable
+import bbbrun.report.items.table2
+import bbbrun.report.items.tradeoff
+from bbbrun.bayes.networks import mlp
+from bbbrun.bayes.posterior import DiagonalGaussian
+from bbbrun.bayes.pruning import decibels, kept
+from bbbrun.data.images import Images, Split
+from bbbrun.report.check import judge, recorded_claims
+from bbbrun.report.check import main as check
+from bbbrun.report.items.cells import cells
+from bbbrun.report.items.figures234 import _shape
+from bbbrun.report.items.table2 import prune
+from bbbrun.report.items.tradeoff import pruned_errors, removable
+from bbbrun.report.main import main as report
+from bbbrun.report.paper import claims, published
+from bbbrun.runs.reader import finished_runs
 
 MIXTURE, GAUSSIAN = "Bayes by Backprop, scale mixture", "Bayes by Backprop, Gaussian"
 
@@ -186,7 +186,8 @@ def test_table_2_judges_what_is_left_of_the_network(tmp_path, monkeypatch):
     half = mu * kept(DiagonalGaussian(mu, rho), 50)
     expected = 100 * (network(half, inputs).argmax(dim=1) != labels).double().mean().item()
     assert rows["error_mean"][50] == pytest.approx(expected)
-    monkeypatch.setattr(bbbrun.table2, "load_images", lambda config, device: Images(split, split, split, 2))
+    loaded = Images(split, split, split, 2)
+    monkeypatch.setattr(bbbrun.report.items.table2, "load_images", lambda config, device: loaded)
     report([str(folder), "-o", str(tmp_path / "out"), "--only", "table2"])
     table = pd.read_csv(tmp_path / "out" / "table2" / "table2.csv").set_index("removed")
     assert table["error_mean"].to_list() == pytest.approx(rows["error_mean"].to_list(), rel=1e-5)
@@ -211,7 +212,7 @@ def test_what_a_setting_costs_in_weights(tmp_path, monkeypatch, capsys):
     assert 20 < labels.sum() < 380
     nobody = Split(inputs[:0], labels[:0])
     images = Images(nobody, Split(inputs, labels), nobody, 2)
-    monkeypatch.setattr(bbbrun.tradeoff, "load_images", lambda config, device: images)
+    monkeypatch.setattr(bbbrun.report.items.tradeoff, "load_images", lambda config, device: images)
     damaged = finished(folder / "damaged", seed=6, lr=0.5, units=3, test_error=1.0, valid_error=1.0) / "checkpoint.pt"
     damaged.write_bytes(b"")
     report([str(folder), "-o", str(tmp_path / "out"), "--only", "tradeoff"])

@@ -10,9 +10,9 @@ import torch
 from omegaconf import OmegaConf
 
 from bbbrun import reproduce
-from bbbrun.config import composed, plain
-from bbbrun.finished import finished_runs
 from bbbrun.reproduce import Begun, Job, begun, expected_seconds, match, wanted
+from bbbrun.runs.reader import finished_runs
+from bbbrun.schema.config import composed, plain
 
 WORDS = ("experiment=digits", "network.hidden=[8]", "train.epochs=3", "compile=false", "method.test_samples=1")
 

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from bbbrun.settings import kept_from_resuming, setting, whole
+from bbbrun.runs.identity import kept_from_resuming, setting, whole
 
 WORDS = [
     "device=cpu",
@@ -27,24 +27,24 @@ WORDS = [
 
 # Each wraps a function so that its n-th call kills the process at a chosen moment inside or after it.
 KILLS = {
-    "during the first epoch": "bbbrun.training.Trainer.steps: 4, before",
-    "in the middle of a later epoch": "bbbrun.training.Trainer.steps: 25, before",
-    "before the first row": "bbbrun.runs.RunFolder.append: 1, before",
-    "between a row and its checkpoint": "bbbrun.runs.RunFolder.save_checkpoint: 2, before",
-    "while a checkpoint is written": "bbbrun.runs.write_atomically: 3, half",
+    "during the first epoch": "bbbrun.training.loop.Trainer.steps: 4, before",
+    "in the middle of a later epoch": "bbbrun.training.loop.Trainer.steps: 25, before",
+    "before the first row": "bbbrun.runs.writer.RunFolder.append: 1, before",
+    "between a row and its checkpoint": "bbbrun.runs.writer.RunFolder.save_checkpoint: 2, before",
+    "while a checkpoint is written": "bbbrun.runs.writer.write_atomically: 3, half",
     "before a checkpoint takes its name": "pathlib.Path.replace: 3, before",
     "after the last checkpoint": "bbbrun.runner.learning_curve: 1, before",
-    "while a row is written": "bbbrun.runs.RunFolder.append: 3, half a row",
-    "while the summary is written": "bbbrun.runs.RunFolder.finish: 1, before",
+    "while a row is written": "bbbrun.runs.writer.RunFolder.append: 3, half a row",
+    "while the summary is written": "bbbrun.runs.writer.RunFolder.finish: 1, before",
 }
 
 KILLER = """
 import importlib, os, signal, sys
 target, number, moment = sys.argv.pop(1), int(sys.argv.pop(1)), sys.argv.pop(1)
-import bbbrun.runner, bbbrun.runs, bbbrun.training, pathlib
+import bbbrun.runner, bbbrun.runs.writer, bbbrun.training.loop, pathlib
 parts = target.split(".")
-owner = sys.modules[".".join(parts[:2])] if parts[0] == "bbbrun" else pathlib
-for part in (parts[2:-1] if parts[0] == "bbbrun" else parts[1:-1]):
+owner = sys.modules[parts[0]]
+for part in parts[1:-1]:
     owner = getattr(owner, part)
 original, calls = getattr(owner, parts[-1]), 0
 
@@ -110,7 +110,7 @@ def test_replicas_killed_between_their_rows_or_summaries_go_on_together(bbbrun, 
     assert whole.returncode == 0, whole.stderr
     # The fourth row is the second replica's of the second epoch.
     for target, number, rows in (("append", "4", [3, 2]), ("finish", "2", [5, 5])):
-        killer = [sys.executable, "-c", KILLER, f"bbbrun.runs.RunFolder.{target}", number, "before"]
+        killer = [sys.executable, "-c", KILLER, f"bbbrun.runs.writer.RunFolder.{target}", number, "before"]
         killed = subprocess.run([*killer, *words, f"hydra.run.dir={target}"], cwd=tmp_path, check=False)
         assert killed.returncode == -signal.SIGKILL
         folders = [tmp_path / target / name for name in ("seed-0", "seed-1")]

@@ -7,13 +7,13 @@ import pandas as pd
 import pytest
 from omegaconf import OmegaConf
 
-import bbbrun.smoke
-from bbbrun.check import main as check
-from bbbrun.config import composed, plain
-from bbbrun.finished import finished_runs
-from bbbrun.jobs import Job, wanted
-from bbbrun.settings import differing, setting
-from bbbrun.smoke import smoke
+import bbbrun.report.smoke
+from bbbrun.report.check import main as check
+from bbbrun.report.smoke import smoke
+from bbbrun.runs.identity import differing, setting
+from bbbrun.runs.jobs import Job, wanted
+from bbbrun.runs.reader import finished_runs
+from bbbrun.schema.config import composed, plain
 
 MNIST = ("experiment=mnist", "network.hidden=[400,400]")
 
@@ -83,7 +83,7 @@ def test_a_regression_must_widen_where_there_is_no_data(tmp_path):
 def only_mnist(monkeypatch):
     """MNIST's short run alone in place of all."""
     words = (*MNIST, "train.epochs=10", "seed=0")
-    monkeypatch.setattr(bbbrun.smoke, "wanted", lambda only, seeds: [Job(words, plain(composed(words)))])
+    monkeypatch.setattr(bbbrun.report.smoke, "wanted", lambda only, seeds: [Job(words, plain(composed(words)))])
 
 
 def test_what_no_full_run_is_like_is_not_run_and_exits_1(tmp_path, capsys, only_mnist):

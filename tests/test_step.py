@@ -5,13 +5,14 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from bbbrun.bench_steps import bayes_by_backprop
-from bbbrun.classification import categorical_nll
-from bbbrun.devices import compiled
-from bbbrun.networks import from_module, initial_weights, layered, mlp
-from bbbrun.noise import standard_normal
-from bbbrun.optimizers import Adam, Sgd, build_optimizer, learning_rates
-from bbbrun.options import (
+from bbbrun.bayes.networks import from_module, initial_weights, layered, mlp
+from bbbrun.bayes.posterior import DiagonalGaussian
+from bbbrun.bayes.priors import build_prior
+from bbbrun.bench.steps import bayes_by_backprop
+from bbbrun.runtime.device import compiled
+from bbbrun.runtime.matmul import large_product
+from bbbrun.runtime.noise import standard_normal
+from bbbrun.schema.options import (
     AdamConfig,
     BayesByBackpropConfig,
     DropoutConfig,
@@ -23,10 +24,9 @@ from bbbrun.options import (
     SgdConfig,
     SgdMethodConfig,
 )
-from bbbrun.posterior import DiagonalGaussian
-from bbbrun.priors import build_prior
-from bbbrun.products import large_product
-from bbbrun.step import Epoch, initial_state, make_step
+from bbbrun.tasks.classification import categorical_nll
+from bbbrun.training.optimizers import Adam, Sgd, build_optimizer, learning_rates
+from bbbrun.training.step import Epoch, initial_state, make_step
 
 NETWORK = mlp(6, [8, 5], 3)
 MIXTURE = ScaleMixtureConfig(name="scale_mixture", pi=0.25, sigma1=1.0, sigma2=math.exp(-6))

@@ -8,15 +8,15 @@ import torch
 import torch.nn.functional as F
 from omegaconf import OmegaConf
 
-from bbbrun.classification import categorical_nll, classification_task
-from bbbrun.config import Config, composed
-from bbbrun.data import load_images
-from bbbrun.networks import mlp
-from bbbrun.noise import Stream, permutation, standard_normal
-from bbbrun.objective import minibatch_weights
-from bbbrun.options import MinibatchWeights
-from bbbrun.predictive import draw_weights
-from bbbrun.trainer import Task, Trainer
+from bbbrun.bayes.networks import mlp
+from bbbrun.bayes.objective import minibatch_weights
+from bbbrun.bayes.predictive import draw_weights
+from bbbrun.data.images import load_images
+from bbbrun.runtime.noise import Stream, permutation, standard_normal
+from bbbrun.schema.config import Config, composed
+from bbbrun.schema.options import MinibatchWeights
+from bbbrun.tasks.classification import categorical_nll, classification_task
+from bbbrun.training.trainer import Task, Trainer
 
 CPU = torch.device("cpu")
 INPUTS = torch.rand(21, 4, generator=torch.Generator().manual_seed(0))

@@ -1,0 +1,152 @@
+"""Estimators of the gradient of a minibatch's expected nll under the posterior: how a draw of the weights enters it.
+
+The nll's expectation and the complexity's are separate, so each may use draws of its own, under any prior.
+"""
+
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from bbbrun.bayes.networks import Network
+from bbbrun.bayes.objective import complexity_gradient, free_energy_gradient
+from bbbrun.bayes.posterior import DiagonalGaussian, Gradient, Moments
+from bbbrun.bayes.priors import Gaussian, Prior
+from bbbrun.runtime.noise import Stream, signs, standard_normal
+from bbbrun.schema.options import BayesByBackpropConfig, Estimator
+
+Likelihood = Callable[[Tensor, Tensor], Tensor]  # (outputs (B, K), targets (B, ...)) -> nll of each example (B,)
+Batch = tuple[Tensor, Tensor, Tensor]  # inputs (B, D), targets (B, ...), present (B,)
+
+# (the posterior's moments, eps (P,), seed, step, draw, batch) -> the nll's gradient in mu and in sigma, and the nll
+DataTerm = Callable[[Moments, Tensor, Tensor, Tensor, int, Batch], tuple[Gradient, Tensor]]
+
+
+def batch_nll(outputs: Tensor, likelihood: Likelihood, batch: Batch) -> Tensor:
+    """The nll summed over the minibatch's examples, nats, for their outputs (B, K)."""
+    _, targets, present = batch
+    return (likelihood(outputs, targets) * present).sum()
+
+
+def flat(parts: list[Tensor]) -> Tensor:
+    """Tensors of the network's shapes as one vector (P,)."""
+    return torch.cat([part.reshape(-1) for part in parts])
+
+
+def free_energy_estimator(
+    config: BayesByBackpropConfig, network: Network, likelihood: Likelihood
+) -> Callable[[DiagonalGaussian, Prior, Tensor, Tensor, Batch, Tensor], tuple[Tensor, Tensor, Tensor]]:
+    """How a step estimates the gradient of weight * complexity + nll: the mean over `method.train_samples` draws.
+
+    It takes (posterior, prior, seed, step, batch, weight), seed and step int32 scalars, the weight that of the
+    minibatch times the temperature, and gives the gradient in mu and in rho, each (P,), and the minibatch's nll.
+    """
+    estimate = data_term(config.estimator, network, likelihood)
+
+    def free_energy_estimate(
+        posterior: DiagonalGaussian, prior: Prior, seed: Tensor, step: Tensor, batch: Batch, weight: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        # Once: what is asked for again is computed again in each loop that a compiler makes.
+        moments = posterior.moments()
+        # The paper's complexity is that of its draw; beside the other estimators a closed form has no variance.
+        closed = None
+        if isinstance(prior, Gaussian) and config.estimator is not Estimator.weights:
+            closed = prior.kl_gradient(moments)
+        totals: list[Tensor] = []
+        for draw in range(config.train_samples):
+            eps = standard_normal(seed, step, Stream.TRAIN + draw, network.size, moments.mu.device)
+            gradient, nll = estimate(moments, eps, seed, step, draw, batch)
+            complexity = closed or complexity_gradient(moments, prior, eps)
+            terms = [*free_energy_gradient(moments, gradient, complexity, weight), nll]
+            totals = [total + term for total, term in zip(totals, terms, strict=True)] if totals else terms
+        mu, rho, nll = [total / config.train_samples for total in totals] if config.train_samples > 1 else totals
+        return mu, rho, nll
+
+    return free_energy_estimate
+
+
+def data_term(estimator: Estimator, network: Network, likelihood: Likelihood) -> DataTerm:
+    """The estimator that the configuration names; raises ValueError where the network is not made of affine maps."""
+    if estimator is not Estimator.weights and network.layers is None:
+        raise ValueError(f"the {estimator.name} estimator needs a network of affine maps: this one may be anything")
+
+    def shared_weights(
+        moments: Moments, eps: Tensor, seed: Tensor, step: Tensor, draw: int, batch: Batch
+    ) -> tuple[Gradient, Tensor]:
+        """One draw w = mu + sigma * eps for the whole minibatch: dnll/dmu = dnll/dw, dnll/dsigma = dnll/dw * eps.
+
+        Source: Blundell et al. 2015, section 3.2.
+        """
+
+        def nll(parts: list[Tensor]) -> Tensor:
+            return batch_nll(network.apply(parts, batch[0]), likelihood, batch)
+
+        gradients, value = torch.func.grad_and_value(nll)(network.unflatten(moments.sample(eps)))
+        gradient = flat(gradients)
+        return Gradient(gradient, gradient * eps), value
+
+    def local_reparameterisation(
+        moments: Moments, eps: Tensor, seed: Tensor, step: Tensor, draw: int, batch: Batch
+    ) -> tuple[Gradient, Tensor]:
+        """Each activation drawn from its own Gaussian, for each example: `eps` is not used.
+
+        x W^T + b, W ~ N(M, S^2) and b ~ N(m, s^2), is N(x M^T + m, x^2 (S^2)^T + s^2) in each element.
+        Source: Kingma, Salimans and Welling, "Variational dropout and the local reparameterization trick", 2015.
+        """
+        assert network.layers is not None
+        layers = network.layers
+        stride = len(network.shapes) // 2
+
+        def nll(mu: list[Tensor], variance: list[Tensor]) -> Tensor:
+            def affine(number: int, x: Tensor) -> Tensor:
+                weight, bias = 2 * number, 2 * number + 1
+                mean = F.linear(x, mu[weight], mu[bias])
+                spread = F.linear(x.square(), variance[weight], variance[bias])
+                which = Stream.ACTIVATION + draw * stride + number
+                noise = standard_normal(seed, step, which, mean.numel(), mean.device).view(mean.shape)
+                # Above 0, where the root has no gradient.
+                return mean + spread.clamp_min(1e-30).sqrt() * noise
+
+            return batch_nll(layers(affine, batch[0]), likelihood, batch)
+
+        parts = [network.unflatten(part) for part in (moments.mu, moments.sigma.square())]
+        (mu, variance), value = torch.func.grad_and_value(nll, argnums=(0, 1))(*parts)
+        return Gradient(flat(mu), 2 * moments.sigma * flat(variance)), value
+
+    def flipout(
+        moments: Moments, eps: Tensor, seed: Tensor, step: Tensor, draw: int, batch: Batch
+    ) -> tuple[Gradient, Tensor]:
+        """One draw for the minibatch, its signs flipped for each example by random signs of inputs, r, and outputs, s.
+
+        x M^T + m + ((x * r) (S * E)^T + s_b * e) * s, elementwise products with r (B, in) and s (B, out): each example
+        sees a draw of its own, nearly independent of the others'. dnll/dsigma = eps * dnll/d(sigma * eps).
+        Source: Wen, Vicol, Ba, Tran and Grosse, "Flipout: efficient pseudo-independent weight perturbations on
+        mini-batches", 2018.
+        """
+        assert network.layers is not None
+        layers = network.layers
+        stride = len(network.shapes)
+
+        def nll(mu: list[Tensor], change: list[Tensor]) -> Tensor:
+            def affine(number: int, x: Tensor) -> Tensor:
+                weight, bias = 2 * number, 2 * number + 1
+                mean = F.linear(x, mu[weight], mu[bias])
+                which = Stream.SIGN + draw * stride + weight
+                r = signs(seed, step, which, x.numel(), x.device).view(x.shape)
+                s = signs(seed, step, which + 1, mean.numel(), x.device).view(mean.shape)
+                return mean + F.linear(x * r, change[weight], change[bias]) * s
+
+            return batch_nll(layers(affine, batch[0]), likelihood, batch)
+
+        parts = [network.unflatten(part) for part in (moments.mu, moments.sigma * eps)]
+        (mu, change), value = torch.func.grad_and_value(nll, argnums=(0, 1))(*parts)
+        return Gradient(flat(mu), eps * flat(change)), value
+
+    match estimator:
+        case Estimator.weights:
+            return shared_weights
+        case Estimator.local:
+            return local_reparameterisation
+        case Estimator.flipout:
+            return flipout

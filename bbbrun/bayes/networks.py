@@ -1,0 +1,116 @@
+"""Networks as plain functions of (weights, inputs), the weights one flat vector of length P."""
+
+import itertools
+import math
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from bbbrun.runtime.matmul import matrix_product
+from bbbrun.runtime.noise import Stream, standard_normal, uniform
+from bbbrun.schema.options import Init
+
+Affine = Callable[[int, Tensor], Tensor]  # (number of the layer, its inputs (B, in)) -> (B, out)
+
+
+class Network(NamedTuple):
+    """A function of weights and inputs, and what its weights look like.
+
+    shapes: the shape of each weight tensor, in the order they lie in the flat vector.
+    apply: (weight tensors of these shapes, inputs (B, D)) -> outputs (B, K).
+    layers: the same with its affine maps left to the caller, (affine, inputs (B, D)) -> outputs (B, K); the weight
+    (out, in) and bias (out,) of map n are then weight tensors 2n and 2n + 1. None where there is more to it than
+    affine maps.
+    """
+
+    shapes: tuple[tuple[int, ...], ...]
+    apply: Callable[[Sequence[Tensor], Tensor], Tensor]
+    layers: Callable[[Affine, Tensor], Tensor] | None
+
+    @property
+    def size(self) -> int:
+        """P, the number of weights."""
+        return sum(math.prod(shape) for shape in self.shapes)
+
+    def unflatten(self, weights: Tensor) -> list[Tensor]:
+        """The weight tensors as views of the flat vector (P,)."""
+        parts = weights.split([math.prod(shape) for shape in self.shapes])
+        return [part.view(shape) for part, shape in zip(parts, self.shapes, strict=True)]
+
+    def __call__(self, weights: Tensor, inputs: Tensor) -> Tensor:
+        """Outputs (B, K) for flat weights (P,) and inputs (B, D)."""
+        return self.apply(self.unflatten(weights), inputs)
+
+    def predict(self, weights: Tensor, inputs: Tensor) -> Tensor:
+        """The same outputs to rounding, not differentiable, by the fastest matrix products that there are."""
+        if self.layers is None:
+            return self(weights, inputs)
+        parts = self.unflatten(weights)
+        return self.layers(lambda number, x: matrix_product(x, parts[2 * number].t(), parts[2 * number + 1]), inputs)
+
+
+def layered(shapes: Sequence[tuple[int, ...]], layers: Callable[[Affine, Tensor], Tensor]) -> Network:
+    """The network that `layers` makes of affine maps, whose weights have `shapes`."""
+
+    def apply(weights: Sequence[Tensor], x: Tensor) -> Tensor:
+        return layers(lambda number, x: F.linear(x, weights[2 * number], weights[2 * number + 1]), x)
+
+    return Network(tuple(shapes), apply, layers)
+
+
+def mlp(inputs: int, hidden: Sequence[int], outputs: int) -> Network:
+    """A multilayer perceptron, ReLU between layers: the weight (out, in) and the bias (out,) of each layer in turn."""
+    widths = [inputs, *hidden, outputs]
+    shapes: list[tuple[int, ...]] = []
+    for width_in, width_out in itertools.pairwise(widths):
+        shapes += [(width_out, width_in), (width_out,)]
+
+    def layers(affine: Affine, x: Tensor) -> Tensor:
+        for number in range(len(widths) - 1):
+            x = affine(number, F.relu(x) if number else x)
+        return x
+
+    return layered(shapes, layers)
+
+
+def from_module(module: nn.Module) -> tuple[Network, Tensor]:
+    """Any stateless module as a network, with its present parameters as a flat vector (P,).
+
+    Raises ValueError for a module with buffers (batch normalisation's running statistics, say), whose forward
+    pass would leave state behind, or with dropout in training mode, whose noise is not the run's.
+    """
+    if any(True for _ in module.buffers()):
+        raise ValueError("the module has buffers: a Bayesian network must be a function of weights and inputs alone")
+    if any(isinstance(part, nn.modules.dropout._DropoutNd) and part.training for part in module.modules()):
+        raise ValueError("the module drops out at random: call eval() on it, the weights are what is random here")
+    names = [name for name, _ in module.named_parameters()]
+    parameters = [parameter.detach() for _, parameter in module.named_parameters()]
+
+    def apply(weights: Sequence[Tensor], inputs: Tensor) -> Tensor:
+        outputs: Tensor = torch.func.functional_call(module, dict(zip(names, weights, strict=True)), (inputs,))
+        return outputs
+
+    shapes = tuple(tuple(parameter.shape) for parameter in parameters)
+    return Network(shapes, apply, None), torch.cat([parameter.reshape(-1) for parameter in parameters])
+
+
+def initial_weights(network: Network, init: Init, scale: float, seed: int) -> Tensor:
+    """Starting weights (P,), float32 on the CPU: biases 0, weight matrices (out, in) drawn from the seed.
+
+    he: N(0, scale^2 * 2 / in) (He et al., "Delving deep into rectifiers", 2015). uniform: U(-scale, scale).
+    """
+    match init:
+        case Init.he:
+            noise = standard_normal(seed, 0, Stream.INITIALISE, network.size)
+        case Init.uniform:
+            noise = uniform(seed, 0, Stream.INITIALISE, network.size) * 2 - 1
+    for part in network.unflatten(noise):
+        if part.dim() < 2:
+            part.zero_()
+        else:
+            fan_in = part[0].numel()
+            part.mul_(scale * math.sqrt(2 / fan_in) if init is Init.he else scale)
+    return noise

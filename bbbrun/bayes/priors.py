@@ -1,0 +1,117 @@
+"""Priors over the weights: densities that factorise over weights, with the gradient of their logarithm.
+
+README.md says what to touch to add one.
+"""
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple, Protocol, cast
+
+import torch
+from torch import Tensor
+
+from bbbrun.bayes.likelihoods import log_normal
+from bbbrun.bayes.posterior import Gradient, Moments
+from bbbrun.runtime.elementary import sigmoid
+from bbbrun.schema.options import GaussianPriorConfig, PriorConfig, ScaleMixtureConfig
+
+
+class Prior(Protocol):
+    """What the objective asks of a prior: a NamedTuple of tensors, so that those of replicas can be stacked."""
+
+    def log_prob(self, weights: Tensor) -> Tensor:
+        """log P(w) of each weight, nats, shape of `weights`."""
+
+    def score(self, weights: Tensor) -> Tensor:
+        """d log P(w) / dw of each weight, shape of `weights`."""
+
+
+class Gaussian(NamedTuple):
+    """P(w) = N(w; 0, sigma^2); sigma, and precision = 1 / sigma^2, are tensors without dimensions."""
+
+    sigma: Tensor
+    precision: Tensor
+
+    @classmethod
+    def of(cls, sigma: Tensor) -> "Gaussian":
+        """The prior of this deviation."""
+        return cls(sigma, sigma.square().reciprocal())
+
+    def log_prob(self, weights: Tensor) -> Tensor:
+        """-(w / sigma)^2 / 2 - log sigma - log(2 pi) / 2, nats."""
+        return log_normal(weights, 0.0, self.sigma)
+
+    def score(self, weights: Tensor) -> Tensor:
+        """-w / sigma^2."""
+        return -weights * self.precision
+
+    def kl_gradient(self, posterior: Moments) -> Gradient:
+        """The gradient of KL(q || P) in mu and in sigma, with s this prior's deviation.
+
+        KL = log(s / sigma) + (sigma^2 + mu^2) / (2 s^2) - 1/2, so mu / s^2 and sigma / s^2 - 1 / sigma.
+        """
+        return Gradient(posterior.mu * self.precision, posterior.sigma * self.precision - 1 / posterior.sigma)
+
+
+class ScaleMixture(NamedTuple):
+    """P(w) = pi N(w; 0, sigma1^2) + (1 - pi) N(w; 0, sigma2^2); tensors without dimensions.
+
+    What follows the three is computed from them by `of`. Source: Blundell et al. 2015, equation 7.
+    """
+
+    pi: Tensor
+    sigma1: Tensor
+    sigma2: Tensor
+    wide_precision: Tensor
+    precision_gap: Tensor
+    offset: Tensor
+
+    @classmethod
+    def of(cls, pi: Tensor, sigma1: Tensor, sigma2: Tensor) -> "ScaleMixture":
+        """The prior of these three numbers."""
+        # Once, not in `score`: a compiled step would compute them anew for every few weights.
+        wide_precision = sigma1.square().reciprocal()
+        gap = sigma2.square().reciprocal() - wide_precision
+        return cls(pi, sigma1, sigma2, wide_precision, gap, torch.log(sigma1 / sigma2) - torch.logit(pi))
+
+    def log_prob(self, weights: Tensor) -> Tensor:
+        """log of equation 7, nats, in log space: finite wherever the result has a finite representation."""
+        wide = torch.log(self.pi) + log_normal(weights, 0.0, self.sigma1)
+        narrow = torch.log1p(-self.pi) + log_normal(weights, 0.0, self.sigma2)
+        return torch.logaddexp(wide, narrow)
+
+    def score(self, weights: Tensor) -> Tensor:
+        """-w (1 / sigma1^2 + r (1 / sigma2^2 - 1 / sigma1^2)), r the narrow component's share of the density at w.
+
+        r = sigmoid(log((1 - pi) / pi) + log(sigma1 / sigma2) - w^2 (1 / sigma2^2 - 1 / sigma1^2) / 2): one
+        sigmoid, and no density that could underflow. The narrow share, not 1 - the wide one: times
+        1 / sigma2^2, of the order of millions, the rounding of 1 - r would swamp 1 / sigma1^2.
+        """
+        narrow = sigmoid(self.offset - weights.square() * (0.5 * self.precision_gap))
+        return -weights * (self.wide_precision + narrow * self.precision_gap)
+
+
+def build_prior(config: PriorConfig, device: torch.device | str) -> Prior:
+    """The prior that the configuration names, its numbers float32 tensors on `device`.
+
+    Tensors, not Python numbers: a compiled step then serves every value of a sweep.
+    """
+
+    def scalar(value: float) -> Tensor:
+        return torch.tensor(value, dtype=torch.float32, device=device)
+
+    match config:
+        case ScaleMixtureConfig():
+            return ScaleMixture.of(scalar(config.pi), scalar(config.sigma1), scalar(config.sigma2))
+        case GaussianPriorConfig():
+            return Gaussian.of(scalar(config.sigma))
+    raise TypeError(f"no prior for {config!r}")
+
+
+def join_priors(priors: Sequence[Prior]) -> Prior | None:
+    """The priors of R replicas, of one kind, as one whose numbers are (R,); one alone as it is, None of none."""
+    if len(priors) < 2:
+        return priors[0] if priors else None
+    parts: Any = zip(*(cast(Sequence[Tensor], prior) for prior in priors), strict=True)
+    kind: Any = type(priors[0])
+    joined: Prior = kind(*(torch.stack(part) for part in parts))
+    return joined

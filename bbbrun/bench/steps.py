@@ -1,0 +1,169 @@
+"""The training steps that `scripts/bench` times: PyTorch's own, this package's, and other packages'."""
+
+import itertools
+from collections.abc import Callable
+from functools import partial
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from bbbrun.bayes.networks import initial_weights, mlp
+from bbbrun.bayes.priors import build_prior
+from bbbrun.bench.peers import Built, peers
+from bbbrun.runtime.device import compiled
+from bbbrun.runtime.replay import Recorded
+from bbbrun.schema.options import (
+    BayesByBackpropConfig,
+    DropoutConfig,
+    Estimator,
+    GaussianPriorConfig,
+    Init,
+    MethodConfig,
+    MinibatchWeights,
+    PriorConfig,
+    ScaleMixtureConfig,
+    SgdMethodConfig,
+)
+from bbbrun.tasks.agent import gaussian_nll
+from bbbrun.tasks.classification import categorical_nll
+from bbbrun.training.optimizers import Sgd
+from bbbrun.training.step import Epoch, changed, initial_state, make_step
+
+MINIBATCHES = 32
+LR = 1e-6  # small, so that weights and timings stay where they start however many steps are timed
+PRIORS: dict[str, PriorConfig] = {
+    "scale_mixture": ScaleMixtureConfig(name="scale_mixture", pi=0.5, sigma1=1.0, sigma2=0.0025),
+    "gaussian": GaussianPriorConfig(name="gaussian", sigma=0.37),
+}
+
+Timed = Callable[[], None]
+
+
+class Setting(NamedTuple):
+    """What every step works on: inputs (N, D), targets (N,), N = MINIBATCHES * batch, and method.train_samples."""
+
+    widths: list[int]
+    batch: int
+    draws: int
+    inputs: Tensor
+    targets: Tensor
+
+
+def make_setting(widths: list[int], batch: int, draws: int, device: torch.device) -> Setting:
+    """Random inputs; classes as targets, or numbers where the network has one output, as the bandit's has."""
+    generator = torch.Generator().manual_seed(0)
+    count = MINIBATCHES * batch
+    inputs = torch.rand(count, widths[0], generator=generator)
+    if widths[-1] == 1:
+        targets = torch.randn(count, generator=generator)
+    else:
+        targets = torch.randint(widths[-1], (count,), generator=generator)
+    return Setting(widths, batch, draws, inputs.to(device), targets.to(device))
+
+
+def bayes_by_backprop(draws: int, estimator: Estimator) -> BayesByBackpropConfig:
+    """Bayes by Backprop as it is timed."""
+    return BayesByBackpropConfig(
+        name="bbb",
+        train_samples=draws,
+        test_samples=1,
+        final_samples=None,
+        estimator=estimator,
+        minibatch_weights=MinibatchWeights.uniform,
+        temperature=1.0,
+        rho_init=[-5.0, -5.0],
+    )
+
+
+def contenders(setting: Setting) -> dict[str, Callable[[], Timed]]:
+    """Every step that can be timed, by name, to be built when it is wanted."""
+    dropout = DropoutConfig(name="dropout", input_rate=0.2, hidden_rate=0.5)
+    ours: dict[str, tuple[MethodConfig, PriorConfig | None]] = {
+        "sgd, bbbrun": (SgdMethodConfig(name="sgd"), None),
+        "dropout, bbbrun": (dropout, None),
+    }
+    for estimator, prior in itertools.product(Estimator, PRIORS):
+        method = bayes_by_backprop(setting.draws, estimator)
+        ours[f"bbb {prior} {estimator.name}, bbbrun"] = (method, PRIORS[prior])
+    steps: dict[str, Callable[[], Timed]] = {}
+    for name, how in itertools.product(("sgd", "dropout"), ("eager", "compiled")):
+        steps[f"{name}, PyTorch {how}"] = partial(_pytorch_step, setting, name == "dropout", how == "compiled")
+    for name, words in ours.items():
+        steps[name] = partial(bbbrun_step, setting, *words)
+    for name, build in peers().items():
+        steps[name] = partial(_peer_step, setting, build)
+    return steps
+
+
+def _loss(outputs: Tensor, targets: Tensor) -> Tensor:
+    if outputs.shape[1] == 1:
+        return 0.5 * (outputs[:, 0] - targets).square().sum()
+    return F.cross_entropy(outputs, targets, reduction="sum")
+
+
+def _pytorch_step(setting: Setting, dropout: bool, compile_it: bool) -> Timed:
+    """A step as a PyTorch user writes it: nn.Linear, nn.Dropout, cross entropy, torch.optim.SGD."""
+    layers: list[nn.Module] = [nn.Dropout(0.2)] if dropout else []
+    for width_in, width_out in itertools.pairwise(setting.widths[:-1]):
+        layers += [nn.Linear(width_in, width_out), nn.ReLU()] + ([nn.Dropout(0.5)] if dropout else [])
+    network: nn.Module = nn.Sequential(*layers, nn.Linear(setting.widths[-2], setting.widths[-1]))
+    network.to(setting.inputs.device)
+
+    def objective(x: Tensor, y: Tensor) -> Tensor:
+        return _loss(network(x), y)
+
+    return _trained(setting, network, torch.compile(objective, dynamic=False) if compile_it else objective)
+
+
+def _peer_step(setting: Setting, build: Callable[[list[int], int], Built]) -> Timed:
+    network, objective = build(setting.widths, setting.batch * MINIBATCHES)
+    network.to(setting.inputs.device)
+    return _trained(setting, network, lambda x, y: objective(x, y, _loss, setting.draws))
+
+
+def _trained(setting: Setting, network: nn.Module, objective: Callable[[Tensor, Tensor], Tensor]) -> Timed:
+    optimizer = torch.optim.SGD(network.parameters(), lr=LR)
+    batches = itertools.cycle(
+        zip(setting.inputs.split(setting.batch), setting.targets.split(setting.batch), strict=True)
+    )
+
+    def step() -> None:
+        optimizer.zero_grad()
+        objective(*next(batches)).backward()
+        optimizer.step()
+
+    return step
+
+
+def bbbrun_step(setting: Setting, method: MethodConfig, prior: PriorConfig | None) -> Timed:
+    """One compiled step of this package, momentum-free SGD."""
+    widths, batch, device = setting.widths, setting.batch, setting.inputs.device
+    network = mlp(widths[0], widths[1:-1], widths[-1])
+    weights = initial_weights(network, Init.he, 1.0, seed=0).to(device)
+    parameters = [weights]
+    if isinstance(method, BayesByBackpropConfig):
+        parameters.append(torch.full_like(weights, method.rho_init[0]))
+    optimizer = Sgd(momentum=0.0)
+    state = initial_state(parameters, optimizer)
+    epoch = Epoch(
+        order=torch.arange(MINIBATCHES * batch, device=device).view(MINIBATCHES, batch),
+        present=torch.ones(MINIBATCHES, batch, device=device),
+        numbers=torch.tensor([[1 / MINIBATCHES, LR]], device=device).repeat(MINIBATCHES, 1),
+        position=torch.zeros(1, dtype=torch.int64, device=device),
+    )
+    built = build_prior(prior, device) if prior else None
+    likelihood = gaussian_nll(1.0) if widths[-1] == 1 else categorical_nll
+    data = (setting.inputs, setting.targets, 0, epoch, state)
+    step = Recorded(compiled(make_step(network, likelihood, method, built, optimizer, *data)), changed(epoch, state))
+    count = 0
+
+    def timed() -> None:
+        nonlocal count
+        if count % MINIBATCHES == 0:
+            epoch.position.zero_()
+        count += 1
+        step(1)
+
+    return timed

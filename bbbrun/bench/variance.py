@@ -1,0 +1,113 @@
+"""The variance of each estimator's gradient at a run's network, and times the cost of a step, for `scripts/bench`."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import torch
+from hydra.errors import HydraException
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from torch import Tensor
+from tqdm import trange
+from yaml import YAMLError
+
+from bbbrun.bayes.estimators import free_energy_estimator
+from bbbrun.bayes.posterior import DiagonalGaussian
+from bbbrun.bayes.priors import build_prior
+from bbbrun.data.images import load_images
+from bbbrun.errors import UserError
+from bbbrun.runs.identity import differing, setting
+from bbbrun.runs.reader import Run, finished_runs
+from bbbrun.schema.config import Config, composed, plain
+from bbbrun.schema.datasets import ImageDatasetConfig
+from bbbrun.schema.options import BayesByBackpropConfig, Estimator
+from bbbrun.tasks.classification import classification_task
+from bbbrun.training.trainer import Task, initial_parameters
+
+
+def configuration(run: Run) -> Config:
+    """The run's configuration.
+
+    Raises UserError where it is damaged, of another version, or not Bayes by Backprop on images.
+    """
+    saved = run.folder / ".hydra" / "overrides.yaml"
+    try:
+        words: Any = OmegaConf.to_container(OmegaConf.load(saved))
+        now = composed(words)
+        told = setting(plain(now))
+    except (OSError, ValueError, TypeError, YAMLError, HydraException, OmegaConfBaseException) as error:
+        raise UserError(f"{saved} does not hold the words of a run of this version: name another run") from error
+    if told != setting(run.config):
+        changed = ", ".join(sorted(differing(told, setting(run.config))))
+        raise UserError(f"the run in {run.folder} is of another version of bbbrun, or damaged: {changed} differ by now")
+    config = OmegaConf.to_object(now)
+    assert isinstance(config, Config)
+    if not isinstance(config.method, BayesByBackpropConfig) or not isinstance(config.dataset, ImageDatasetConfig):
+        raise UserError(f"the run in {run.folder} is not method=bbb on images")
+    return config
+
+
+def variances(folder: Path, steps: int, cost: Callable[[Config, Task, Estimator], float]) -> pd.DataFrame:
+    """For each estimator, where the run started and where it ended: the gradient's variance, summed over the weights.
+
+    Over `steps` draws of the noise with the training set's first minibatch, whose share of the complexity is that of
+    its examples, whatever method.minibatch_weights says.
+    cost: what a step takes, ms; `mu_cost` and `rho_cost` are variance times cost, so less is better.
+    Raises UserError where `folder` does not hold one finished run, or one of another kind.
+    """
+    run, *others = finished_runs([folder])
+    if others:
+        raise UserError(f"{folder} holds {1 + len(others)} runs: name the folder of one")
+    config = configuration(run)
+    device = torch.device("cpu")
+    task = classification_task(config, load_images(config.dataset, device))
+    places = {"initialisation": initial_parameters(config, task.network, device), "trained": run.parameters()}
+    rows = []
+    for estimator in Estimator:
+        duration = cost(config, task, estimator)
+        for place, parameters in places.items():
+            mu, rho = variance(gradient_at(config, task, DiagonalGaussian(*parameters), estimator), steps)
+            row = {"at": place, "estimator": estimator.name, "variance_mu": mu, "variance_rho": rho}
+            rows.append(row | {"step_ms": duration, "mu_cost": mu * duration, "rho_cost": rho * duration})
+    return pd.DataFrame(rows).sort_values("at", kind="stable")
+
+
+def gradient_at(
+    config: Config, task: Task, posterior: DiagonalGaussian, estimator: Estimator
+) -> Callable[[int], list[Tensor]]:
+    """The gradient in mu and in rho, each (P,), at `posterior`, for the noise of step number `step` of another seed."""
+    method = config.method
+    assert isinstance(method, BayesByBackpropConfig)
+    device = posterior.mu.device
+    examples = min(config.train.batch_size, len(task.inputs))
+    batch = (task.inputs[:examples], task.targets[:examples], torch.ones(examples, device=device))
+    weight = torch.tensor(method.temperature * examples / len(task.inputs), dtype=torch.float32, device=device)
+    prior = build_prior(config.prior, device)
+    estimate = free_energy_estimator(replace(method, estimator=estimator), task.network, task.likelihood)
+    # Not the run's own seed, with whose draws it was trained.
+    key = torch.tensor((config.seed + 1) % 2**31, dtype=torch.int32, device=device)
+
+    @torch.no_grad()
+    def gradient(step: int) -> list[Tensor]:
+        *parts, _ = estimate(posterior, prior, key, torch.tensor(step, dtype=torch.int32, device=device), batch, weight)
+        return parts
+
+    return gradient
+
+
+def variance(gradient: Callable[[int], list[Tensor]], steps: int) -> list[float]:
+    """The variance over steps 0 .. `steps` - 1 of each of the tensors that `gradient` gives, summed over its elements.
+
+    Welford's means and sums of squared differences, in double precision, without a difference of large sums.
+    """
+    means = [torch.zeros_like(part, dtype=torch.float64) for part in gradient(0)]
+    sums = [torch.zeros_like(mean) for mean in means]
+    for step in trange(steps, disable=None, unit="draw"):
+        for mean, total, part in zip(means, sums, gradient(step), strict=True):
+            change = part.double() - mean
+            mean += change / (step + 1)
+            total += change * (part.double() - mean)
+    return [total.sum().item() / (steps - 1) for total in sums]

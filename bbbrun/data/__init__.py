@@ -1,0 +1,1 @@
+"""Data sets as whole tensors: found or downloaded, checked by digest, read."""

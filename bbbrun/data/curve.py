@@ -1,0 +1,32 @@
+"""The paper's regression curve (section 5.2): its formula, and points of it drawn from the seed."""
+
+import math
+
+import torch
+from torch import Tensor
+
+from bbbrun.data.images import Split
+from bbbrun.runtime.noise import Stream, standard_normal, uniform
+from bbbrun.schema.datasets import RegressionCurveConfig
+
+
+def curve(x: Tensor, e: Tensor | float = 0.0) -> Tensor:
+    """y = x + 0.3 sin(2 pi (x + e)) + 0.3 sin(4 pi (x + e)) + e; without noise e, the noiseless curve.
+
+    Source: Blundell et al. 2015, section 5.2.
+    """
+    return x + 0.3 * torch.sin(2 * math.pi * (x + e)) + 0.3 * torch.sin(4 * math.pi * (x + e)) + e
+
+
+def curve_points(config: RegressionCurveConfig, seed: int) -> tuple[Split, Split]:
+    """Training and test points, inputs (N, 1) and values (N,), float32 on the CPU, a function of the seed.
+
+    x is uniform on [x_low, x_high), e ~ N(0, noise_sigma^2); both splits are drawn alike.
+    """
+
+    def split(points: int, stream: int) -> Split:
+        x = config.x_low + (config.x_high - config.x_low) * uniform(seed, 0, stream, points)
+        e = config.noise_sigma * standard_normal(seed, 0, stream + 1, points)
+        return Split(x.unsqueeze(1), curve(x, e))
+
+    return split(config.train_points, Stream.DATA), split(config.test_points, Stream.DATA + 2)

@@ -1,0 +1,73 @@
+"""Image data sets as whole tensors: pixels scaled once, the training images split into training and validation."""
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from bbbrun.errors import UserError
+from bbbrun.schema.datasets import DatasetConfig, DigitsConfig, ImageDatasetConfig, MnistConfig
+
+
+class Split(NamedTuple):
+    """inputs float32 (N, D), labels int64 (N,), or float32 values (N,) in a regression."""
+
+    inputs: Tensor
+    labels: Tensor
+
+    def to(self, device: torch.device) -> "Split":
+        """The same on `device`."""
+        return Split(self.inputs.to(device), self.labels.to(device))
+
+
+class Images(NamedTuple):
+    """The three parts of a data set of K classes."""
+
+    train: Split
+    valid: Split
+    test: Split
+    classes: int
+
+
+def load_images(config: DatasetConfig, device: torch.device) -> Images:
+    """The data set that the configuration names, on `device`.
+
+    The last `valid_size` training images are the validation set; inputs are pixels / `pixel_divisor`.
+    Raises UserError where files are missing or wrong, or the validation set leaves nothing to train on.
+    """
+    match config:
+        case MnistConfig():
+            from bbbrun.data.mnist import load_mnist
+
+            pixels, labels, test_pixels, test_labels = load_mnist(config.root)
+        case DigitsConfig():
+            pixels, labels, test_pixels, test_labels = _digits()
+        case _:
+            raise TypeError(f"no images for {config!r}")
+    assert isinstance(config, ImageDatasetConfig)
+    train = len(pixels) - config.valid_size
+    if train < 1:
+        raise UserError(f"dataset.valid_size must be below the {len(pixels)} training images, not {config.valid_size}")
+
+    def split(pixels: Tensor, labels: Tensor) -> Split:
+        inputs = pixels.flatten(start_dim=1).to(torch.float32) / config.pixel_divisor
+        return Split(inputs.to(device), labels.to(device, torch.int64))
+
+    return Images(
+        split(pixels[:train], labels[:train]),
+        split(pixels[train:], labels[train:]),
+        split(test_pixels, test_labels),
+        int(labels.max()) + 1,
+    )
+
+
+def _digits() -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    from sklearn.datasets import load_digits
+    from sklearn.model_selection import train_test_split
+
+    digits = load_digits()
+    # The file is ordered by writer: a seeded, stratified split, the same for every run.
+    train_x, test_x, train_y, test_y = train_test_split(
+        digits.data, digits.target, test_size=360, random_state=0, stratify=digits.target
+    )
+    return torch.tensor(train_x), torch.tensor(train_y), torch.tensor(test_x), torch.tensor(test_y)

@@ -1,0 +1,85 @@
+"""Figure 5 of the paper: Bayes by Backprop and the standard network on the regression curve, side by side."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from matplotlib.figure import Figure
+
+from bbbrun.data.curve import curve, curve_points
+from bbbrun.errors import UserError
+from bbbrun.report.by import markdown, mean_and_spread
+from bbbrun.report.plots import draw_predictive, save
+from bbbrun.runs.files import SUMMARY
+from bbbrun.runs.reader import NothingToShow, Run, one_setting
+from bbbrun.schema.datasets import RegressionCurveConfig
+
+_PANELS = {"bbb": "Bayes by Backprop", "sgd": "standard network"}
+
+
+def figure5(runs: list[Run], output: Path) -> list[str]:
+    """Write figure5.png and .svg, summary.csv and each run's predictions into `output`; return what there is to say."""
+    candidates = [run for run in runs if run.dataset == "regression_curve" and not run.cold]
+    chosen = one_setting(candidates, lambda run: run.method)
+    if not chosen:
+        raise NothingToShow("no finished run of experiment=regression")
+    output.mkdir(parents=True, exist_ok=True)
+    summary = pd.DataFrame([summarise(run) for run in chosen])
+    summary.to_csv(output / "summary.csv", index=False)
+    measures = ["median_rmse_inside", "iqr_inside", "iqr_at_1", "test_rmse", "test_nll", "seconds"]
+    (output / "summary.md").write_text(markdown(mean_and_spread(summary, ["method"], measures)))
+    for run in chosen:
+        name = f"{run.method}_seed{run.seed}.csv"
+        run.predictions().to_csv(output / name, index=False, float_format="%.6g")
+    shown = {method: next((run for run in chosen if run.method == method), None) for method in _PANELS}
+    panels = [(run, _PANELS[method]) for method, run in shown.items() if run is not None]
+    if panels:
+        _draw(panels, output)
+    said = [f"no finished run of method={method}: no panel" for method, run in shown.items() if run is None]
+    older = len(candidates) - len(chosen)
+    return [*said, f"{len(chosen)} runs" + (f", {older} older or of other settings left out" if older else "")]
+
+
+def summarise(run: Run) -> dict[str, Any]:
+    """A row of summary.csv.
+
+    median_rmse_inside: of the median against the noiseless curve, over the grid inside the range of the training
+    points. iqr_inside: the mean of q75 - q25 there; iqr_at_1: q75 - q25 at x = 1, empty where the grid ends before.
+    """
+    dataset, table = _dataset(run), run.predictions()
+    # A point of the grid on the border may lie a last bit beyond it.
+    inside = table["x"].between(dataset.x_low - 1e-6, dataset.x_high + 1e-6)
+    width = table["q75"] - table["q25"]
+    error = table["median"] - curve(torch.tensor(table["x"].to_numpy())).numpy()
+    return {
+        "method": run.method,
+        "seed": run.seed,
+        "test_rmse": run.summary["metrics"]["test_rmse"],
+        "test_nll": run.summary["metrics"]["test_nll"],
+        "median_rmse_inside": float(np.sqrt((error[inside] ** 2).mean())),
+        "iqr_inside": width[inside].mean(),
+        "iqr_at_1": np.interp(1.0, table["x"], width, left=np.nan, right=np.nan),
+        "seconds": run.summary["seconds"],
+        "steps": run.metrics()["step"].iloc[-1],
+        **run.provenance(),
+    }
+
+
+def _draw(panels: list[tuple[Run, str]], output: Path) -> None:
+    figure = Figure(figsize=(5 * len(panels), 4), layout="constrained")
+    row = figure.subplots(1, len(panels), sharex=True, sharey=True, squeeze=False)[0]
+    for axes, (run, title) in zip(row, panels, strict=True):
+        train, _ = curve_points(_dataset(run), run.seed)
+        draw_predictive(axes, run.predictions(), train.inputs[:, 0], train.labels)
+        axes.set_title(f"{title}, seed {run.seed}")
+    row[0].legend(loc="upper left")
+    save(figure, output, "figure5")
+
+
+def _dataset(run: Run) -> RegressionCurveConfig:
+    try:
+        return RegressionCurveConfig(**run.config["dataset"])
+    except TypeError as error:
+        raise UserError(f"{run.folder / SUMMARY} is of another version of bbbrun: leave its folder out") from error

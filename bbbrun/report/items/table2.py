@@ -1,0 +1,84 @@
+"""Table 2 of the paper: the test error after weights of low signal-to-noise are removed."""
+
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import torch
+
+from bbbrun.bayes.networks import Network, mlp
+from bbbrun.bayes.posterior import DiagonalGaussian
+from bbbrun.bayes.predictive import class_probabilities, draw_weights
+from bbbrun.bayes.pruning import kept
+from bbbrun.bayes.scores import error_percent
+from bbbrun.data.images import Images, load_images
+from bbbrun.report.by import mean_and_spread
+from bbbrun.report.items.cells import MIXTURE, main_cells
+from bbbrun.report.paper import published
+from bbbrun.runs.reader import NothingToShow, Run, write_runs
+from bbbrun.schema.datasets import MnistConfig
+
+REMOVED = (0, 50, 75, 95, 98, 99)  # percent; the paper has all but the last
+_DRAWS = 100
+
+
+def table2(runs: list[Run], output: Path) -> list[str]:
+    """Write table2.csv and table2.md into `output`; return what there is to say.
+
+    Of the network under the scale mixture at temperature 1, the paper's or the largest, the mean over its seeds.
+    Evaluates the runs' weights on MNIST's test images, which are found as a run finds them.
+    """
+    found = main_cells(runs, (MIXTURE,), weights=True)
+    if not found:
+        raise NothingToShow("no finished run of experiment=mnist with the scale mixture, or not its weights")
+    units, group = found[MIXTURE]
+    images = load_images(MnistConfig(**group[0].config["dataset"]), torch.device("cpu"))
+    rows = pd.DataFrame([row for run in group for row in prune(run, images)])
+    table = mean_and_spread(rows, ["removed"], ["weights", "error", "error_mean"]).drop(columns="weights_std")
+    table.insert(1, "units", units)
+    # The paper's network has 1200 units.
+    table["paper"] = [published("table2", "removed", percent) if units == 1200 else float("nan") for percent in REMOVED]
+    output.mkdir(parents=True, exist_ok=True)
+    table.to_csv(output / "table2.csv", index=False, float_format="%.6g")
+    (output / "table2.md").write_text(_markdown(table))
+    write_runs(group, output)
+    return [f"{len(group)} runs of 2 x {units} units"]
+
+
+def prune(run: Run, images: Images) -> list[dict[str, Any]]:
+    """A row for each share of the weights that is removed: errors in percent, and the number of weights left."""
+    posterior, inputs = DiagonalGaussian(*run.parameters()), images.test.inputs
+    network = mlp(inputs.shape[1], run.config["network"]["hidden"], images.classes)
+    masks = {percent: kept(posterior, percent) for percent in REMOVED}
+    predictive = {percent: torch.zeros(()) for percent in REMOVED}
+    with torch.no_grad():
+        seed, step = torch.tensor(run.seed, dtype=torch.int32), torch.tensor(0, dtype=torch.int32)
+        for draw in range(_DRAWS):
+            weights, _ = draw_weights(posterior, seed, step, torch.tensor(draw, dtype=torch.int32))
+            for percent, mask in masks.items():
+                predictive[percent] = predictive[percent] + class_probabilities(network, weights * mask, inputs)
+    return [
+        {
+            "removed": percent,
+            "seed": run.seed,
+            "weights": int(masks[percent].sum()),
+            "error": error_percent(predictive[percent], images.test.labels),
+            "error_mean": _error(network, posterior.mu * masks[percent], images),
+        }
+        for percent in REMOVED
+    ]
+
+
+def _error(network: Network, weights: torch.Tensor, images: Images) -> float:
+    return error_percent(class_probabilities(network, weights, images.test.inputs), images.test.labels)
+
+
+def _markdown(table: pd.DataFrame) -> str:
+    lines = ["| removed | weights | test error, percent | with w = mu | paper |", "|---|---|---|---|---|"]
+    for _, row in table.iterrows():
+        spread = (f" ± {row['error_std']:.2f}", f" ± {row['error_mean_std']:.2f}") if row["runs"] > 1 else ("", "")
+        paper = f"{row['paper']:.2f}" if pd.notna(row["paper"]) else ""
+        errors = f"{row['error']:.2f}{spread[0]} | {row['error_mean']:.2f}{spread[1]}"
+        lines.append(f"| {row['removed']:g} % | {row['weights']:,.0f} | {errors} | {paper} |")
+    where = f"2 x {table['units'].iloc[0]} units, scale mixture, {table['runs'].iloc[0]} seed(s)"
+    return "\n".join([*lines, "", f"{where}; posterior predictive of {_DRAWS} draws.", ""])

@@ -1,0 +1,35 @@
+"""The runs that configs/reproduce.yaml lists, as ordinary `bbbrun` command lines."""
+
+import shlex
+from collections.abc import Sequence
+from importlib.resources import files
+from typing import Any, NamedTuple
+
+from omegaconf import OmegaConf
+
+from bbbrun.errors import UserError
+from bbbrun.schema.config import composed, plain
+
+
+class Job(NamedTuple):
+    """One run that is wanted: the words for `bbbrun`, and the configuration they compose."""
+
+    words: tuple[str, ...]
+    config: dict[str, Any]
+
+
+def wanted(only: Sequence[str], seeds: Sequence[int] | None) -> list[Job]:
+    """The jobs of configs/reproduce.yaml that are shown in one of `only`; raises UserError for one it does not know."""
+    listed: Any = OmegaConf.to_container(OmegaConf.load(str(files("bbbrun.configs") / "reproduce.yaml")))
+    known = sorted({name for entry in listed["runs"] for name in entry["shown"]})
+    unknown = [name for name in only if name not in known]
+    if unknown:
+        raise UserError(f"--only {unknown[0]}: choose from {', '.join(known)}")
+    # Short runs prove that what is installed works; they are no part of the paper.
+    chosen = [entry for entry in listed["runs"] if set(only or set(known) - {"smoke"}) & set(entry["shown"])]
+    jobs = []
+    for entry in chosen:
+        for seed in range(entry["seeds"]) if seeds is None else seeds:
+            words = (*shlex.split(entry["words"]), f"seed={seed}")
+            jobs.append(Job(words, plain(composed(words))))
+    return jobs

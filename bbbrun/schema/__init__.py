@@ -1,0 +1,1 @@
+"""What can be asked for: a dataclass for each option, with its ranges; mirrors configs/ and imports no torch."""

@@ -1,0 +1,173 @@
+"""The whole configuration of a run, typed and checked, and how Hydra finds it.
+
+Imports nothing heavy: a wrong key is found before torch is loaded or data is read.
+"""
+
+import math
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import Enum
+from typing import Any
+
+from hydra import compose, initialize_config_module
+from hydra.core.config_store import ConfigStore
+from omegaconf import DictConfig, OmegaConf
+
+from bbbrun.errors import UserError
+from bbbrun.schema.checks import require, require_count
+from bbbrun.schema.datasets import (
+    BanditDatasetConfig,
+    DatasetConfig,
+    DigitsConfig,
+    MnistConfig,
+    MushroomConfig,
+    RegressionCurveConfig,
+    WheelConfig,
+)
+from bbbrun.schema.options import (
+    AdamConfig,
+    AgentConfig,
+    BayesByBackpropConfig,
+    ContextualAgentConfig,
+    DropoutConfig,
+    GaussianPriorConfig,
+    MethodConfig,
+    NetworkConfig,
+    NoAgentConfig,
+    NoPriorConfig,
+    OptimizerConfig,
+    PriorConfig,
+    ScaleMixtureConfig,
+    SgdConfig,
+    SgdMethodConfig,
+)
+from bbbrun.schema.replicas import require_replicas
+
+
+class Device(Enum):
+    auto = "auto"
+    cpu = "cpu"
+    cuda = "cuda"
+
+
+@dataclass(slots=True, kw_only=True)
+class TrainConfig:
+    epochs: int | None
+    batch_size: int
+    evaluate_every: int
+    checkpoint_seconds: float
+
+    def __post_init__(self) -> None:
+        if self.epochs is not None:
+            require_count("train.epochs", self.epochs)
+        require_count("train.batch_size", self.batch_size)
+        require_count("train.evaluate_every", self.evaluate_every)
+        require(
+            0 <= self.checkpoint_seconds < math.inf,
+            "train.checkpoint_seconds",
+            "0 or more",
+            self.checkpoint_seconds,
+        )
+
+
+@dataclass(slots=True, kw_only=True)
+class Config:
+    """The whole configuration of a run."""
+
+    name: str
+    seed: int
+    replicas: Any
+    device: Device
+    threads: int | None
+    compile: str
+    tf32: bool
+    resume: str | None
+    dataset: DatasetConfig
+    network: NetworkConfig
+    method: MethodConfig
+    prior: PriorConfig
+    optimizer: OptimizerConfig
+    agent: AgentConfig
+    train: TrainConfig
+
+    def __post_init__(self) -> None:
+        plain = re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9._-]*", self.name) is not None
+        require(plain, "name", "a plain folder name: letters, digits, '.', '_' and '-'", repr(self.name))
+        require(0 <= self.seed < 2**31, "seed", "from 0 to 2147483647", self.seed)
+        require_replicas(self.replicas)
+        if self.threads is not None:
+            require(1 <= self.threads <= 4096, "threads", "a whole number from 1 to 4096", self.threads)
+        self.compile = self.compile.lower()
+        require(self.compile in ("auto", "true", "false"), "compile", "auto, true or false", self.compile)
+        for group, options in OPTIONS.items():
+            if group != "network":
+                part = getattr(self, group)
+                named = options.get(part.name)
+                require(named is type(part), f"{group}.name", f"that of the option chosen by {group}=...", part.name)
+        self._check_agent()
+        needs_prior = isinstance(self.method, BayesByBackpropConfig)
+        if needs_prior and isinstance(self.prior, NoPriorConfig):
+            choices = [name for name, option in OPTIONS["prior"].items() if option is not NoPriorConfig]
+            raise UserError(f"prior must be {' or '.join(choices)} with method={self.method.name}, not none")
+        if not needs_prior and not isinstance(self.prior, NoPriorConfig):
+            raise UserError(
+                f"prior={self.prior.name} has no effect with method={self.method.name}: leave it out or say prior=none"
+            )
+
+    def _check_agent(self) -> None:
+        """A bandit has an agent and no epochs; what is learnt from a whole data set has epochs and no agent."""
+        if isinstance(self.dataset, BanditDatasetConfig) == isinstance(self.agent, NoAgentConfig):
+            wanted = [name for name, option in OPTIONS["agent"].items() if option is not type(self.agent)]
+            raise UserError(f"agent must be {wanted[0]} with dataset={self.dataset.name}, not {self.agent.name}")
+        if isinstance(self.agent, NoAgentConfig):
+            require(self.train.epochs is not None, "train.epochs", "a whole number of at least 1", "null")
+            return
+        require(
+            self.replicas == 1, "replicas", "1 where an agent acts (its seeds are runs of their own)", self.replicas
+        )
+        if isinstance(self.method, BayesByBackpropConfig):
+            draws = self.method.final_samples
+            require(draws is None, "method.final_samples", "null where an agent acts", draws)
+        require(
+            self.train.epochs is None, "train.epochs", "null where agent.steps says how long to run", self.train.epochs
+        )
+
+
+# group -> option -> dataclass: each option's YAML composes its dataclass from here and fills in the values.
+OPTIONS: dict[str, dict[str, type[Any]]] = {
+    "dataset": {
+        "mnist": MnistConfig,
+        "digits": DigitsConfig,
+        "regression_curve": RegressionCurveConfig,
+        "mushroom": MushroomConfig,
+        "wheel": WheelConfig,
+    },
+    "network": {"mlp": NetworkConfig},
+    "method": {"bbb": BayesByBackpropConfig, "sgd": SgdMethodConfig, "dropout": DropoutConfig},
+    "prior": {"scale_mixture": ScaleMixtureConfig, "gaussian": GaussianPriorConfig, "none": NoPriorConfig},
+    "optimizer": {"sgd": SgdConfig, "adam": AdamConfig},
+    "agent": {"none": NoAgentConfig, "contextual": ContextualAgentConfig},
+}
+
+
+def register() -> None:
+    """Put the dataclasses where Hydra finds them, under the group `schema`."""
+    store = ConfigStore.instance()
+    store.store(group="schema", name="config", node=Config, package="_global_")
+    for group, options in OPTIONS.items():
+        for name, node in options.items():
+            store.store(group=f"schema/{group}", name=name, node=node)
+
+
+def composed(words: Sequence[str]) -> DictConfig:
+    """The configuration that the command line `bbbrun WORDS` composes, unchecked, for whoever runs nothing."""
+    register()
+    with initialize_config_module("bbbrun.configs", version_base="1.3"):
+        return compose("config", overrides=list(words))
+
+
+def plain(config: DictConfig) -> dict[str, Any]:
+    """A composed or recorded configuration as nested dictionaries, its interpolations resolved."""
+    tree: Any = OmegaConf.to_container(config, resolve=True, enum_to_str=True)
+    return dict(tree)

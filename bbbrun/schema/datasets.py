@@ -1,0 +1,116 @@
+"""The options of each data set: its keys, types and ranges. YAML in configs/dataset holds every value."""
+
+import math
+from dataclasses import dataclass
+
+from bbbrun.schema.checks import require, require_count, require_deviation, require_positive, require_reward
+
+
+@dataclass(slots=True, kw_only=True)
+class DatasetConfig:
+    """Base of the data sets."""
+
+    name: str
+
+
+@dataclass(slots=True, kw_only=True)
+class ImageDatasetConfig(DatasetConfig):
+    """Images of K classes, pixels divided by `pixel_divisor`, `valid_size` of the training images held out."""
+
+    valid_size: int
+    pixel_divisor: float
+
+    def __post_init__(self) -> None:
+        require_count("dataset.valid_size", self.valid_size, least=0)
+        require_positive("dataset.pixel_divisor", self.pixel_divisor)
+
+
+@dataclass(slots=True, kw_only=True)
+class MnistConfig(ImageDatasetConfig):
+    root: str | None
+
+
+@dataclass(slots=True, kw_only=True)
+class DigitsConfig(ImageDatasetConfig):
+    pass
+
+
+@dataclass(slots=True, kw_only=True)
+class BanditDatasetConfig(DatasetConfig):
+    """Base of the contextual bandits: a context is shown, one action taken, its reward seen."""
+
+
+@dataclass(slots=True, kw_only=True)
+class MushroomConfig(BanditDatasetConfig):
+    """Eating pays `edible_reward`, or one of the two `poisonous_rewards` with equal chance; passing pays 0."""
+
+    root: str | None
+    edible_reward: float
+    poisonous_rewards: list[float]
+
+    def __post_init__(self) -> None:
+        require_reward("dataset.edible_reward", self.edible_reward)
+        two = len(self.poisonous_rewards) == 2
+        require(two, "dataset.poisonous_rewards", "a list of two numbers", self.poisonous_rewards)
+        for reward in self.poisonous_rewards:
+            require_reward("dataset.poisonous_rewards", reward)
+
+
+@dataclass(slots=True, kw_only=True)
+class WheelConfig(BanditDatasetConfig):
+    """Rewards N(mu, sigma^2): mu1 for the first action, mu3 for one of the others beyond `delta`, else mu2."""
+
+    delta: float
+    mu1: float
+    mu2: float
+    mu3: float
+    sigma: float
+
+    def __post_init__(self) -> None:
+        require(0 < self.delta < 1, "dataset.delta", "above 0 and below 1", self.delta)
+        for key, mean in (("mu1", self.mu1), ("mu2", self.mu2), ("mu3", self.mu3)):
+            require_reward(f"dataset.{key}", mean)
+        # The order makes the first action the best one inside the wheel, and never the best one outside.
+        require(
+            self.mu2 < self.mu1 < self.mu3,
+            "dataset.mu1",
+            f"between dataset.mu2 = {self.mu2} and dataset.mu3 = {self.mu3}",
+            self.mu1,
+        )
+        require(0 <= self.sigma <= 1e15, "dataset.sigma", "from 0 to 1e15", self.sigma)
+
+
+@dataclass(slots=True, kw_only=True)
+class RegressionCurveConfig(DatasetConfig):
+    """Points of the paper's curve for x in [x_low, x_high), and the grid on which predictions are shown.
+
+    scale_inputs: the network sees x with [x_low, x_high] mapped onto [-1, 1].
+    likelihood_sigma: None where the network gives mean and sigma, else the sigma of a network that gives the mean.
+    """
+
+    train_points: int
+    test_points: int
+    x_low: float
+    x_high: float
+    noise_sigma: float
+    scale_inputs: bool
+    likelihood_sigma: float | None
+    sigma_scale: float
+    sigma_floor: float
+    grid_low: float
+    grid_high: float
+    grid_points: int
+
+    def __post_init__(self) -> None:
+        require_count("dataset.train_points", self.train_points)
+        require_count("dataset.test_points", self.test_points)
+        require_count("dataset.grid_points", self.grid_points, least=2)
+        for part in ("x", "grid"):
+            low, high = getattr(self, f"{part}_low"), getattr(self, f"{part}_high")
+            require(-math.inf < low < math.inf, f"dataset.{part}_low", "a finite number", low)
+            require(low < high < math.inf, f"dataset.{part}_high", f"finite and above dataset.{part}_low = {low}", high)
+        require(0 <= self.noise_sigma < math.inf, "dataset.noise_sigma", "0 or more", self.noise_sigma)
+        if self.likelihood_sigma is not None:
+            require_deviation("dataset.likelihood_sigma", self.likelihood_sigma)
+        require_deviation("dataset.sigma_scale", self.sigma_scale)
+        require_deviation("dataset.sigma_floor", self.sigma_floor)

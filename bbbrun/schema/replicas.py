@@ -1,0 +1,71 @@
+"""Replicas: runs that differ in one number and are trained at once, in one batched graph."""
+
+from typing import Any, NamedTuple
+
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from bbbrun.errors import UserError
+from bbbrun.schema.checks import require, require_count
+
+# What a training starts from, or its step reads as a tensor; anything else would be another graph.
+REPLICABLE = (
+    "seed",
+    "network.init_scale",
+    "method.temperature",
+    "prior.pi",
+    "prior.sigma1",
+    "prior.sigma2",
+    "prior.sigma",
+    "optimizer.lr",
+    "optimizer.decay_factor",
+)
+
+
+class Replica(NamedTuple):
+    """One of the runs: its folder below that of the command, its override, and the configuration it would have alone.
+
+    Both are empty where a run is the only one. The folder (`seed-3`) has no `=`, which would end a key in `resume=`.
+    """
+
+    folder: str
+    override: str
+    composed: DictConfig
+
+
+def require_replicas(replicas: Any) -> None:
+    """Raise UserError unless `replicas` is how many seeds, or {key: [values]} of one key of REPLICABLE."""
+    if isinstance(replicas, dict):
+        wanted = "{key: [values]} of one key"
+        require(len(replicas) == 1, "replicas", wanted, replicas)
+        [(key, values)] = replicas.items()
+        require(key in REPLICABLE, "replicas", f"{wanted} of {', '.join(REPLICABLE)} (sweep others with -m)", repr(key))
+        numbers = isinstance(values, list) and all(type(value) in (int, float) for value in values)
+        distinct = numbers and len(values) == len(set(values)) > 0
+        require(distinct, "replicas", f"{{{key}: [values]}}, the values numbers that differ", values)
+    else:
+        require(type(replicas) is int, "replicas", "how many seeds, or {key: [values]}", repr(replicas))
+        require_count("replicas", replicas)
+
+
+def replicas_of(composed: DictConfig, replicas: Any) -> list[Replica]:
+    """The runs that a composed configuration and its valid `replicas` ask for, in the order of their values.
+
+    replicas=R: the seeds seed, seed + 1, ...; {key: [values]}: the values of that key, all of one seed.
+    Raises UserError where the configuration has no such key, or not for such values.
+    """
+    if replicas == 1:
+        return [Replica("", "", composed)]
+    if isinstance(replicas, int):
+        replicas = {"seed": range(composed.seed, composed.seed + replicas)}
+    [(key, values)] = replicas.items()
+    runs = []
+    for value in values:
+        alone = composed.copy()
+        alone.replicas = 1
+        try:
+            OmegaConf.update(alone, key, value, merge=False)
+        except OmegaConfBaseException as error:
+            raise UserError(f"replicas: {key}={value} does not fit this configuration") from error
+        runs.append(Replica(f"{key}-{value}", f"{key}={value}", alone))
+    return runs

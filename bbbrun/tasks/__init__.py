@@ -1,0 +1,1 @@
+"""What is learnt and how it is judged: data, network, likelihood, and the columns of metrics.csv."""

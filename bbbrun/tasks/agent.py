@@ -1,0 +1,124 @@
+"""A contextual bandit's agent: what it remembers, how it acts and how it learns (paper, sections 4 and 5.3)."""
+
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from bbbrun.bayes.estimators import Likelihood
+from bbbrun.bayes.likelihoods import log_normal
+from bbbrun.bayes.networks import Network, mlp
+from bbbrun.bayes.predictive import evaluation_draws, network_outputs
+from bbbrun.data.bandit import Bandit
+from bbbrun.runtime.noise import Stream, integers, uniform
+from bbbrun.schema.config import Config
+from bbbrun.schema.options import ContextualAgentConfig
+from bbbrun.training.trainer import Trainer
+
+_BLOCK = 64  # interactions whose minibatches are drawn at once
+
+
+class Memory(NamedTuple):
+    """The latest interactions as a ring: interaction t lies in place t mod size.
+
+    inputs (size, D + K): the context and the action taken, one-of-K. targets (size,): its reward.
+    """
+
+    inputs: Tensor
+    targets: Tensor
+    network: Network
+    likelihood: Likelihood
+
+    def remember(self, t: int, taken: Tensor, reward: float) -> None:
+        """Keep interaction t, its input `taken` (D + K,), in place of the oldest."""
+        place = t % len(self.targets)
+        self.inputs[place] = taken
+        self.targets[place] = reward
+
+
+def gaussian_nll(sigma: float) -> Likelihood:
+    """-log N(target; output, sigma^2) of each example (B,), nats, for outputs (B, 1) and targets (B,)."""
+
+    def likelihood(outputs: Tensor, targets: Tensor) -> Tensor:
+        return -log_normal(targets, outputs[:, 0], torch.full_like(targets, sigma))
+
+    return likelihood
+
+
+def action_inputs(contexts: Tensor, actions: int) -> Tensor:
+    """Each context (N, D) with each of K actions, one-of-K: (N, K, D + K), what the network judges."""
+    one_of_k = torch.eye(actions, device=contexts.device).expand(len(contexts), -1, -1)
+    return torch.cat([contexts.unsqueeze(1).expand(-1, actions, -1), one_of_k], dim=2)
+
+
+def minibatch_places(seed: int, first: int, held: Tensor, size: int) -> Tensor:
+    """`size` places in memory after each of the interactions from `first` on, int64 (T, size), with repetition.
+
+    Uniform on 0 .. held - 1, held (T,): what memory holds then. A function of (seed, t, held) alone.
+    """
+    t = first + torch.arange(len(held), dtype=torch.int32)
+    return integers(seed, t.unsqueeze(1), Stream.SHUFFLE, size, held.unsqueeze(1))
+
+
+class Agent:
+    """Thompson sampling by Bayes by Backprop, or epsilon-greedy by one network, over the contexts of a bandit."""
+
+    def __init__(self, config: Config, bandit: Bandit, device: torch.device) -> None:
+        assert isinstance(config.agent, ContextualAgentConfig)
+        self._config, self._agent = config, config.agent
+        self._batch, actions = config.train.batch_size, bandit.expected.shape[1]
+        self._inputs = action_inputs(bandit.contexts, actions).to(device)
+        size = config.agent.buffer_size
+        self.memory = Memory(
+            torch.zeros(size, self._inputs.shape[2], device=device),
+            torch.zeros(size, device=device),
+            mlp(self._inputs.shape[2], config.network.hidden, 1),
+            gaussian_nll(config.agent.likelihood_sigma),
+        )
+        self.trainer = Trainer([config], [self.memory], device, config.agent.steps, config.agent.updates)
+        self._explores = uniform(config.seed, 0, Stream.ACTION, config.agent.steps) < config.agent.epsilon
+        self._chances = integers(config.seed, 0, Stream.ACTION + 1, config.agent.steps, actions)
+        self._block, self._places = -1, torch.zeros(0)
+
+    def act(self, t: int, row: int) -> int:
+        """The action taken at interaction t in context `row`: the best by `values`, or by chance with epsilon."""
+        return int(self._chances[t] if self._explores[t] else self.values(t, row).argmax())
+
+    def values(self, t: int, row: int) -> Tensor:
+        """The expected reward of each action (K,) as the agent sees it at interaction t.
+
+        Bayes by Backprop: the mean over method.test_samples draws of the weights, made anew at each interaction,
+        so that acting on the best is Thompson sampling (paper, section 4). Otherwise the network's output.
+        """
+        network, parameters = self.memory.network, self.trainer.state.parameters
+        draws = evaluation_draws(self._config.method, last=False)
+        place = (self._inputs[row], draws, self._config.seed, t, self.trainer.sampler)
+        outputs = network_outputs(network, parameters, *place)
+        return outputs.mean(dim=0)[:, 0]
+
+    def learn(self, t: int, row: int, action: int, reward: float) -> None:
+        """Remember interaction t, then take agent.updates steps on minibatches of what is remembered.
+
+        They are an epoch (the paper's 64 minibatches of 64 are its buffer's 4,096): together they carry the
+        complexity once, also while memory fills and they go through it several times.
+        """
+        self.memory.remember(t, self._inputs[row, action], reward)
+        examples = self._agent.updates * self._batch
+        block, within = divmod(t, _BLOCK)
+        if block != self._block:
+            first = block * _BLOCK
+            held = (first + 1 + torch.arange(_BLOCK)).clamp(max=self._agent.buffer_size)
+            self._block, self._places = block, minibatch_places(self._config.seed, first, held, examples)
+        self.trainer.begin_epoch(t, self._places[within])
+        self.trainer.steps(self._agent.updates)
+
+    def saved(self) -> list[Tensor]:
+        """The tensors a checkpoint holds, on the CPU: the trainer's, then memory's."""
+        return [*self.trainer.saved(), self.memory.inputs.cpu(), self.memory.targets.cpu()]
+
+    def load(self, saved: dict[str, Any]) -> None:
+        """Continue from what `saved` held."""
+        *trained, inputs, targets = saved["tensors"]
+        self.trainer.load({"tensors": trained})
+        self.memory.inputs.copy_(inputs)
+        self.memory.targets.copy_(targets)
