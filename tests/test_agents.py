@@ -121,7 +121,7 @@ def test_thompson_sampling_averages_fresh_draws():
 
 
 def test_the_greedy_agent_takes_what_its_network_values_most():
-    agent = Agent(configured("agent.steps=400", "method=sgd"), MUSHROOMS, CPU)
+    agent = Agent(configured("agent.steps=400", "method=mle"), MUSHROOMS, CPU)
     x = torch.cat([MUSHROOMS.contexts[1].expand(2, -1), torch.eye(2)], dim=1)
     expected = agent.memory.network(agent.trainer.state.parameters[0], x)[:, 0]
     torch.testing.assert_close(agent.values(0, 1), expected)
@@ -129,13 +129,13 @@ def test_the_greedy_agent_takes_what_its_network_values_most():
 
 
 def test_epsilon_is_the_chance_of_a_random_action():
-    agent = Agent(configured("agent.steps=6000", "method=sgd", "agent.epsilon=0.3"), MUSHROOMS, CPU)
+    agent = Agent(configured("agent.steps=6000", "method=mle", "agent.epsilon=0.3"), MUSHROOMS, CPU)
     greedy = int(agent.values(0, 1).argmax())
     others = sum(agent.act(t, 1) != greedy for t in range(6000)) / 6000
     assert others == pytest.approx(0.15, abs=0.02)
 
 
-@pytest.mark.parametrize("method", ["bbb", "sgd"])
+@pytest.mark.parametrize("method", ["bbb", "mle"])
 def test_agents_learn_what_pays(method):
     words = ["agent.steps=100", f"method={method}", "agent.buffer_size=64", "agent.updates=8", "optimizer.lr=0.02"]
     agent, late = Agent(configured(*words), MUSHROOMS, CPU), Tally()
@@ -191,7 +191,7 @@ main()
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("method", ["bbb", "sgd"])
+@pytest.mark.parametrize("method", ["bbb", "mle"])
 def test_a_killed_bandit_run_resumes_to_the_same_end(bbbrun, tmp_path, method):
     words = [*WHEEL, f"method={method}", "agent.epsilon=0.1", "device=cpu"]
     killed = subprocess.run([sys.executable, "-c", KILLER, *words, "hydra.run.dir=run"], cwd=tmp_path, check=False)

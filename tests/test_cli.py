@@ -112,7 +112,7 @@ def test_a_complexity_that_leaves_only_chance_is_told_once(bbbrun, tmp_path):
 
 
 def test_baselines_leave_empty_what_they_do_not_have(bbbrun, tmp_path):
-    for table in sweep(bbbrun, tmp_path, *FAST, "method=sgd,dropout"):
+    for table in sweep(bbbrun, tmp_path, *FAST, "method=mle,dropout"):
         for row in table:
             empty = {key for key, value in row.items() if value == ""}
             objective = {"log_posterior", "log_prior", "complexity", "free_energy"}
@@ -135,7 +135,7 @@ def test_one_and_four_threads_agree(bbbrun, tmp_path):
 
 @pytest.mark.slow
 def test_the_runs_of_a_sweep_side_by_side_are_those_one_after_the_other(bbbrun, tmp_path):
-    words = (*FAST, "seed=0,1", "method=sgd")
+    words = (*FAST, "seed=0,1", "method=mle")
     beside = sweep(bbbrun, tmp_path, *words, "hydra/launcher=joblib", "hydra.launcher.n_jobs=2")
     assert len(beside) == 2
     assert beside == sweep(bbbrun, tmp_path, *words)
@@ -170,7 +170,7 @@ WRONG = [
     ("+typo=1", "unknown key 'typo': bbbrun takes"),
     ("+network.typo=1", "unknown key 'network.typo': the network chosen takes hidden, init, init_scale"),
     ("network.hiden=[3]", "unknown key 'network.hiden': the network chosen takes hidden, init, init_scale"),
-    ("method=sgd method.temperature=1", "unknown key 'method.temperature'"),
+    ("method=mle method.temperature=1", "unknown key 'method.temperature'"),
     ("~seed", "seed"),
     ("seed", "missing EQUAL"),
     ("seed=", "seed"),
@@ -210,7 +210,7 @@ WRONG = [
     ("method.rho_init=[-1,-2]", "method.rho_init must be [lowest, highest]"),
     ("method.rho_init=[-90,0]", "method.rho_init must be [lowest, highest]"),
     ("method=dropout method.hidden_rate=1", "method.hidden_rate must be at least 0 and below 1, not 1.0"),
-    ("method=sgd prior=gaussian", "prior=gaussian has no effect with method=sgd"),
+    ("method=mle prior=gaussian", "prior=gaussian has no effect with method=mle"),
     ("method=dropout prior=scale_mixture", "prior=scale_mixture has no effect with method=dropout"),
     ("prior=none", "prior must be scale_mixture or gaussian with method=bbb, not none"),
     ("prior.pi=1.5", "prior.pi must be from 1e-6 to 1 - 1e-6, not 1.5"),
@@ -275,7 +275,7 @@ def test_a_full_traceback_on_request(bbbrun):
 
 
 def test_training_that_diverges_says_so(bbbrun):
-    result = bbbrun(*FAST, "method=sgd", "optimizer.lr=1e20")
+    result = bbbrun(*FAST, "method=mle", "optimizer.lr=1e20")
     assert result.returncode == 1
     assert "training diverged" in result.stderr.splitlines()[-1]
     assert "Traceback" not in result.stderr

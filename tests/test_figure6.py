@@ -30,8 +30,9 @@ def finished(
 def runs(tmp_path):
     finished(tmp_path / "runs" / "a", "bbb", 0, 0, [10, 20])
     finished(tmp_path / "runs" / "b", "bbb", 1, 0, [30, 50])
-    finished(tmp_path / "runs" / "c", "sgd", 0, 0.05, [40, 100])
-    finished(tmp_path / "runs" / "d", "sgd", 0, 0, [40, 60])
+    finished(tmp_path / "runs" / "c", "mle", 0, 0.05, [40, 100])
+    finished(tmp_path / "runs" / "d", "mle", 0, 0, [40, 60])
+    # As records of earlier versions name the method.
     finished(tmp_path / "runs" / "e", "sgd", 0, 0, [1])  # too short to stand beside the others
     finished(tmp_path / "runs" / "f", "bbb", 1, 0, [30, 40])  # the same agent and seed, later
     finished(tmp_path / "runs" / "g", "bbb", 1, 0, [30, 40], dataset="wheel")
@@ -57,7 +58,7 @@ def test_curves_are_means_over_seeds_of_the_longest_and_latest_runs(runs, tmp_pa
         ("Bayes by Backprop", 1, 40),
         ("greedy", 0, 60),
     ]
-    assert set(summary["command"]) == {"bbbrun bbb", "bbbrun sgd"}
+    assert set(summary["command"]) == {"bbbrun bbb", "bbbrun mle"}
     assert "| Bayes by Backprop | 2 | 30 |" in (tmp_path / "figure6" / "summary.md").read_text()
     names = {path.name for path in (tmp_path / "figure6").iterdir()}
     assert {"figure6.png", "figure6.svg", "5_percent_greedy_seed0.csv", "Bayes_by_Backprop_seed1.csv"} <= names

@@ -155,13 +155,13 @@ def table(run: Path, name: str = "metrics.csv") -> list[dict[str, str]]:
 def finished(tmp_path_factory) -> Path:
     """A folder of two tiny finished runs, bbb and sgd."""
     folder = tmp_path_factory.mktemp("finished")
-    for words in (("hydra.run.dir=runs/bbb", FEW_DRAWS), ("hydra.run.dir=runs/sgd", "method=sgd")):
+    for words in (("hydra.run.dir=runs/bbb", FEW_DRAWS), ("hydra.run.dir=runs/mle", "method=mle")):
         subprocess.run([sys.executable, "-m", "bbbrun", *TINY, *words], cwd=folder, check=True)
     return folder / "runs"
 
 
 def test_a_run_leaves_its_metrics_predictions_and_figures(finished):
-    for method in ("bbb", "sgd"):
+    for method in ("bbb", "mle"):
         run = finished / method
         rows = table(run)
         assert ",".join(rows[0]) == (
@@ -175,7 +175,7 @@ def test_a_run_leaves_its_metrics_predictions_and_figures(finished):
 
 
 def test_predictions_are_quantiles_in_order_over_the_grid(finished):
-    bbb, sgd = (pd.read_csv(finished / method / "predictions.csv") for method in ("bbb", "sgd"))
+    bbb, sgd = (pd.read_csv(finished / method / "predictions.csv") for method in ("bbb", "mle"))
     for predictions in (bbb, sgd):
         assert list(predictions) == ["x", "median", "q25", "q75", "f_q25", "f_q75"]
         np.testing.assert_allclose(predictions["x"], np.linspace(-0.2, 1.2, 29), atol=1e-12)
@@ -225,7 +225,7 @@ def test_a_killed_and_resumed_run_equals_an_uninterrupted_one(bbbrun, tmp_path, 
 
 
 def test_a_fixed_sigma_is_the_width_of_a_single_network(bbbrun, tmp_path):
-    result = bbbrun(*TINY, "method=sgd", "dataset.likelihood_sigma=0.3", "hydra.run.dir=run")
+    result = bbbrun(*TINY, "method=mle", "dataset.likelihood_sigma=0.3", "hydra.run.dir=run")
     assert result.returncode == 0, result.stderr
     predictions = pd.read_csv(tmp_path / "run" / "predictions.csv")
     width = 2 * 0.3 * stats.norm.ppf(0.75)
@@ -273,11 +273,11 @@ def test_the_report_draws_figure_5_out_of_finished_runs(tmp_path, finished):
     skipped = "figure6: no finished run of experiment=bandit: skipped\n"
     assert (result.returncode, result.stderr) == (0, f"figure5: 2 runs\n{skipped}")
     left = sorted(path.name for path in (tmp_path / "out" / "figure5").iterdir())
-    assert left == ["bbb_seed0.csv", "figure5.png", "figure5.svg", "sgd_seed0.csv", "summary.csv", "summary.md"]
+    assert left == ["bbb_seed0.csv", "figure5.png", "figure5.svg", "mle_seed0.csv", "summary.csv", "summary.md"]
     summary = pd.read_csv(tmp_path / "out" / "figure5" / "summary.csv")
-    assert summary[["method", "seed", "steps"]].to_numpy().tolist() == [["bbb", 0, 4], ["sgd", 0, 4]]
-    assert summary["command"][1].endswith("method=sgd")
-    for method, row in zip(("bbb", "sgd"), summary.itertuples(), strict=True):
+    assert summary[["method", "seed", "steps"]].to_numpy().tolist() == [["bbb", 0, 4], ["mle", 0, 4]]
+    assert summary["command"][1].endswith("method=mle")
+    for method, row in zip(("bbb", "mle"), summary.itertuples(), strict=True):
         predictions = pd.read_csv(finished / method / "predictions.csv")
         compact = pd.read_csv(tmp_path / "out" / "figure5" / f"{method}_seed0.csv")
         np.testing.assert_allclose(compact, predictions, rtol=1e-5, atol=1e-9)
@@ -292,7 +292,7 @@ def test_the_report_draws_figure_5_out_of_finished_runs(tmp_path, finished):
 
 def test_the_report_takes_the_latest_of_runs_alike_and_says_so(tmp_path, finished, capsys):
     for name in ("1", "2"):
-        shutil.copytree(finished / "sgd", tmp_path / "runs" / name)
+        shutil.copytree(finished / "mle", tmp_path / "runs" / name)
     main([str(tmp_path / "runs"), "-o", str(tmp_path / "out")])
     said = capsys.readouterr().err
     assert "1 runs, 1 older or of other settings left out" in said
@@ -304,7 +304,7 @@ def test_the_report_says_in_one_line_what_is_wrong(tmp_path, finished, monkeypat
     monkeypatch.chdir(tmp_path)
     (tmp_path / "empty").mkdir()
     damaged = tmp_path / "damaged"
-    shutil.copytree(finished / "sgd", damaged)
+    shutil.copytree(finished / "mle", damaged)
     (damaged / "summary.json").write_text("{")
     (tmp_path / "occupied").write_text("")
     cases = [
@@ -323,13 +323,13 @@ def test_the_report_says_in_one_line_what_is_wrong(tmp_path, finished, monkeypat
 
 @pytest.mark.slow
 def test_the_defaults_give_figure_5_over_five_seeds(bbbrun, tmp_path):
-    for method in ("bbb", "sgd"):
+    for method in ("bbb", "mle"):
         for seed in range(5):
             result = bbbrun("experiment=regression", f"method={method}", f"seed={seed}")
             assert result.returncode == 0, result.stderr
     assert report(tmp_path, "results/runs", "-o", "out").returncode == 0
     summary = pd.read_csv(tmp_path / "out" / "figure5" / "summary.csv").set_index("method")
-    bbb, sgd = summary.loc["bbb"], summary.loc["sgd"]
+    bbb, sgd = summary.loc["bbb"], summary.loc["mle"]
     assert bbb["seed"].tolist() == sgd["seed"].tolist() == list(range(5))
     assert (bbb["median_rmse_inside"] < 0.05).all()
     # Beyond the data Bayes by Backprop knows that it does not know; the single network does not.

@@ -62,8 +62,8 @@ def assert_each_as_alone(together: Trainer, configs, splits) -> None:
 
 
 METHODS = [
-    ("method=sgd",),
-    ("method=sgd", "optimizer.momentum=0.9"),
+    ("method=mle",),
+    ("method=mle", "optimizer.momentum=0.9"),
     ("method=dropout",),
     *[(f"method.estimator={kind}",) for kind in ("weights", "local", "flipout")],
     *[(f"method.estimator={kind}", "prior=gaussian", "method.train_samples=2") for kind in ("weights", "local")],

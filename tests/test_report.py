@@ -62,7 +62,7 @@ def runs(tmp_path):
     finished(place / "a", seed=0, test_error=1.30, test_error_mean=1.31, valid_error=1.5)
     finished(place / "b", seed=1, test_error=1.40, test_error_mean=1.35, valid_error=1.7)
     finished(place / "c", prior="gaussian", test_error=2.5, test_error_mean=2.4, valid_error=2.2)
-    finished(place / "d", method="sgd", units=400, test_error=1.9, valid_error=1.9)
+    finished(place / "d", method="mle", units=400, test_error=1.9, valid_error=1.9)
     finished(place / "e", method="dropout", units=400, test_error=1.95, valid_error=1.6)
     # Another setting of the first cell: better on the test images, worse on validation.
     finished(place / "f", seed=0, lr=0.5, test_error=1.00, test_error_mean=1.0, valid_error=1.9)

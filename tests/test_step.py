@@ -19,10 +19,10 @@ from bbbrun.schema.options import (
     Estimator,
     GaussianPriorConfig,
     Init,
+    MaximumLikelihoodConfig,
     ScaleMixtureConfig,
     Schedule,
     SgdConfig,
-    SgdMethodConfig,
 )
 from bbbrun.tasks.classification import categorical_nll
 from bbbrun.training.optimizers import Adam, Sgd, build_optimizer, learning_rates
@@ -90,7 +90,7 @@ def test_two_sgd_steps_equal_a_reference_by_torch_distributions(config, draws):
 def test_plain_sgd_step_equals_pytorch_on_the_summed_likelihood():
     epoch, state = two_minibatches(1e-2), initial_state(start(rho=None), Sgd(0.9))
     step = make_step(
-        NETWORK, categorical_nll, SgdMethodConfig(name="sgd"), None, Sgd(0.9), INPUTS, LABELS, 0, epoch, state
+        NETWORK, categorical_nll, MaximumLikelihoodConfig(name="mle"), None, Sgd(0.9), INPUTS, LABELS, 0, epoch, state
     )
     weights = start(rho=None)[0].requires_grad_()
     reference = torch.optim.SGD([weights], lr=1e-2, momentum=0.9)
@@ -121,7 +121,7 @@ def test_dropout_with_rate_zero_is_plain_sgd_and_otherwise_unbiased():
         )()
         return state
 
-    plain = after_a_step(SgdMethodConfig(name="sgd"), 0)
+    plain = after_a_step(MaximumLikelihoodConfig(name="mle"), 0)
     none = after_a_step(DropoutConfig(name="dropout", input_rate=0.0, hidden_rate=0.0), 0)
     assert torch.equal(plain.parameters[0], none.parameters[0])
 

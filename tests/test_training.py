@@ -99,7 +99,7 @@ def test_rho_starts_in_its_range_and_mu_does_not_depend_on_it():
 
 
 def test_validation_and_test_are_judged_on_their_own_images():
-    config = configured("method=sgd", "network.hidden=[30]")
+    config = configured("method=mle", "network.hidden=[30]")
     images = load_images(config.dataset, CPU)
     task = classification_task(config, images)
     weights = torch.randn(task.network.size, generator=torch.Generator().manual_seed(1)) * 0.2
@@ -123,7 +123,7 @@ def test_predictive_and_mean_errors_are_not_confused():
 
 
 def test_without_a_validation_set_its_columns_are_left_out():
-    config = configured("dataset.valid_size=0", "method=sgd", "network.hidden=[4]")
+    config = configured("dataset.valid_size=0", "method=mle", "network.hidden=[4]")
     task = classification_task(config, load_images(config.dataset, CPU))
     row = task.evaluate([torch.zeros(task.network.size)], 1, 0, None)
     assert set(row) == {"test_error", "test_nll", "test_ece"}

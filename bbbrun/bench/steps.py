@@ -20,11 +20,11 @@ from bbbrun.schema.options import (
     Estimator,
     GaussianPriorConfig,
     Init,
+    MaximumLikelihoodConfig,
     MethodConfig,
     MinibatchWeights,
     PriorConfig,
     ScaleMixtureConfig,
-    SgdMethodConfig,
 )
 from bbbrun.tasks.agent import gaussian_nll
 from bbbrun.tasks.classification import categorical_nll
@@ -81,7 +81,7 @@ def contenders(setting: Setting) -> dict[str, Callable[[], Timed]]:
     """Every step that can be timed, by name, to be built when it is wanted."""
     dropout = DropoutConfig(name="dropout", input_rate=0.2, hidden_rate=0.5)
     ours: dict[str, tuple[MethodConfig, PriorConfig | None]] = {
-        "sgd, bbbrun": (SgdMethodConfig(name="sgd"), None),
+        "mle, bbbrun": (MaximumLikelihoodConfig(name="mle"), None),
         "dropout, bbbrun": (dropout, None),
     }
     for estimator, prior in itertools.product(Estimator, PRIORS):

@@ -9,6 +9,8 @@ _FREE = (*FREE_ON_RESUME, "seed", "replicas", "name", "compile", "train.evaluate
 
 # Keys that configurations of earlier versions lack, with the values that this stands for.
 _LATER = {"tf32": False}
+# Methods that earlier versions called otherwise.
+_RENAMED_METHODS = {"sgd": "mle"}
 
 
 def _leaves(tree: Any, prefix: str = "") -> dict[str, str]:
@@ -21,8 +23,12 @@ def _leaves(tree: Any, prefix: str = "") -> dict[str, str]:
 
 
 def whole(config: dict[str, Any]) -> dict[str, Any]:
-    """A run's configuration with the keys that there were not yet when it was made."""
-    return _LATER | config
+    """A run's configuration in the words of this version: later keys added, renamed options under their new names."""
+    config = _LATER | config
+    method = config.get("method")
+    if isinstance(method, dict) and method.get("name") in _RENAMED_METHODS:
+        config["method"] = method | {"name": _RENAMED_METHODS[method["name"]]}
+    return config
 
 
 def setting(config: dict[str, Any]) -> frozenset[tuple[str, str]]:

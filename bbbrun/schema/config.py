@@ -32,6 +32,7 @@ from bbbrun.schema.options import (
     ContextualAgentConfig,
     DropoutConfig,
     GaussianPriorConfig,
+    MaximumLikelihoodConfig,
     MethodConfig,
     NetworkConfig,
     NoAgentConfig,
@@ -40,7 +41,6 @@ from bbbrun.schema.options import (
     PriorConfig,
     ScaleMixtureConfig,
     SgdConfig,
-    SgdMethodConfig,
 )
 from bbbrun.schema.replicas import require_replicas
 
@@ -144,7 +144,7 @@ OPTIONS: dict[str, dict[str, type[Any]]] = {
         "wheel": WheelConfig,
     },
     "network": {"mlp": NetworkConfig},
-    "method": {"bbb": BayesByBackpropConfig, "sgd": SgdMethodConfig, "dropout": DropoutConfig},
+    "method": {"bbb": BayesByBackpropConfig, "mle": MaximumLikelihoodConfig, "dropout": DropoutConfig},
     "prior": {"scale_mixture": ScaleMixtureConfig, "gaussian": GaussianPriorConfig, "none": NoPriorConfig},
     "optimizer": {"sgd": SgdConfig, "adam": AdamConfig},
     "agent": {"none": NoAgentConfig, "contextual": ContextualAgentConfig},

@@ -112,7 +112,7 @@ class DropoutConfig(MethodConfig):
 
 
 @dataclass(slots=True, kw_only=True)
-class SgdMethodConfig(MethodConfig):
+class MaximumLikelihoodConfig(MethodConfig):
     pass
 
 

@@ -10,7 +10,7 @@ from bbbrun.runs.reader import Run, latest
 SGD, DROPOUT = "SGD", "SGD, dropout"
 GAUSSIAN, MIXTURE = "Bayes by Backprop, Gaussian", "Bayes by Backprop, scale mixture"
 METHODS = (SGD, DROPOUT, GAUSSIAN, MIXTURE)
-_LABELS = {"sgd": SGD, "dropout": DROPOUT, "gaussian": GAUSSIAN, "scale_mixture": MIXTURE}
+_LABELS = {"mle": SGD, "dropout": DROPOUT, "gaussian": GAUSSIAN, "scale_mixture": MIXTURE}
 _UNITS = 1200  # the network of Table 2 and Figures 2 to 4
 
 

@@ -16,7 +16,7 @@ from bbbrun.runs.files import SUMMARY
 from bbbrun.runs.reader import NothingToShow, Run, one_setting
 from bbbrun.schema.datasets import RegressionCurveConfig
 
-_PANELS = {"bbb": "Bayes by Backprop", "sgd": "standard network"}
+_PANELS = {"bbb": "Bayes by Backprop", "mle": "standard network"}
 
 
 def figure5(runs: list[Run], output: Path) -> list[str]:

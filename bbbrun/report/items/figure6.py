@@ -47,7 +47,7 @@ def figure6(runs: list[Run], output: Path) -> list[str]:
 def agent(run: Run) -> str:
     """The agent's name in tables and figures."""
     epsilon = run.config["agent"]["epsilon"]
-    name = {"bbb": "Bayes by Backprop", "sgd": "greedy"}.get(run.method, run.method)
+    name = {"bbb": "Bayes by Backprop", "mle": "greedy"}.get(run.method, run.method)
     return f"{100 * epsilon:g}% {name}" if epsilon else name
 
 
