@@ -10,19 +10,14 @@ from typing import Any, NamedTuple
 
 import torch
 
-from bbbrun.data.images import load_images
 from bbbrun.errors import UserError
-from bbbrun.report.plots import learning_curve, predictive_band, regret_curve
+from bbbrun.report.plots import draw_metrics, predictive_band
 from bbbrun.runs.files import CHECKPOINT, FIGURES, METRICS
 from bbbrun.runs.writer import RunFolder, keep_record
 from bbbrun.runtime.device import choose_device, keep_freed_memory, set_products, set_threads
 from bbbrun.schema.config import Config
-from bbbrun.schema.datasets import BanditDatasetConfig, RegressionCurveConfig
-from bbbrun.tasks import bandit as interaction
-from bbbrun.tasks.classification import classification_task
-from bbbrun.tasks.regression import regression_task
-from bbbrun.training.loop import Outcome, columns, fit
-from bbbrun.training.trainer import Task
+from bbbrun.tasks.kinds import prepare
+from bbbrun.training.session import Outcome
 
 _VERSIONS = (
     "bbbrun",
@@ -58,10 +53,8 @@ def run(planned: list[Planned], folder: Path, command: str, record: dict[str, st
     set_products(configs[0].tf32, device)
     keep_freed_memory()
     threads = set_threads(configs[0].threads)
-    # One or the other, before the folder, so that data that is missing leaves none.
-    bandit = interaction.bandit_of(configs[0]) if isinstance(configs[0].dataset, BanditDatasetConfig) else None
-    tasks = [] if bandit else _tasks(configs, device)
-    names = interaction.COLUMNS if bandit else columns(tasks[0])
+    prepared = prepare(configs, device)
+    names = [column.name for column in prepared.columns]
     with ExitStack() as stack:
         if planned[0].name:
             # First, so that a kill never leaves replicas that nobody can continue.
@@ -81,12 +74,9 @@ def run(planned: list[Planned], folder: Path, command: str, record: dict[str, st
             "command": command,
         }
         try:
-            if bandit:
-                outcomes = [interaction.play(configs[0], bandit, runs[0], device)]
-            else:
-                outcomes = fit(configs, tasks, runs, device)
-            for number, one in enumerate(runs):
-                _finish(configs[number], one, outcomes[number], tasks[number] if tasks else None, about)
+            outcomes = prepared.play(runs)
+            for config, one, outcome in zip(configs, runs, outcomes, strict=True):
+                _finish(config, one, outcome, about)
         except (MemoryError, RuntimeError) as error:
             # torch has no type of its own for a failed allocation on the CPU.
             if isinstance(error, (MemoryError, torch.OutOfMemoryError)) or "allocate memory" in str(error):
@@ -99,30 +89,18 @@ def run(planned: list[Planned], folder: Path, command: str, record: dict[str, st
     return outcomes[0].metrics
 
 
-def _finish(config: Config, run: RunFolder, outcome: Outcome, task: Task | None, about: dict[str, Any]) -> None:
+def _finish(config: Config, run: RunFolder, outcome: Outcome, about: dict[str, Any]) -> None:
     """Draw what the run can show, and write its summary last."""
     figures = run.path / FIGURES
     title = f"{config.name}, {config.method.name}, seed {config.seed}"
     if run.shares_checkpoint:
         title += f", {run.path.name}"
-    if task is None:
-        regret_curve(run.path / METRICS, figures, title)
-    else:
-        learning_curve(run.path / METRICS, figures, title)
-    if task and outcome.predictions is not None:
-        run.save_predictions(outcome.predictions)
-        predictive_band(outcome.predictions, task.inputs[:, 0].cpu(), task.targets.cpu(), figures, title)
+    draw_metrics(run.path / METRICS, figures, title)
+    if outcome.predictions is not None:
+        run.save_predictions(outcome.predictions.table)
+        predictive_band(*outcome.predictions, figures, title)
     numbers = {name: getattr(outcome, name) for name in ("metrics", "seconds", "steps_per_second", "compiled")}
     run.finish(numbers | {"seed": config.seed} | about)
-
-
-def _tasks(configs: list[Config], device: torch.device) -> list[Task]:
-    match configs[0].dataset:
-        case RegressionCurveConfig():
-            return [regression_task(config, device) for config in configs]
-        case _:
-            images = load_images(configs[0].dataset, device)
-            return [classification_task(config, images) for config in configs]
 
 
 def _commit() -> str | None:

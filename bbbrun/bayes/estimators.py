@@ -4,11 +4,13 @@ The nll's expectation and the complexity's are separate, so each may use draws o
 """
 
 from collections.abc import Callable
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from bbbrun.bayes.likelihoods import Likelihood
 from bbbrun.bayes.networks import Network
 from bbbrun.bayes.objective import complexity_gradient, free_energy_gradient
 from bbbrun.bayes.posterior import DiagonalGaussian, Gradient, Moments
@@ -16,8 +18,14 @@ from bbbrun.bayes.priors import Gaussian, Prior
 from bbbrun.runtime.noise import Stream, signs, standard_normal
 from bbbrun.schema.options import BayesByBackpropConfig, Estimator
 
-Likelihood = Callable[[Tensor, Tensor], Tensor]  # (outputs (B, K), targets (B, ...)) -> nll of each example (B,)
-Batch = tuple[Tensor, Tensor, Tensor]  # inputs (B, D), targets (B, ...), present (B,)
+
+class Batch(NamedTuple):
+    """A minibatch: inputs (B, ...), targets (B, ...), and present (B,), 0 for an example that only fills it up."""
+
+    inputs: Tensor
+    targets: Tensor
+    present: Tensor
+
 
 # (the posterior's moments, eps (P,), seed, step, draw, batch) -> the nll's gradient in mu and in sigma, and the nll
 DataTerm = Callable[[Moments, Tensor, Tensor, Tensor, int, Batch], tuple[Gradient, Tensor]]
@@ -25,8 +33,7 @@ DataTerm = Callable[[Moments, Tensor, Tensor, Tensor, int, Batch], tuple[Gradien
 
 def batch_nll(outputs: Tensor, likelihood: Likelihood, batch: Batch) -> Tensor:
     """The nll summed over the minibatch's examples, nats, for their outputs (B, K)."""
-    _, targets, present = batch
-    return (likelihood(outputs, targets) * present).sum()
+    return (likelihood(outputs, batch.targets) * batch.present).sum()
 
 
 def flat(parts: list[Tensor]) -> Tensor:
@@ -80,7 +87,7 @@ def data_term(estimator: Estimator, network: Network, likelihood: Likelihood) ->
         """
 
         def nll(parts: list[Tensor]) -> Tensor:
-            return batch_nll(network.apply(parts, batch[0]), likelihood, batch)
+            return batch_nll(network.apply(parts, batch.inputs), likelihood, batch)
 
         gradients, value = torch.func.grad_and_value(nll)(network.unflatten(moments.sample(eps)))
         gradient = flat(gradients)
@@ -108,7 +115,7 @@ def data_term(estimator: Estimator, network: Network, likelihood: Likelihood) ->
                 # Above 0, where the root has no gradient.
                 return mean + spread.clamp_min(1e-30).sqrt() * noise
 
-            return batch_nll(layers(affine, batch[0]), likelihood, batch)
+            return batch_nll(layers(affine, batch.inputs), likelihood, batch)
 
         parts = [network.unflatten(part) for part in (moments.mu, moments.sigma.square())]
         (mu, variance), value = torch.func.grad_and_value(nll, argnums=(0, 1))(*parts)
@@ -137,7 +144,7 @@ def data_term(estimator: Estimator, network: Network, likelihood: Likelihood) ->
                 s = signs(seed, step, which + 1, mean.numel(), x.device).view(mean.shape)
                 return mean + F.linear(x * r, change[weight], change[bias]) * s
 
-            return batch_nll(layers(affine, batch[0]), likelihood, batch)
+            return batch_nll(layers(affine, batch.inputs), likelihood, batch)
 
         parts = [network.unflatten(part) for part in (moments.mu, moments.sigma * eps)]
         (mu, change), value = torch.func.grad_and_value(nll, argnums=(0, 1))(*parts)

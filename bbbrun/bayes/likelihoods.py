@@ -1,11 +1,75 @@
-"""The Gaussian density that priors and likelihoods share."""
+"""Likelihoods: what a network's outputs say of the targets, and the densities that they are made of."""
 
 import math
+from collections.abc import Callable
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
+
+Likelihood = Callable[[Tensor, Tensor], Tensor]  # (outputs (B, K), targets (B, ...)) -> nll of each example (B,)
+Conditional = Callable[[Tensor], tuple[Tensor, Tensor]]  # outputs (..., K) -> mean (...), sigma (...)
+
+_HALVINGS = 60  # brings any bracket down to the last bits of a float64
+
+
+def categorical(outputs: Tensor, labels: Tensor) -> Tensor:
+    """-log softmax(outputs)[label] of each example (B,), nats, for outputs (B, K) and labels int64 (B,)."""
+    return F.cross_entropy(outputs, labels, reduction="none")
+
+
+def fixed_sigma(sigma: float) -> Conditional:
+    """N(a, sigma^2) of one output a."""
+
+    def conditional(outputs: Tensor) -> tuple[Tensor, Tensor]:
+        mean = outputs[..., 0]
+        return mean, torch.full_like(mean, sigma)
+
+    return conditional
+
+
+def predicted_sigma(scale: float, floor: float) -> Conditional:
+    """N(a, (floor + scale * softplus(b))^2) of two outputs (a, b)."""
+
+    def conditional(outputs: Tensor) -> tuple[Tensor, Tensor]:
+        return outputs[..., 0], floor + scale * F.softplus(outputs[..., 1])
+
+    return conditional
+
+
+def gaussian(conditional: Conditional) -> Likelihood:
+    """-log N(target; mean, sigma^2) of each example (B,), nats, with what `conditional` makes of its outputs."""
+
+    def likelihood(outputs: Tensor, targets: Tensor) -> Tensor:
+        return -log_normal(targets, *conditional(outputs))
+
+    return likelihood
 
 
 def log_normal(y: Tensor, mean: Tensor | float, sigma: Tensor) -> Tensor:
     """log N(y; mean, sigma^2) = -((y - mean) / sigma)^2 / 2 - log sigma - log(2 pi) / 2, nats; the shapes broadcast."""
     return -0.5 * ((y - mean) / sigma).square() - torch.log(sigma) - 0.5 * math.log(2 * math.pi)
+
+
+def log_mixture(y: Tensor, means: Tensor, sigmas: Tensor) -> Tensor:
+    """log (1/S sum_s N(y; mean_s, sigma_s^2)), nats (N,), for y (N,) and means and sigmas (S, N).
+
+    An equal mixture of Gaussians, one for each draw of the weights, is the posterior predictive of a regression.
+    """
+    return torch.logsumexp(log_normal(y, means, sigmas), dim=0) - math.log(len(means))
+
+
+def mixture_quantile(probability: float, means: Tensor, sigmas: Tensor) -> Tensor:
+    """The y (N,) at which 1/S sum_s Phi((y - mean_s) / sigma_s) = probability, for means and sigmas (S, N), float64.
+
+    By bisection: y lies between the least and the greatest of the components' own quantiles.
+    """
+    means, sigmas = means.double(), sigmas.double()
+    own = means + sigmas * torch.special.ndtri(torch.tensor(probability, dtype=torch.float64, device=means.device))
+    low: Tensor = own.amin(dim=0)
+    high: Tensor = own.amax(dim=0)
+    for _ in range(_HALVINGS):
+        middle = (low + high) / 2
+        below = torch.special.ndtr((middle - means) / sigmas).mean(dim=0) < probability
+        low, high = torch.where(below, middle, low), torch.where(below, high, middle)
+    return (low + high) / 2

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from bbbrun.runtime.matmul import matrix_product
 from bbbrun.runtime.noise import Stream, standard_normal, uniform
-from bbbrun.schema.options import Init
+from bbbrun.schema.options import Init, NetworkConfig
 
 Affine = Callable[[int, Tensor], Tensor]  # (number of the layer, its inputs (B, in)) -> (B, out)
 
@@ -20,8 +20,8 @@ class Network(NamedTuple):
     """A function of weights and inputs, and what its weights look like.
 
     shapes: the shape of each weight tensor, in the order they lie in the flat vector.
-    apply: (weight tensors of these shapes, inputs (B, D)) -> outputs (B, K).
-    layers: the same with its affine maps left to the caller, (affine, inputs (B, D)) -> outputs (B, K); the weight
+    apply: (weight tensors of these shapes, inputs (B, ...)) -> outputs (B, K).
+    layers: the same with its affine maps left to the caller, (affine, inputs (B, ...)) -> outputs (B, K); the weight
     (out, in) and bias (out,) of map n are then weight tensors 2n and 2n + 1. None where there is more to it than
     affine maps.
     """
@@ -41,7 +41,7 @@ class Network(NamedTuple):
         return [part.view(shape) for part, shape in zip(parts, self.shapes, strict=True)]
 
     def __call__(self, weights: Tensor, inputs: Tensor) -> Tensor:
-        """Outputs (B, K) for flat weights (P,) and inputs (B, D)."""
+        """Outputs (B, K) for flat weights (P,) and inputs (B, ...)."""
         return self.apply(self.unflatten(weights), inputs)
 
     def predict(self, weights: Tensor, inputs: Tensor) -> Tensor:
@@ -69,11 +69,25 @@ def mlp(inputs: int, hidden: Sequence[int], outputs: int) -> Network:
         shapes += [(width_out, width_in), (width_out,)]
 
     def layers(affine: Affine, x: Tensor) -> Tensor:
+        x = x.flatten(start_dim=1)  # an image's pixels in a row
         for number in range(len(widths) - 1):
             x = affine(number, F.relu(x) if number else x)
         return x
 
     return layered(shapes, layers)
+
+
+def _mlp_of(config: NetworkConfig, input_shape: Sequence[int], outputs: int) -> Network:
+    return mlp(math.prod(input_shape), config.hidden, outputs)
+
+
+# name -> (its options, the shape of one input, K) -> network
+NETWORKS: dict[str, Callable[[NetworkConfig, Sequence[int], int], Network]] = {"mlp": _mlp_of}
+
+
+def build_network(config: NetworkConfig, input_shape: Sequence[int], outputs: int) -> Network:
+    """The network that the configuration names, for inputs (B, *input_shape) and K = `outputs`."""
+    return NETWORKS[config.name](config, input_shape, outputs)
 
 
 def from_module(module: nn.Module) -> tuple[Network, Tensor]:

@@ -20,7 +20,7 @@ from bbbrun.errors import UserError
 from bbbrun.runtime.device import choose_device, keep_freed_memory, set_products, set_threads, synchronize
 from bbbrun.schema.config import Config, Device
 from bbbrun.schema.options import BayesByBackpropConfig, Estimator
-from bbbrun.training.trainer import Task
+from bbbrun.training.task import Task
 
 _FIRST, _SECOND, _OURS = "sgd, PyTorch eager", "dropout, PyTorch eager", "bbb scale_mixture weights, bbbrun"
 _NOT_FOR_VARIANCE = ("network", "batch", "draws", "threads", "device", "tf32", "only")
@@ -84,10 +84,11 @@ def measure(
 def step_ms(rounds: int, config: Config, task: Task, estimator: Estimator) -> float:
     """The median step of a run's method with another estimator, momentum-free SGD, ms."""
     assert isinstance(config.method, BayesByBackpropConfig)
-    widths = [task.inputs.shape[1], *config.network.hidden, task.network.shapes[-1][0]]
-    setting = make_setting(widths, config.train.batch_size, config.method.train_samples, task.inputs.device)
+    inputs, network = task.problem.inputs, task.problem.network
+    widths = [inputs[0].numel(), *config.network.hidden, network.shapes[-1][0]]
+    setting = make_setting(widths, config.train.batch_size, config.method.train_samples, inputs.device)
     step = bbbrun_step(setting, replace(config.method, estimator=estimator), config.prior)
-    return median_ms({"step": step}, rounds, task.inputs.device)["step"]
+    return median_ms({"step": step}, rounds, inputs.device)["step"]
 
 
 def main() -> None:

@@ -9,6 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from bbbrun.bayes.likelihoods import categorical, fixed_sigma, gaussian
+from bbbrun.bayes.methods import build_method
 from bbbrun.bayes.networks import initial_weights, mlp
 from bbbrun.bayes.priors import build_prior
 from bbbrun.bench.peers import Built, peers
@@ -26,10 +28,9 @@ from bbbrun.schema.options import (
     PriorConfig,
     ScaleMixtureConfig,
 )
-from bbbrun.tasks.agent import gaussian_nll
-from bbbrun.tasks.classification import categorical_nll
 from bbbrun.training.optimizers import Sgd
-from bbbrun.training.step import Epoch, changed, initial_state, make_step
+from bbbrun.training.step import Epoch, Recipe, changed, initial_state, make_step
+from bbbrun.training.task import Problem
 
 MINIBATCHES = 32
 LR = 1e-6  # small, so that weights and timings stay where they start however many steps are timed
@@ -141,12 +142,9 @@ def bbbrun_step(setting: Setting, method: MethodConfig, prior: PriorConfig | Non
     """One compiled step of this package, momentum-free SGD."""
     widths, batch, device = setting.widths, setting.batch, setting.inputs.device
     network = mlp(widths[0], widths[1:-1], widths[-1])
-    weights = initial_weights(network, Init.he, 1.0, seed=0).to(device)
-    parameters = [weights]
-    if isinstance(method, BayesByBackpropConfig):
-        parameters.append(torch.full_like(weights, method.rho_init[0]))
-    optimizer = Sgd(momentum=0.0)
-    state = initial_state(parameters, optimizer)
+    weights = initial_weights(network, Init.he, 1.0, seed=0)
+    how, optimizer = build_method(method), Sgd(momentum=0.0)
+    state = initial_state([part.to(device) for part in how.init(weights, seed=0)], optimizer)
     epoch = Epoch(
         order=torch.arange(MINIBATCHES * batch, device=device).view(MINIBATCHES, batch),
         present=torch.ones(MINIBATCHES, batch, device=device),
@@ -154,9 +152,10 @@ def bbbrun_step(setting: Setting, method: MethodConfig, prior: PriorConfig | Non
         position=torch.zeros(1, dtype=torch.int64, device=device),
     )
     built = build_prior(prior, device) if prior else None
-    likelihood = gaussian_nll(1.0) if widths[-1] == 1 else categorical_nll
-    data = (setting.inputs, setting.targets, 0, epoch, state)
-    step = Recorded(compiled(make_step(network, likelihood, method, built, optimizer, *data)), changed(epoch, state))
+    likelihood = gaussian(fixed_sigma(1.0)) if widths[-1] == 1 else categorical
+    problem = Problem(setting.inputs, setting.targets, network, likelihood)
+    eager = make_step(problem, Recipe(how, built, optimizer, 0), epoch, state)
+    step = Recorded(compiled(eager), changed(epoch, state))
     count = 0
 
     def timed() -> None:

@@ -14,7 +14,9 @@ from torch import Tensor
 from tqdm import trange
 from yaml import YAMLError
 
-from bbbrun.bayes.estimators import free_energy_estimator
+from bbbrun.bayes.estimators import Batch, free_energy_estimator
+from bbbrun.bayes.methods import BayesByBackprop
+from bbbrun.bayes.networks import Network
 from bbbrun.bayes.posterior import DiagonalGaussian
 from bbbrun.bayes.priors import build_prior
 from bbbrun.data.images import load_images
@@ -25,7 +27,8 @@ from bbbrun.schema.config import Config, composed, plain
 from bbbrun.schema.datasets import ImageDatasetConfig
 from bbbrun.schema.options import BayesByBackpropConfig, Estimator
 from bbbrun.tasks.classification import classification_task
-from bbbrun.training.trainer import Task, initial_parameters
+from bbbrun.training.task import Task
+from bbbrun.training.trainer import plan_of
 
 
 def configuration(run: Run) -> Config:
@@ -64,7 +67,10 @@ def variances(folder: Path, steps: int, cost: Callable[[Config, Task, Estimator]
     config = configuration(run)
     device = torch.device("cpu")
     task = classification_task(config, load_images(config.dataset, device))
-    places = {"initialisation": initial_parameters(config, task.network, device), "trained": run.parameters()}
+    places = {
+        "initialisation": _initial(config, task.problem.network, device),
+        "trained": run.tensors()[: BayesByBackprop.tensors],
+    }
     rows = []
     for estimator in Estimator:
         duration = cost(config, task, estimator)
@@ -75,6 +81,11 @@ def variances(folder: Path, steps: int, cost: Callable[[Config, Task, Estimator]
     return pd.DataFrame(rows).sort_values("at", kind="stable")
 
 
+def _initial(config: Config, network: Network, device: torch.device) -> list[Tensor]:
+    plan = plan_of(config, network, device)
+    return plan.method.init(plan.weights, plan.seed)
+
+
 def gradient_at(
     config: Config, task: Task, posterior: DiagonalGaussian, estimator: Estimator
 ) -> Callable[[int], list[Tensor]]:
@@ -82,11 +93,13 @@ def gradient_at(
     method = config.method
     assert isinstance(method, BayesByBackpropConfig)
     device = posterior.mu.device
-    examples = min(config.train.batch_size, len(task.inputs))
-    batch = (task.inputs[:examples], task.targets[:examples], torch.ones(examples, device=device))
-    weight = torch.tensor(method.temperature * examples / len(task.inputs), dtype=torch.float32, device=device)
+    examples = min(config.train.batch_size, len(task.problem.inputs))
+    batch = Batch(task.problem.inputs[:examples], task.problem.targets[:examples], torch.ones(examples, device=device))
+    weight = torch.tensor(method.temperature * examples / len(task.problem.inputs), dtype=torch.float32, device=device)
     prior = build_prior(config.prior, device)
-    estimate = free_energy_estimator(replace(method, estimator=estimator), task.network, task.likelihood)
+    estimate = free_energy_estimator(
+        replace(method, estimator=estimator), task.problem.network, task.problem.likelihood
+    )
     # Not the run's own seed, with whose draws it was trained.
     key = torch.tensor((config.seed + 1) % 2**31, dtype=torch.int32, device=device)
 

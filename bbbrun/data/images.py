@@ -10,7 +10,7 @@ from bbbrun.schema.datasets import DatasetConfig, DigitsConfig, ImageDatasetConf
 
 
 class Split(NamedTuple):
-    """inputs float32 (N, D), labels int64 (N,), or float32 values (N,) in a regression."""
+    """inputs float32 (N, ...), images (N, 1, H, W), labels int64 (N,), or float32 values (N,) in a regression."""
 
     inputs: Tensor
     labels: Tensor
@@ -50,7 +50,8 @@ def load_images(config: DatasetConfig, device: torch.device) -> Images:
         raise UserError(f"dataset.valid_size must be below the {len(pixels)} training images, not {config.valid_size}")
 
     def split(pixels: Tensor, labels: Tensor) -> Split:
-        inputs = pixels.flatten(start_dim=1).to(torch.float32) / config.pixel_divisor
+        # A channel, which convolutions want.
+        inputs = pixels.unsqueeze(1).to(torch.float32) / config.pixel_divisor
         return Split(inputs.to(device), labels.to(device, torch.int64))
 
     return Images(
@@ -68,6 +69,6 @@ def _digits() -> tuple[Tensor, Tensor, Tensor, Tensor]:
     digits = load_digits()
     # The file is ordered by writer: a seeded, stratified split, the same for every run.
     train_x, test_x, train_y, test_y = train_test_split(
-        digits.data, digits.target, test_size=360, random_state=0, stratify=digits.target
+        digits.images, digits.target, test_size=360, random_state=0, stratify=digits.target
     )
     return torch.tensor(train_x), torch.tensor(train_y), torch.tensor(test_x), torch.tensor(test_y)

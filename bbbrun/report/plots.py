@@ -29,6 +29,12 @@ COMPARED = {
 }
 
 
+def draw_metrics(metrics: Path, folder: Path, title: str) -> None:
+    """Draw what metrics.csv holds: a training's learning curve, or an agent's regret."""
+    header = pd.read_csv(metrics, nrows=0).columns
+    (regret_curve if "cumulative_regret" in header else learning_curve)(metrics, folder, title)
+
+
 def learning_curve(metrics: Path, folder: Path, title: str) -> None:
     """Draw error or rmse, training nll and complexity by epoch, out of metrics.csv, as learning_curve.png and .svg."""
     rows = pd.read_csv(metrics)

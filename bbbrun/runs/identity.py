@@ -28,6 +28,9 @@ def whole(config: dict[str, Any]) -> dict[str, Any]:
     method = config.get("method")
     if isinstance(method, dict) and method.get("name") in _RENAMED_METHODS:
         config["method"] = method | {"name": _RENAMED_METHODS[method["name"]]}
+    network = config.get("network")
+    if isinstance(network, dict):
+        config["network"] = {"name": "mlp"} | network
     return config
 
 

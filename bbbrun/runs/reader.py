@@ -61,8 +61,8 @@ class Run(NamedTuple):
         """predictions.csv; raises UserError where it cannot be read."""
         return self._table(PREDICTIONS)
 
-    def parameters(self) -> "list[Tensor]":
-        """(mu, rho) of Bayes by Backprop, (weights,) of the other methods, out of checkpoint.pt.
+    def tensors(self) -> "list[Tensor]":
+        """The tensors of checkpoint.pt: the method's parameters first, then the optimizer's, then the step.
 
         Raises UserError where the file is missing or cannot be read.
         """
@@ -74,7 +74,7 @@ class Run(NamedTuple):
             raise UserError(
                 f"{self.folder / CHECKPOINT} cannot be read: run it again, or leave its folder out"
             ) from error
-        return tensors[: 2 if self.method == "bbb" else 1]
+        return tensors
 
     def provenance(self) -> dict[str, Any]:
         """Where the run's numbers come from, for a row of a table."""

@@ -11,7 +11,7 @@ from typing import Any, ParamSpec, TypeVar
 import torch
 
 from bbbrun.errors import UserError
-from bbbrun.schema.config import Config, Device
+from bbbrun.schema.config import Device
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -70,16 +70,16 @@ def has_compiler(device: torch.device) -> bool:
     return any(shutil.which(name) for name in (os.environ.get("CXX", "g++"), "g++", "clang++"))
 
 
-def should_compile(config: Config, weights: int, steps: int, draws: int, device: torch.device) -> tuple[bool, str]:
+def should_compile(choice: str, weights: int, steps: int, draws: int, device: torch.device) -> tuple[bool, str]:
     """Whether to compile the training step, and the warning to show where it cannot be.
 
     auto compiles where the time saved exceeds a cold compilation. Measured on two cores: an eager step costs
     about 3 ms and 60 ns a weight and draw more than a compiled one; compiling takes about 40 s. The answer
     depends on the configuration and the machine alone, so a resumed run takes the same path.
     """
-    if config.compile == "false":
+    if choice == "false":
         return False, ""
-    if config.compile == "auto" and steps * (3e-3 + 60e-9 * weights * draws) < 40:
+    if choice == "auto" and steps * (3e-3 + 60e-9 * weights * draws) < 40:
         return False, ""
     if not has_compiler(device):
         return (

@@ -13,6 +13,7 @@ from typing import Any
 from hydra import compose, initialize_config_module
 from hydra.core.config_store import ConfigStore
 from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
 from bbbrun.errors import UserError
 from bbbrun.schema.checks import require, require_count
@@ -158,6 +159,20 @@ def register() -> None:
     for group, options in OPTIONS.items():
         for name, node in options.items():
             store.store(group=f"schema/{group}", name=name, node=node)
+
+
+def option(group: str, values: dict[str, Any]) -> Any:
+    """The option of `group` that a record holds as plain values, typed and checked.
+
+    Raises UserError where this version has no such option, or not with these keys and values.
+    """
+    kind = OPTIONS[group].get(str(values.get("name")))
+    if kind is None:
+        raise UserError(f"{group}={values.get('name')} is not among {', '.join(OPTIONS[group])}")
+    try:
+        return OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(kind), values))
+    except OmegaConfBaseException as error:
+        raise UserError(f"{group}={values.get('name')} of another version of bbbrun: {error}") from error
 
 
 def composed(words: Sequence[str]) -> DictConfig:

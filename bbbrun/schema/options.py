@@ -31,6 +31,7 @@ class Init(Enum):
 
 @dataclass(slots=True, kw_only=True)
 class NetworkConfig:
+    name: str
     hidden: list[int]
     init: Init
     init_scale: float

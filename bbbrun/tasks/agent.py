@@ -5,14 +5,15 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from bbbrun.bayes.estimators import Likelihood
-from bbbrun.bayes.likelihoods import log_normal
-from bbbrun.bayes.networks import Network, mlp
-from bbbrun.bayes.predictive import evaluation_draws, network_outputs
+from bbbrun.bayes.likelihoods import fixed_sigma, gaussian
+from bbbrun.bayes.methods import drawn
+from bbbrun.bayes.networks import build_network
+from bbbrun.bayes.predictive import network_outputs
 from bbbrun.data.bandit import Bandit
 from bbbrun.runtime.noise import Stream, integers, uniform
 from bbbrun.schema.config import Config
 from bbbrun.schema.options import ContextualAgentConfig
+from bbbrun.training.task import Problem
 from bbbrun.training.trainer import Trainer
 
 _BLOCK = 64  # interactions whose minibatches are drawn at once
@@ -26,23 +27,12 @@ class Memory(NamedTuple):
 
     inputs: Tensor
     targets: Tensor
-    network: Network
-    likelihood: Likelihood
 
     def remember(self, t: int, taken: Tensor, reward: float) -> None:
         """Keep interaction t, its input `taken` (D + K,), in place of the oldest."""
         place = t % len(self.targets)
         self.inputs[place] = taken
         self.targets[place] = reward
-
-
-def gaussian_nll(sigma: float) -> Likelihood:
-    """-log N(target; output, sigma^2) of each example (B,), nats, for outputs (B, 1) and targets (B,)."""
-
-    def likelihood(outputs: Tensor, targets: Tensor) -> Tensor:
-        return -log_normal(targets, outputs[:, 0], torch.full_like(targets, sigma))
-
-    return likelihood
 
 
 def action_inputs(contexts: Tensor, actions: int) -> Tensor:
@@ -69,13 +59,11 @@ class Agent:
         self._batch, actions = config.train.batch_size, bandit.expected.shape[1]
         self._inputs = action_inputs(bandit.contexts, actions).to(device)
         size = config.agent.buffer_size
-        self.memory = Memory(
-            torch.zeros(size, self._inputs.shape[2], device=device),
-            torch.zeros(size, device=device),
-            mlp(self._inputs.shape[2], config.network.hidden, 1),
-            gaussian_nll(config.agent.likelihood_sigma),
-        )
-        self.trainer = Trainer([config], [self.memory], device, config.agent.steps, config.agent.updates)
+        width = self._inputs.shape[2]
+        self.memory = Memory(torch.zeros(size, width, device=device), torch.zeros(size, device=device))
+        self.network = build_network(config.network, (width,), 1)
+        problem = Problem(*self.memory, self.network, gaussian(fixed_sigma(config.agent.likelihood_sigma)))
+        self.trainer = Trainer.of([config], [problem], device, config.agent.steps, config.agent.updates)
         self._explores = uniform(config.seed, 0, Stream.ACTION, config.agent.steps) < config.agent.epsilon
         self._chances = integers(config.seed, 0, Stream.ACTION + 1, config.agent.steps, actions)
         self._block, self._places = -1, torch.zeros(0)
@@ -90,11 +78,10 @@ class Agent:
         Bayes by Backprop: the mean over method.test_samples draws of the weights, made anew at each interaction,
         so that acting on the best is Thompson sampling (paper, section 4). Otherwise the network's output.
         """
-        network, parameters = self.memory.network, self.trainer.state.parameters
-        draws = evaluation_draws(self._config.method, last=False)
-        place = (self._inputs[row], draws, self._config.seed, t, self.trainer.sampler)
-        outputs = network_outputs(network, parameters, *place)
-        return outputs.mean(dim=0)[:, 0]
+        method = self.trainer.method
+        draws = self.trainer.draws(t, method.draws(last=False))
+        weights = drawn(method, self.trainer.state.parameters, draws)
+        return network_outputs(self.network, weights, self._inputs[row]).mean(dim=0)[:, 0]
 
     def learn(self, t: int, row: int, action: int, reward: float) -> None:
         """Remember interaction t, then take agent.updates steps on minibatches of what is remembered.

@@ -1,37 +1,34 @@
 """The interactions of an agent with a contextual bandit: rows of reward and regret, checkpoints, and a resume."""
 
 import math
-import time
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 
 from bbbrun.data.bandit import Bandit, load_bandit, reward_noise, visits
 from bbbrun.errors import UserError
 from bbbrun.runs.writer import RunFolder
-from bbbrun.runtime.device import synchronize
 from bbbrun.schema.config import Config
 from bbbrun.schema.options import ContextualAgentConfig
 from bbbrun.tasks.agent import Agent
-from bbbrun.training.loop import Outcome
 from bbbrun.training.progress import Progress
+from bbbrun.training.session import Outcome, Session
+from bbbrun.training.task import COMPLEXITY, NLL, SECONDS, Column
 
-COLUMNS = [
-    "step",
-    "seconds",
-    "reward",
-    "regret",
-    "cumulative_regret",
-    "cumulative_expected_regret",
-    "eaten_edible",
-    "eaten_poisonous",
-    "nll",
-    "log_posterior",
-    "log_prior",
-    "complexity",
-]
-_OBJECTIVE = COLUMNS[-4:]
-_SHOWN = ["cumulative_regret", "reward", "nll", "complexity"]
+COLUMNS = (
+    Column("step", "interaction"),
+    SECONDS,
+    Column("reward", "mean reward", "", False),
+    Column("regret", "mean regret", "", True),
+    Column("cumulative_regret", "cumulative regret", "", True),
+    Column("cumulative_expected_regret", "cumulative expected regret", "", True),
+    Column("eaten_edible", "edible mushrooms eaten", "", False),
+    Column("eaten_poisonous", "poisonous mushrooms eaten", "", True),
+    NLL,
+    *COMPLEXITY,
+)
+_OBJECTIVE = tuple(column.name for column in (NLL, *COMPLEXITY))
+_SHOWN = ("cumulative_regret", "reward", "nll", "complexity")
 _UNTIMED = 2  # the first interactions compile and warm up
 
 
@@ -79,28 +76,18 @@ def play(config: Config, bandit: Bandit, run: RunFolder, device: torch.device) -
     agent = Agent(config, bandit, device)
     rows = visits(config.dataset, config.seed, steps, len(bandit.contexts))
     rewards = reward_noise(bandit.noise, config.seed, steps)
-    saved: dict[str, Any] = run.checkpoint or {
-        "step": 0,
-        "seconds": 0.0,
-        "timed_steps": 0,
-        "timed_seconds": 0.0,
-        "metrics": {},
-        "tally": list(Tally()),
-    }
-    if run.checkpoint:
-        agent.load(saved)
-    tally = told = Tally(*saved["tally"])
-    metrics: dict[str, float] = saved["metrics"]
-    timed_steps, timed_seconds, last_row = saved["timed_steps"], saved["timed_seconds"], saved["step"]
-    start = checkpointed = clock = time.monotonic()
-    progress = Progress(steps, saved["step"], config.name)
-    if agent.trainer.compiled:
-        progress.say("compiling the training step: about a minute the first time, cached afterwards")
-    try:
-        for t in range(saved["step"], steps):
-            if t - saved["step"] == _UNTIMED:
-                synchronize(device)
-                clock = time.monotonic()
+    done = (run.checkpoint or {"step": 0})["step"]
+    progress = Progress(steps, done, config.name)
+    with Session(run, device, config.train.checkpoint_seconds, progress, {}, tally=list(Tally())) as session:
+        if session.resumed:
+            agent.load(session.saved)
+        if agent.trainer.compiled:
+            progress.say("compiling the training step: about a minute the first time, cached afterwards")
+        tally = last_tally = Tally(*session.saved["tally"])
+        last_step = session.step
+        for t in range(session.step, steps):
+            if t - session.step == _UNTIMED:
+                session.start_lap()
             row = int(rows[t])
             action = agent.act(t, row)
             reward = bandit.rewards(rows[t], torch.tensor(action), rewards[t]).item()
@@ -113,41 +100,21 @@ def play(config: Config, bandit: Bandit, run: RunFolder, device: torch.device) -
             objective = agent.trainer.objective()
             if not math.isfinite(objective["nll"]):
                 raise UserError(f"training diverged: nll is {objective['nll']:g} at step {step}; lower optimizer.lr")
-            metrics = _row(told, tally, step - last_row, bandit)
-            metrics |= {name: objective[name] for name in _OBJECTIVE if name in objective}
-            told, last_row = tally, step
-            now = time.monotonic()
-            seconds = saved["seconds"] + now - start
-            run.append({"step": step, "seconds": seconds} | metrics)
-            progress.show({name: metrics[name] for name in _SHOWN if name in metrics})
-            warm = step - saved["step"] - _UNTIMED
-            if warm > 0:
-                timed_steps = saved["timed_steps"] + warm * config.agent.updates
-                timed_seconds = saved["timed_seconds"] + now - clock
-            if step == steps or now - checkpointed >= config.train.checkpoint_seconds:
-                run.save_checkpoint(
-                    {
-                        "step": step,
-                        "seconds": seconds,
-                        "timed_steps": timed_steps,
-                        "timed_seconds": timed_seconds,
-                        "metrics": metrics,
-                        "tally": list(tally),
-                        "tensors": agent.saved(),
-                    }
-                )
-                checkpointed = time.monotonic()
-    finally:
-        progress.close()
-    rate = timed_steps / timed_seconds if timed_seconds else None
-    return Outcome(metrics, saved["seconds"] + time.monotonic() - start, rate, agent.trainer.compiled, predictions=None)
+            session.metrics = _row(last_tally, tally, step - last_step, bandit)
+            session.metrics |= {name: objective[name] for name in _OBJECTIVE if name in objective}
+            session.end_lap((step - max(last_step, session.step + _UNTIMED)) * config.agent.updates)
+            run.append({"step": step, "seconds": session.seconds} | session.metrics)
+            progress.show({name: session.metrics[name] for name in _SHOWN if name in session.metrics})
+            last_tally, last_step = tally, step
+            session.save(step, agent.saved, last=step == steps, tally=list(tally))
+    return Outcome(session.metrics, session.seconds, session.steps_per_second, agent.trainer.compiled)
 
 
-def _row(told: Tally, tally: Tally, interactions: int, bandit: Bandit) -> dict[str, float]:
+def _row(before: Tally, tally: Tally, interactions: int, bandit: Bandit) -> dict[str, float]:
     """The columns of a row: reward and regret a mean over the `interactions` since the last one, the rest sums."""
     row: dict[str, float] = {
-        "reward": (tally.reward - told.reward) / interactions,
-        "regret": (tally.regret - told.regret) / interactions,
+        "reward": (tally.reward - before.reward) / interactions,
+        "regret": (tally.regret - before.regret) / interactions,
         "cumulative_regret": tally.regret,
         "cumulative_expected_regret": tally.expected_regret,
     }

@@ -1,40 +1,30 @@
 """The regression task: a number in, a Gaussian of its value out, judged on test points and drawn over a grid."""
 
-from collections.abc import Callable
-
 import pandas as pd
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
-from bbbrun.bayes.likelihoods import log_normal
-from bbbrun.bayes.mixtures import log_mixture, mixture_quantile
-from bbbrun.bayes.networks import Network, layered, mlp
-from bbbrun.bayes.predictive import Sampler, network_outputs
+from bbbrun.bayes.draws import Draws
+from bbbrun.bayes.likelihoods import Conditional, fixed_sigma, gaussian, log_mixture, mixture_quantile, predicted_sigma
+from bbbrun.bayes.methods import build_method, drawn
+from bbbrun.bayes.networks import Network, build_network, layered
+from bbbrun.bayes.predictive import network_outputs
 from bbbrun.data.curve import curve_points
 from bbbrun.schema.config import Config
 from bbbrun.schema.datasets import RegressionCurveConfig
-from bbbrun.training.trainer import Task
+from bbbrun.training.task import Column, Predictions, Problem, Task
 
-COLUMNS = ["test_rmse", "test_nll"]
+COLUMNS = (
+    Column("test_rmse", "test RMSE", "", True),
+    Column("test_nll", "test nll", "nats per example", True),
+)
 
-Conditional = Callable[[Tensor], tuple[Tensor, Tensor]]  # outputs (..., K) -> mean (...), sigma (...)
 
-
-def conditional_gaussian(config: RegressionCurveConfig) -> Conditional:
-    """How outputs give the Gaussian of y given x and w.
-
-    Two outputs (a, b): mean a, sigma = sigma_floor + sigma_scale * softplus(b). With likelihood_sigma set, one
-    output: the mean.
-    """
-
-    def conditional(outputs: Tensor) -> tuple[Tensor, Tensor]:
-        mean = outputs[..., 0]
-        if config.likelihood_sigma is not None:
-            return mean, torch.full_like(mean, config.likelihood_sigma)
-        return mean, config.sigma_floor + config.sigma_scale * F.softplus(outputs[..., 1])
-
-    return conditional
+def conditional_gaussian(config: RegressionCurveConfig) -> tuple[Conditional, int]:
+    """How outputs give the Gaussian of y given x and w, and how many outputs that takes."""
+    if config.likelihood_sigma is not None:
+        return fixed_sigma(config.likelihood_sigma), 1
+    return predicted_sigma(config.sigma_scale, config.sigma_floor), 2
 
 
 def on_unit_range(network: Network, low: float, high: float) -> Network:
@@ -46,35 +36,30 @@ def on_unit_range(network: Network, low: float, high: float) -> Network:
 
 def regression_task(config: Config, device: torch.device) -> Task:
     """Draw the points and say how the network is trained, judged and shown."""
-    dataset = config.dataset
+    dataset, method = config.dataset, build_method(config.method)
     assert isinstance(dataset, RegressionCurveConfig)
     train, test = (split.to(device) for split in curve_points(dataset, config.seed))
     grid = torch.linspace(dataset.grid_low, dataset.grid_high, dataset.grid_points, dtype=torch.float64)
     points = grid.unsqueeze(1).to(device, torch.float32)
-    network = mlp(1, config.network.hidden, 2 if dataset.likelihood_sigma is None else 1)
+    conditional, outputs = conditional_gaussian(dataset)
+    network = build_network(config.network, train.inputs.shape[1:], outputs)
     if dataset.scale_inputs:
         network = on_unit_range(network, dataset.x_low, dataset.x_high)
-    conditional = conditional_gaussian(dataset)
 
-    def nll(outputs: Tensor, y: Tensor) -> Tensor:
-        return -log_normal(y, *conditional(outputs))
-
-    def components(
-        parameters: list[Tensor], inputs: Tensor, draws: int, step: int, sampler: Sampler
-    ) -> tuple[Tensor, Tensor]:
+    def components(parameters: list[Tensor], inputs: Tensor, draws: Draws) -> tuple[Tensor, Tensor]:
         """Means and sigmas (S, N) of the predictive mixture, float64; S = 1 where the weights are not random."""
-        return conditional(network_outputs(network, parameters, inputs, draws, config.seed, step, sampler).double())
+        return conditional(network_outputs(network, drawn(method, parameters, draws), inputs).double())
 
-    def evaluate(parameters: list[Tensor], draws: int, step: int, sampler: Sampler) -> dict[str, float]:
-        means, sigmas = components(parameters, test.inputs, draws, step, sampler)
+    def evaluate(parameters: list[Tensor], draws: Draws) -> dict[str, float]:
+        means, sigmas = components(parameters, test.inputs, draws)
         y = test.labels.double()
         return {
             "test_rmse": (means.mean(dim=0) - y).square().mean().sqrt().item(),
             "test_nll": -log_mixture(y, means, sigmas).mean().item(),
         }
 
-    def predictions(parameters: list[Tensor], draws: int, step: int, sampler: Sampler) -> pd.DataFrame:
-        means, sigmas = components(parameters, points, draws, step, sampler)
+    def predictions(parameters: list[Tensor], draws: Draws) -> Predictions:
+        means, sigmas = components(parameters, points, draws)
         columns = {
             "x": grid,
             "median": mixture_quantile(0.5, means, sigmas),
@@ -83,7 +68,13 @@ def regression_task(config: Config, device: torch.device) -> Task:
             "f_q25": means.quantile(0.25, dim=0),
             "f_q75": means.quantile(0.75, dim=0),
         }
-        return pd.DataFrame({name: column.cpu().numpy() for name, column in columns.items()})
+        table = pd.DataFrame({name: column.cpu().numpy() for name, column in columns.items()})
+        return Predictions(table, train.inputs[:, 0].cpu(), train.labels.cpu())
 
-    shown = ["test_rmse", "test_nll", "nll", "complexity"]
-    return Task(train.inputs, train.labels, network, nll, COLUMNS, evaluate, shown, predictions)
+    return Task(
+        Problem(train.inputs, train.labels, network, gaussian(conditional)),
+        COLUMNS,
+        evaluate,
+        shown=("test_rmse", "test_nll", "nll", "complexity"),
+        predictions=predictions,
+    )

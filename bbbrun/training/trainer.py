@@ -2,75 +2,54 @@
 
 import math
 import warnings
-from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple, Protocol
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
-import pandas as pd
 import torch
 from torch import Tensor
 
-from bbbrun.bayes.estimators import Likelihood
+from bbbrun.bayes.draws import Draws, Sampler, draw_weights
+from bbbrun.bayes.methods import Method, build_method
 from bbbrun.bayes.networks import Network, initial_weights
-from bbbrun.bayes.objective import FreeEnergy, free_energy, minibatch_weights
-from bbbrun.bayes.posterior import DiagonalGaussian
-from bbbrun.bayes.predictive import Sampler, draw_weights
 from bbbrun.bayes.priors import Prior, build_prior, join_priors
 from bbbrun.errors import UserError
 from bbbrun.runs.files import CHECKPOINT
 from bbbrun.runtime.device import compiled, should_compile
-from bbbrun.runtime.noise import Stream, permutation, uniform
+from bbbrun.runtime.noise import permutation
 from bbbrun.runtime.replay import Recorded
 from bbbrun.schema.config import Config
-from bbbrun.schema.options import BayesByBackpropConfig
+from bbbrun.schema.options import NoPriorConfig, OptimizerConfig
 from bbbrun.training.optimizers import build_optimizer, learning_rates
-from bbbrun.training.step import Epoch, changed, initial_state, make_step
-
-_BLOCK = 1 << 17  # weights whose log densities are computed at once: all, in double precision, take much memory
-
-
-class Problem(Protocol):
-    """What is learnt: which outputs the network should give for which inputs, and how a miss is counted."""
-
-    @property
-    def inputs(self) -> Tensor: ...
-    @property
-    def targets(self) -> Tensor: ...
-    @property
-    def network(self) -> Network: ...
-    @property
-    def likelihood(self) -> Likelihood: ...
+from bbbrun.training.step import Epoch, Recipe, changed, initial_state, make_step
+from bbbrun.training.task import Problem
 
 
-# (parameters, how many draws of the weights, steps done, sampler) -> columns of a row
-Evaluate = Callable[[list[Tensor], int, int, Sampler], dict[str, float]]
+class Plan(NamedTuple):
+    """How one network is trained, or one of R replicas, which share everything but numbers that are tensors.
 
-
-class Task(NamedTuple):
-    """What differs between kinds of task: data, network, likelihood, and what an evaluation adds to a row.
-
-    predictions: a table to keep of a finished training; None where there is nothing to show over the inputs.
-    chance: the error, percent, of always giving the most frequent class; None where there are no classes.
+    weights: the starting weights (P,), on the CPU, which training there moves in place. compile: auto, true or false.
     """
 
-    inputs: Tensor
-    targets: Tensor
-    network: Network
-    likelihood: Likelihood
-    columns: list[str]
-    evaluate: Evaluate
-    shown: list[str]
-    predictions: Callable[[list[Tensor], int, int, Sampler], pd.DataFrame] | None = None
-    chance: float | None = None
+    seed: int
+    method: Method
+    prior: Prior | None
+    optimizer: OptimizerConfig
+    batch_size: int
+    compile: str
+    weights: Tensor
 
 
-def initial_parameters(config: Config, network: Network, device: torch.device) -> list[Tensor]:
-    """(mu, rho) for Bayes by Backprop, rho uniform in method.rho_init; (weights,) for the other methods."""
-    weights = initial_weights(network, config.network.init, config.network.init_scale, config.seed)
-    if not isinstance(config.method, BayesByBackpropConfig):
-        return [weights.to(device)]
-    low, high = config.method.rho_init
-    rho = low + (high - low) * uniform(config.seed, 0, Stream.INITIALISE + 1, network.size)
-    return [weights.to(device), rho.to(device)]
+def plan_of(config: Config, network: Network, device: torch.device) -> Plan:
+    """The plan that a configuration makes for this network."""
+    return Plan(
+        seed=config.seed,
+        method=build_method(config.method),
+        prior=None if isinstance(config.prior, NoPriorConfig) else build_prior(config.prior, device),
+        optimizer=config.optimizer,
+        batch_size=config.train.batch_size,
+        compile=config.compile,
+        weights=initial_weights(network, config.network.init, config.network.init_scale, config.seed),
+    )
 
 
 def _joined(parts: Sequence[Tensor]) -> Tensor:
@@ -81,28 +60,28 @@ def _joined(parts: Sequence[Tensor]) -> Tensor:
 class Trainer:
     """Holds the tensors of one training, or of R replicas at once, and moves them by one epoch at a time.
 
-    configs: one, or one for each replica: they differ in REPLICABLE keys alone. tasks: as many, of one shape.
-    An epoch has `minibatches` of them, or as many as show every example once. epochs: how many there will be.
+    plans: one, or one for each replica. problems: as many, of one shape. epochs: how many there will be.
+    An epoch has `minibatches` of them, or as many as show every example once.
     """
 
     def __init__(
         self,
-        configs: Sequence[Config],
-        tasks: Sequence[Problem],
+        plans: Sequence[Plan],
+        problems: Sequence[Problem],
         device: torch.device,
         epochs: int,
         minibatches: int | None = None,
     ) -> None:
-        config, task = configs[0], tasks[0]
-        self._configs, self._epochs = configs, epochs
-        examples = len(task.inputs)
+        plan, problem = plans[0], problems[0]
+        self._plans, self._epochs, self.method = plans, epochs, plan.method
+        examples = len(problem.inputs)
         # A bandit's minibatches are drawn with repetition, and may be larger than its memory.
-        size = config.train.batch_size if minibatches else min(config.train.batch_size, examples)
+        size = plan.batch_size if minibatches else min(plan.batch_size, examples)
         self.minibatches = minibatches or math.ceil(examples / size)
         self._examples = self.minibatches * size if minibatches else examples
-        self._optimizer = optimizer = build_optimizer(config.optimizer)
+        self._optimizer = optimizer = build_optimizer(plan.optimizer)
         numbers = 1 + optimizer.rates(torch.zeros(1), 0).shape[1]
-        lead = (len(configs),) if len(configs) > 1 else ()
+        lead = (len(plans),) if len(plans) > 1 else ()
         self.epoch = Epoch(
             order=torch.zeros(*lead, self.minibatches, size, dtype=torch.int64, device=device),
             present=torch.zeros(self.minibatches, size, device=device),
@@ -110,47 +89,53 @@ class Trainer:
             position=torch.zeros(1, dtype=torch.int64, device=device),
         )
         self.epoch.present.view(-1)[: self._examples] = 1
-        draws = 1
-        self.priors: list[Prior] = []
-        for numbers_of, each in zip(self._each(self.epoch.numbers), configs, strict=True):
-            if isinstance(each.method, BayesByBackpropConfig):
-                draws = each.method.train_samples
-                weights = minibatch_weights(each.method.minibatch_weights, self.minibatches)
-                numbers_of[:, 0].copy_(weights * each.method.temperature)
-                self.priors.append(build_prior(each.prior, device))
-        starts = [initial_parameters(each, task.network, device) for each in configs]
-        self.state = initial_state([_joined(parts) for parts in zip(*starts, strict=True)], optimizer)
+        for numbers_of, each in zip(self._each(self.epoch.numbers), plans, strict=True):
+            numbers_of[:, 0].copy_(each.method.shares(self.minibatches))
+        starts = [each.method.init(each.weights, each.seed) for each in plans]
+        parameters = [_joined(parts).to(device) for parts in zip(*starts, strict=True)]
+        self.state = initial_state(parameters, optimizer)
         # Of replicas with data of their own the data sets lie one behind the other, and `order` says where.
-        self._offset = 0 if all(other.inputs is task.inputs for other in tasks) else examples
-        eager = make_step(
-            task.network,
-            task.likelihood,
-            config.method,
-            join_priors(self.priors),
+        self._offset = 0 if all(other.inputs is problem.inputs for other in problems) else examples
+        if self._offset:
+            inputs, targets = (torch.cat(parts) for parts in zip(*(each[:2] for each in problems), strict=True))
+            problem = problem._replace(inputs=inputs, targets=targets)
+        recipe = Recipe(
+            plan.method,
+            join_priors([each.prior for each in plans if each.prior is not None]),
             optimizer,
-            torch.cat([each.inputs for each in tasks]) if self._offset else task.inputs,
-            torch.cat([each.targets for each in tasks]) if self._offset else task.targets,
-            [each.seed for each in configs] if lead else config.seed,
-            self.epoch,
-            self.state,
+            [each.seed for each in plans] if lead else plan.seed,
         )
-        steps = epochs * self.minibatches
-        self.compiled, warning = should_compile(config, task.network.size * len(configs), steps, draws, device)
+        self._eager = make_step(problem, recipe, self.epoch, self.state)
+        size, steps = problem.network.size * len(plans), epochs * self.minibatches
+        self.compiled, warning = should_compile(plan.compile, size, steps, plan.method.train_draws, device)
         if warning:
             warnings.warn(warning, stacklevel=2)
         # The jobs of a sweep share a process, and its compiler refuses a ninth version of one function.
         if self.compiled:
             torch.compiler.reset()
         self.sampler: Sampler = compiled(draw_weights) if self.compiled else draw_weights
-        self._steps = Recorded(compiled(eager) if self.compiled else eager, changed(self.epoch, self.state))
-        self._eager = eager
+        step = compiled(self._eager) if self.compiled else self._eager
+        self._steps = Recorded(step, changed(self.epoch, self.state))
+
+    @classmethod
+    def of(
+        cls,
+        configs: Sequence[Config],
+        problems: Sequence[Problem],
+        device: torch.device,
+        epochs: int,
+        minibatches: int | None = None,
+    ) -> "Trainer":
+        """The trainer of one configuration, or of one for each replica: these differ in REPLICABLE keys alone."""
+        plans = [plan_of(config, problems[0].network, device) for config in configs]
+        return cls(plans, problems, device, epochs, minibatches)
 
     def _each(self, tensor: Tensor) -> list[Tensor]:
         """What belongs to each replica of a tensor that has all of them, as views."""
-        return list(tensor) if len(self._configs) > 1 else [tensor]
+        return list(tensor) if len(self._plans) > 1 else [tensor]
 
     def parameters(self, replica: int = 0) -> list[Tensor]:
-        """(mu, rho) or (weights,) of a replica, each (P,)."""
+        """The method's parameters of a replica, each (P,)."""
         return [self._each(parameter)[replica] for parameter in self.state.parameters]
 
     def begin_epoch(self, epoch: int, order: Tensor | None = None) -> list[Tensor]:
@@ -159,11 +144,11 @@ class Trainer:
         order: the examples to visit, minibatch by minibatch; by default all of them, in the seed's order.
         """
         epoch_rates: list[Tensor] = []
-        tables = zip(self._each(self.epoch.numbers), self._each(self.epoch.order), self._configs, strict=True)
-        for replica, (numbers, places, config) in enumerate(tables):
-            rates = learning_rates(config.optimizer, epoch, self._epochs, self.minibatches)
+        tables = zip(self._each(self.epoch.numbers), self._each(self.epoch.order), self._plans, strict=True)
+        for replica, (numbers, places, plan) in enumerate(tables):
+            rates = learning_rates(plan.optimizer, epoch, self._epochs, self.minibatches)
             numbers[:, 1:].copy_(self._optimizer.rates(rates, epoch * self.minibatches))
-            visited = permutation(config.seed, epoch, self._examples) if order is None else order
+            visited = permutation(plan.seed, epoch, self._examples) if order is None else order
             places.view(-1)[: self._examples] = (visited + replica * self._offset).to(places.device)
             epoch_rates.append(rates)
         self.epoch.position.zero_()
@@ -189,37 +174,16 @@ class Trainer:
         """A replica's nll in the epoch so far, nats per training example, each minibatch under its own draws."""
         return self._each(self.state.nll)[replica].item() / self._examples
 
-    def objective(self, replica: int = 0) -> dict[str, float]:
-        """The objective's parts for a replica's row, after an epoch.
+    def draws(self, step: int, count: int, replica: int = 0) -> Draws:
+        """The draws of a prediction of a replica after `step` steps."""
+        return Draws(self._plans[replica].seed, step, count, self.sampler)
 
-        nll: `mean_nll`. The log densities, nats for the whole network, are of one draw of the posterior as it
-        stands; free_energy = temperature * complexity + N * nll, equation 8 summed over the epoch's
-        minibatches, whose weights sum to 1 under either weighting.
-        """
-        mean_nll, config = self.mean_nll(replica), self._configs[replica]
-        if not isinstance(config.method, BayesByBackpropConfig):
-            return {"nll": mean_nll}
-        posterior = DiagonalGaussian(*self.parameters(replica))
-        key = torch.tensor(config.seed, dtype=torch.int32, device=posterior.mu.device)
-        eps = self.sampler(posterior, key, self.state.step, torch.zeros_like(self.state.step))[1]
-        nll = torch.tensor(mean_nll * self._examples, dtype=torch.float64, device=posterior.mu.device)
-        # The likelihood is of the whole network, and so counted with the last block alone.
-        shares = [torch.zeros_like(nll)] * ((len(eps) - 1) // _BLOCK) + [nll]
-        blocks = zip(shares, *(whole.split(_BLOCK) for whole in (*posterior, eps)), strict=True)
-        # Double precision: millions of terms are summed, and the two log densities subtracted.
-        parts = [
-            free_energy(
-                DiagonalGaussian(mu.double(), rho.double()),
-                self.priors[replica],
-                noise.double(),
-                share,
-                1.0,
-                config.method.temperature,
-            )
-            for share, mu, rho, noise in blocks
-        ]
-        sums = FreeEnergy(*(torch.stack(terms).sum() for terms in zip(*parts, strict=True)))
-        return {name: part.item() for name, part in sums._asdict().items()} | {"nll": mean_nll}
+    def objective(self, replica: int = 0) -> dict[str, float]:
+        """The objective's parts for a replica's row, after an epoch: `mean_nll`, and the method's own columns."""
+        mean_nll, plan = self.mean_nll(replica), self._plans[replica]
+        draws = self.draws(int(self.state.step), 1, replica)
+        parts = plan.method.row(self.parameters(replica), plan.prior, mean_nll * self._examples, draws)
+        return {"nll": mean_nll} | parts
 
     def load(self, saved: dict[str, Any]) -> None:
         """Continue from what `saved` held; raises UserError where it is of another network or optimizer."""

@@ -4,13 +4,19 @@ from collections import defaultdict
 from collections.abc import Iterable
 from typing import NamedTuple
 
+from bbbrun.bayes.methods import BayesByBackprop, Dropout, MaximumLikelihood
 from bbbrun.runs.identity import setting
 from bbbrun.runs.reader import Run, latest
 
 SGD, DROPOUT = "SGD", "SGD, dropout"
 GAUSSIAN, MIXTURE = "Bayes by Backprop, Gaussian", "Bayes by Backprop, scale mixture"
 METHODS = (SGD, DROPOUT, GAUSSIAN, MIXTURE)
-_LABELS = {"mle": SGD, "dropout": DROPOUT, "gaussian": GAUSSIAN, "scale_mixture": MIXTURE}
+_LABELS = {
+    (MaximumLikelihood.name, "none"): SGD,
+    (Dropout.name, "none"): DROPOUT,
+    (BayesByBackprop.name, "gaussian"): GAUSSIAN,
+    (BayesByBackprop.name, "scale_mixture"): MIXTURE,
+}
 _UNITS = 1200  # the network of Table 2 and Figures 2 to 4
 
 
@@ -30,10 +36,10 @@ class Cell(NamedTuple):
 def cell(run: Run) -> Cell | None:
     """The run's cell; None where it is not of MNIST with two equal hidden layers, or of a method without a row."""
     hidden = run.config["network"]["hidden"] if run.dataset == "mnist" else []
-    name = run.config["prior"]["name"] if run.method == "bbb" else run.method
-    if len(hidden) != 2 or hidden[0] != hidden[1] or name not in _LABELS:
+    label = _LABELS.get((run.method, run.config["prior"]["name"]))
+    if len(hidden) != 2 or hidden[0] != hidden[1] or label is None:
         return None
-    return Cell(_LABELS[name], int(hidden[0]), float(run.config["method"].get("temperature", 1.0)))
+    return Cell(label, int(hidden[0]), float(run.config["method"].get("temperature", 1.0)))
 
 
 def cells(runs: Iterable[Run]) -> dict[Cell, list[Run]]:

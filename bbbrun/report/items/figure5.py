@@ -8,6 +8,7 @@ import pandas as pd
 import torch
 from matplotlib.figure import Figure
 
+from bbbrun.bayes.methods import BayesByBackprop, MaximumLikelihood
 from bbbrun.data.curve import curve, curve_points
 from bbbrun.errors import UserError
 from bbbrun.report.by import markdown, mean_and_spread
@@ -16,7 +17,7 @@ from bbbrun.runs.files import SUMMARY
 from bbbrun.runs.reader import NothingToShow, Run, one_setting
 from bbbrun.schema.datasets import RegressionCurveConfig
 
-_PANELS = {"bbb": "Bayes by Backprop", "mle": "standard network"}
+_PANELS = {BayesByBackprop.name: BayesByBackprop.label, MaximumLikelihood.name: "standard network"}
 
 
 def figure5(runs: list[Run], output: Path) -> list[str]:

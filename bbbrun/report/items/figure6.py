@@ -7,10 +7,12 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from bbbrun.bayes.methods import BayesByBackprop, MaximumLikelihood
 from bbbrun.report.by import markdown, mean_and_spread
 from bbbrun.report.plots import log_regret, save
 from bbbrun.runs.reader import NothingToShow, Run, one_setting
 
+_AGENTS = {BayesByBackprop.name: BayesByBackprop.label, MaximumLikelihood.name: "greedy"}
 _REGRETS = {"cumulative_regret": "cumulative regret", "cumulative_expected_regret": "cumulative expected regret"}
 
 
@@ -47,7 +49,7 @@ def figure6(runs: list[Run], output: Path) -> list[str]:
 def agent(run: Run) -> str:
     """The agent's name in tables and figures."""
     epsilon = run.config["agent"]["epsilon"]
-    name = {"bbb": "Bayes by Backprop", "mle": "greedy"}.get(run.method, run.method)
+    name = _AGENTS.get(run.method, run.method)
     return f"{100 * epsilon:g}% {name}" if epsilon else name
 
 

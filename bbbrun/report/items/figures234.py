@@ -4,17 +4,18 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import torch
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from scipy.signal import find_peaks
 
+from bbbrun.bayes.draws import Draws
+from bbbrun.bayes.methods import BayesByBackprop, build_method
 from bbbrun.bayes.posterior import DiagonalGaussian
-from bbbrun.bayes.predictive import draw_weights
 from bbbrun.bayes.pruning import decibels
 from bbbrun.report.items.cells import DROPOUT, MIXTURE, SGD, main_cells
 from bbbrun.report.plots import save
 from bbbrun.runs.reader import NothingToShow, Run, write_runs
+from bbbrun.schema.config import option
 
 _SHOWN = (SGD, DROPOUT, MIXTURE)  # of the paper's Figures 2 and 3
 _NONE = "no finished run of experiment=mnist of the methods shown"
@@ -79,7 +80,7 @@ def figure4(runs: list[Run], output: Path) -> list[str]:
     if not found:
         raise NothingToShow("no finished run of experiment=mnist with the scale mixture, or not its weights")
     units, group = found[MIXTURE]
-    ratio = decibels(DiagonalGaussian(*group[0].parameters())).numpy()
+    ratio = decibels(DiagonalGaussian(*group[0].tensors()[: BayesByBackprop.tensors])).numpy()
     low, cut, high = np.quantile(ratio, [0.0005, _CUT / 100, 1])
     edges = np.linspace(low, high, _BINS + 1)
     table = pd.DataFrame(
@@ -116,11 +117,8 @@ def _shape(ratio: NDArray[np.floating], low: float, high: float) -> str:
 
 
 def _weights(run: Run) -> NDArray[np.float32]:
-    parameters = run.parameters()
-    if len(parameters) == 1:
-        return parameters[0].numpy()
-    zero = torch.tensor(0, dtype=torch.int32)
-    weights, _ = draw_weights(DiagonalGaussian(*parameters), torch.tensor(run.seed, dtype=torch.int32), zero, zero)
+    method = build_method(option("method", run.config["method"]))
+    weights = method.draw(run.tensors()[: method.tensors], Draws(run.seed, 0, 1), 0)
     return weights.numpy()
 
 

@@ -6,9 +6,11 @@ from typing import Any
 import pandas as pd
 import torch
 
-from bbbrun.bayes.networks import Network, mlp
+from bbbrun.bayes.draws import Draws
+from bbbrun.bayes.methods import BayesByBackprop
+from bbbrun.bayes.networks import Network, build_network
 from bbbrun.bayes.posterior import DiagonalGaussian
-from bbbrun.bayes.predictive import class_probabilities, draw_weights
+from bbbrun.bayes.predictive import class_probabilities
 from bbbrun.bayes.pruning import kept
 from bbbrun.bayes.scores import error_percent
 from bbbrun.data.images import Images, load_images
@@ -16,6 +18,7 @@ from bbbrun.report.by import mean_and_spread
 from bbbrun.report.items.cells import MIXTURE, main_cells
 from bbbrun.report.paper import published
 from bbbrun.runs.reader import NothingToShow, Run, write_runs
+from bbbrun.schema.config import option
 from bbbrun.schema.datasets import MnistConfig
 
 REMOVED = (0, 50, 75, 95, 98, 99)  # percent; the paper has all but the last
@@ -47,14 +50,14 @@ def table2(runs: list[Run], output: Path) -> list[str]:
 
 def prune(run: Run, images: Images) -> list[dict[str, Any]]:
     """A row for each share of the weights that is removed: errors in percent, and the number of weights left."""
-    posterior, inputs = DiagonalGaussian(*run.parameters()), images.test.inputs
-    network = mlp(inputs.shape[1], run.config["network"]["hidden"], images.classes)
+    posterior, inputs = DiagonalGaussian(*run.tensors()[: BayesByBackprop.tensors]), images.test.inputs
+    network = build_network(option("network", run.config["network"]), inputs.shape[1:], images.classes)
     masks = {percent: kept(posterior, percent) for percent in REMOVED}
     predictive = {percent: torch.zeros(()) for percent in REMOVED}
     with torch.no_grad():
-        seed, step = torch.tensor(run.seed, dtype=torch.int32), torch.tensor(0, dtype=torch.int32)
-        for draw in range(_DRAWS):
-            weights, _ = draw_weights(posterior, seed, step, torch.tensor(draw, dtype=torch.int32))
+        draws = Draws(run.seed, 0, _DRAWS)
+        for number in range(draws.count):
+            weights, _ = draws.sample(posterior, number)
             for percent, mask in masks.items():
                 predictive[percent] = predictive[percent] + class_probabilities(network, weights * mask, inputs)
     return [

@@ -8,17 +8,19 @@ import pandas as pd
 import torch
 from matplotlib.figure import Figure
 
-from bbbrun.bayes.networks import mlp
+from bbbrun.bayes.methods import BayesByBackprop
+from bbbrun.bayes.networks import Network, build_network
 from bbbrun.bayes.posterior import DiagonalGaussian
 from bbbrun.bayes.predictive import class_probabilities
 from bbbrun.bayes.pruning import kept
 from bbbrun.bayes.scores import error_percent
-from bbbrun.data.images import Images, load_images
+from bbbrun.data.images import Images, Split, load_images
 from bbbrun.errors import UserError
 from bbbrun.report.by import markdown, mean_and_spread
 from bbbrun.report.plots import save, told_apart
 from bbbrun.runs.identity import differing, setting
 from bbbrun.runs.reader import NothingToShow, Run, latest, write_runs
+from bbbrun.schema.config import option
 from bbbrun.schema.datasets import MnistConfig
 
 REMOVED = (0, 50, 75, 90, 95, 98, 99)  # percent
@@ -35,7 +37,12 @@ def tradeoff(runs: list[Run], output: Path) -> list[str]:
     """
     groups: dict[frozenset[tuple[str, str]], list[Run]] = {}
     for run in runs:
-        if run.has_weights and run.dataset == "mnist" and run.method == "bbb" and run.config["dataset"]["valid_size"]:
+        if (
+            run.has_weights
+            and run.dataset == "mnist"
+            and run.method == BayesByBackprop.name
+            and run.config["dataset"]["valid_size"]
+        ):
             groups.setdefault(setting(run.config), []).append(run)
     if len(groups) < 2:
         raise NothingToShow("no two settings of experiment=mnist method=bbb with a validation set and their weights")
@@ -70,14 +77,16 @@ def measured(run: Run, images: dict[str, Images]) -> dict[str, Any]:
     dataset = run.config["dataset"]
     if str(dataset) not in images:
         images[str(dataset)] = load_images(MnistConfig(**dataset), torch.device("cpu"))
-    errors = pruned_errors(DiagonalGaussian(*run.parameters()), run.config["network"]["hidden"], images[str(dataset)])
+    valid = images[str(dataset)].valid
+    network = build_network(
+        option("network", run.config["network"]), valid.inputs.shape[1:], images[str(dataset)].classes
+    )
+    errors = pruned_errors(network, DiagonalGaussian(*run.tensors()[: BayesByBackprop.tensors]), valid)
     return {"valid_error": errors[0], "removable": removable(errors)}
 
 
-def pruned_errors(posterior: DiagonalGaussian, hidden: list[int], images: Images) -> dict[int, float]:
+def pruned_errors(network: Network, posterior: DiagonalGaussian, valid: Split) -> dict[int, float]:
     """The validation error, percent, of w = mu without each share of REMOVED."""
-    valid = images.valid
-    network = mlp(valid.inputs.shape[1], hidden, images.classes)
     return {
         percent: error_percent(
             class_probabilities(network, posterior.mu * kept(posterior, percent), valid.inputs), valid.labels

@@ -1,0 +1,69 @@
+"""The kinds of task, by data set: how a run of each is prepared and played to its end."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import torch
+
+from bbbrun.data.images import load_images
+from bbbrun.runs.writer import RunFolder
+from bbbrun.schema.config import Config
+from bbbrun.schema.datasets import BanditDatasetConfig, DatasetConfig, ImageDatasetConfig, RegressionCurveConfig
+from bbbrun.tasks import bandit, classification, regression
+from bbbrun.tasks.classification import classification_task
+from bbbrun.tasks.regression import regression_task
+from bbbrun.training.loop import columns, fit
+from bbbrun.training.session import Outcome
+from bbbrun.training.task import EPOCHS, Column, Task
+
+
+class Prepared(NamedTuple):
+    """A run whose data are there: the columns of its metrics.csv, and what plays it, one folder a replica."""
+
+    columns: tuple[Column, ...]
+    play: Callable[[list[RunFolder]], list[Outcome]]
+
+
+# Data are read before a run has its folder, so that what is missing leaves none: (configurations, device) -> run
+Prepare = Callable[[list[Config], torch.device], Prepared]
+
+
+def _by_epochs(configs: list[Config], tasks: list[Task], device: torch.device) -> Prepared:
+    return Prepared(columns(tasks[0]), lambda runs: fit(configs, tasks, runs, device))
+
+
+def _images(configs: list[Config], device: torch.device) -> Prepared:
+    images = load_images(configs[0].dataset, device)
+    return _by_epochs(configs, [classification_task(config, images) for config in configs], device)
+
+
+def _curve(configs: list[Config], device: torch.device) -> Prepared:
+    return _by_epochs(configs, [regression_task(config, device) for config in configs], device)
+
+
+def _bandit(configs: list[Config], device: torch.device) -> Prepared:
+    [config] = configs
+    contexts = bandit.bandit_of(config)
+    return Prepared(bandit.COLUMNS, lambda runs: [bandit.play(config, contexts, runs[0], device)])
+
+
+_KINDS: dict[type[DatasetConfig], Prepare] = {
+    ImageDatasetConfig: _images,
+    RegressionCurveConfig: _curve,
+    BanditDatasetConfig: _bandit,
+}
+
+# Every column of any metrics.csv, by name: where figures and tables read labels from.
+COLUMNS: dict[str, Column] = {
+    column.name: column for column in (*bandit.COLUMNS, *EPOCHS, *classification.COLUMNS, *regression.COLUMNS)
+}
+
+
+def prepare(configs: list[Config], device: torch.device) -> Prepared:
+    """Read the data of a run, or of its replicas, and say how it is played.
+
+    Raises UserError where data are missing or wrong.
+    """
+    dataset: Any = configs[0].dataset
+    [kind] = [kind for kind in _KINDS if isinstance(dataset, kind)]
+    return _KINDS[kind](configs, device)

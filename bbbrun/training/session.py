@@ -1,0 +1,88 @@
+"""A run's clock, its checkpoints and its progress: the same for epochs and for interactions."""
+
+import time
+from collections.abc import Callable
+from types import TracebackType
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from bbbrun.runs.writer import RunFolder
+from bbbrun.runtime.device import synchronize
+from bbbrun.training.progress import Progress
+from bbbrun.training.task import Predictions
+
+
+class Outcome(NamedTuple):
+    """What a finished training leaves for the summary, and its predictions where the task has some."""
+
+    metrics: dict[str, float]
+    seconds: float
+    steps_per_second: float | None
+    compiled: bool
+    predictions: Predictions | None = None
+
+
+class Session:
+    """One stretch of a run, from its start or its checkpoint to its end or its interruption.
+
+    step: steps done before this stretch. metrics: the last row, as it was given to `checkpoint`. total: all steps.
+    more: what else a checkpoint holds, from which a run starts.
+    """
+
+    def __init__(
+        self, run: RunFolder, device: torch.device, every: float, progress: Progress, metrics: Any, **more: Any
+    ) -> None:
+        self._run, self._device, self._every, self.progress = run, device, every, progress
+        start = {"step": 0, "seconds": 0.0, "timed_steps": 0, "timed_seconds": 0.0, "metrics": metrics} | more
+        self.saved: dict[str, Any] = run.checkpoint or start
+        self.resumed = run.checkpoint is not None
+        self.step: int = self.saved["step"]
+        self.metrics: Any = self.saved["metrics"]
+        self._timed_steps: int = self.saved["timed_steps"]
+        self._timed_seconds: float = self.saved["timed_seconds"]
+        self._start = self._last = time.monotonic()
+        self._lap = time.perf_counter()
+
+    def __enter__(self) -> "Session":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.progress.close()
+
+    @property
+    def seconds(self) -> float:
+        """The run's time so far, s, of earlier stretches too."""
+        return float(self.saved["seconds"]) + time.monotonic() - self._start
+
+    @property
+    def steps_per_second(self) -> float | None:
+        """The rate of the timed steps; None where none was timed."""
+        return self._timed_steps / self._timed_seconds if self._timed_seconds else None
+
+    def start_lap(self) -> None:
+        """Time steps from here on, once the device has done what it was told."""
+        synchronize(self._device)
+        self._lap = time.perf_counter()
+
+    def end_lap(self, steps: int) -> None:
+        """Count as timed the `steps` since `start_lap`, or since the last lap's end."""
+        synchronize(self._device)
+        now = time.perf_counter()
+        if steps > 0:
+            self._timed_steps, self._timed_seconds = self._timed_steps + steps, self._timed_seconds + now - self._lap
+        self._lap = now
+
+    def checkpoint(self, step: int, tensors: list[Tensor], **more: Any) -> dict[str, Any]:
+        """What a checkpoint at this step holds."""
+        timed = {"timed_steps": self._timed_steps, "timed_seconds": self._timed_seconds}
+        return {"step": step, "seconds": self.seconds, "metrics": self.metrics, "tensors": tensors} | timed | more
+
+    def save(self, step: int, tensors: Callable[[], list[Tensor]], last: bool, **more: Any) -> None:
+        """Write a checkpoint, if it is the last step or train.checkpoint_seconds after the one before."""
+        if last or time.monotonic() - self._last >= self._every:
+            self._run.save_checkpoint(self.checkpoint(step, tensors(), **more))
+            self._last = time.monotonic()
