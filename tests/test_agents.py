@@ -8,11 +8,12 @@ import pytest
 import torch
 from omegaconf import OmegaConf
 
+from bbbrun.bayes.likelihoods import fixed_sigma, gaussian
 from bbbrun.bayes.posterior import DiagonalGaussian
 from bbbrun.data.bandit import Bandit, RewardNoise
 from bbbrun.runtime.noise import Stream, standard_normal
 from bbbrun.schema.config import Config, composed
-from bbbrun.tasks.agent import Agent, gaussian_nll, minibatch_places
+from bbbrun.tasks.agent import Agent, minibatch_places
 from bbbrun.tasks.bandit import Tally
 
 CPU = torch.device("cpu")
@@ -94,7 +95,7 @@ def test_minibatches_are_drawn_uniformly_from_what_is_held():
 def test_the_likelihood_is_the_normal_density():
     outputs, targets = torch.randn(9, 1), torch.randn(9) * 5
     expected = -torch.distributions.Normal(outputs[:, 0], 2.5).log_prob(targets)
-    torch.testing.assert_close(gaussian_nll(2.5)(outputs, targets), expected)
+    torch.testing.assert_close(gaussian(fixed_sigma(2.5))(outputs, targets), expected)
 
 
 @pytest.mark.parametrize("weights", ["uniform", "paper"])
@@ -110,7 +111,7 @@ def test_the_minibatches_of_an_interaction_carry_the_complexity_once(weights):
 
 def test_thompson_sampling_averages_fresh_draws():
     agent = Agent(configured("agent.steps=9", "seed=5"), MUSHROOMS, CPU)
-    posterior, network = DiagonalGaussian(*agent.trainer.state.parameters), agent.memory.network
+    posterior, network = DiagonalGaussian(*agent.trainer.state.parameters), agent.network
     x = torch.cat([MUSHROOMS.contexts[2].expand(2, -1), torch.eye(2)], dim=1)
     for t in (3, 4):
         draws = [posterior.sample(standard_normal(5, t, Stream.EVALUATE + draw, network.size)) for draw in range(2)]
@@ -123,7 +124,7 @@ def test_thompson_sampling_averages_fresh_draws():
 def test_the_greedy_agent_takes_what_its_network_values_most():
     agent = Agent(configured("agent.steps=400", "method=mle"), MUSHROOMS, CPU)
     x = torch.cat([MUSHROOMS.contexts[1].expand(2, -1), torch.eye(2)], dim=1)
-    expected = agent.memory.network(agent.trainer.state.parameters[0], x)[:, 0]
+    expected = agent.network(agent.trainer.state.parameters[0], x)[:, 0]
     torch.testing.assert_close(agent.values(0, 1), expected)
     assert {agent.act(t, 1) for t in range(400)} == {int(expected.argmax())}
 

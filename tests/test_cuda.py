@@ -11,11 +11,14 @@ import torch
 from test_agents import WHEEL
 from test_replicas import METHODS, asked_for, data, trained
 
+from bbbrun.bayes.draws import Draws
+from bbbrun.bayes.methods import BayesByBackprop, drawn
 from bbbrun.bayes.networks import Init, initial_weights, mlp
-from bbbrun.bayes.posterior import DiagonalGaussian
-from bbbrun.bayes.predictive import draw_weights, posterior_predictive
+from bbbrun.bayes.predictive import posterior_predictive
+from bbbrun.bench.steps import bayes_by_backprop
 from bbbrun.runtime.device import set_products
 from bbbrun.runtime.noise import random_words, standard_normal
+from bbbrun.schema.options import Estimator
 from bbbrun.training.trainer import Trainer
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
@@ -72,15 +75,12 @@ def test_nothing_waits_for_the_device_within_an_epoch(compile_it):
 def test_the_predictive_is_that_of_the_cpu():
     network, inputs = mlp(5, [6], 4), data(0).inputs
     mu = initial_weights(network, Init.he, 1.0, 0)
+    method = BayesByBackprop(bayes_by_backprop(1, Estimator.weights))
     there, here = (
         posterior_predictive(
             network,
-            DiagonalGaussian(mu.to(device), torch.full_like(mu, -2.0).to(device)),
+            drawn(method, [mu.to(device), torch.full_like(mu, -2.0).to(device)], Draws(3, 5, 7)),
             inputs.to(device),
-            draws=7,
-            seed=3,
-            step=5,
-            sampler=draw_weights,
         )
         for device in ("cuda", "cpu")
     )

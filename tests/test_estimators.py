@@ -5,7 +5,8 @@ import torch
 import torch.nn.functional as F
 
 from bbbrun.bayes import estimators
-from bbbrun.bayes.estimators import data_term, free_energy_estimator
+from bbbrun.bayes.estimators import Batch, data_term, free_energy_estimator
+from bbbrun.bayes.likelihoods import categorical
 from bbbrun.bayes.networks import from_module, initial_weights, mlp
 from bbbrun.bayes.objective import complexity_gradient, free_energy_gradient
 from bbbrun.bayes.posterior import DiagonalGaussian
@@ -18,7 +19,6 @@ from bbbrun.schema.options import (
     Init,
     ScaleMixtureConfig,
 )
-from bbbrun.tasks.classification import categorical_nll
 
 NETWORK = mlp(4, [5], 3)
 GENERATOR = torch.Generator().manual_seed(0)
@@ -39,9 +39,9 @@ def place(rho):
 
 def gradients(estimator, prior, steps=20_000):
     """The gradients in mu and rho that as many steps from one place would follow (T, 2P), and their nlls (T,)."""
-    estimate = free_energy_estimator(bayes_by_backprop(1, estimator), NETWORK, categorical_nll)
+    estimate = free_energy_estimator(bayes_by_backprop(1, estimator), NETWORK, categorical)
     prior = build_prior(prior, "cpu")
-    batch, key = (INPUTS, LABELS, PRESENT), torch.tensor(0, dtype=torch.int32)
+    batch, key = Batch(INPUTS, LABELS, PRESENT), torch.tensor(0, dtype=torch.int32)
     each = torch.vmap(lambda step: estimate(place(-1.0), prior, key, step, batch, torch.tensor(WEIGHT)))
     mu, rho, nll = each(torch.arange(steps, dtype=torch.int32))
     return torch.cat([mu, rho], dim=1).double(), nll.double()
@@ -86,8 +86,8 @@ def test_examples_see_draws_of_their_own_so_that_the_variance_falls(estimator):
 def test_without_deviation_every_estimator_is_the_plain_gradient(estimator):
     posterior = place(-50.0).moments()
     eps, number = standard_normal(0, 0, 0, NETWORK.size), torch.tensor(0, dtype=torch.int32)
-    batch = (INPUTS, LABELS, PRESENT)
-    gradient, value = data_term(estimator, NETWORK, categorical_nll)(posterior, eps, number, number, 0, batch)
+    batch = Batch(INPUTS, LABELS, PRESENT)
+    gradient, value = data_term(estimator, NETWORK, categorical)(posterior, eps, number, number, 0, batch)
     weights = posterior.mu.clone().requires_grad_()
     nll = (F.cross_entropy(NETWORK(weights, INPUTS), LABELS, reduction="none") * PRESENT).sum()
     nll.backward()
@@ -107,9 +107,11 @@ def test_draws_layers_and_sides_have_noise_of_their_own(monkeypatch, estimator):
             return original(seed, step, draw, size, device)
 
         monkeypatch.setattr(estimators, name, recorded)
-    estimate = free_energy_estimator(bayes_by_backprop(3, estimator), NETWORK, categorical_nll)
+    estimate = free_energy_estimator(bayes_by_backprop(3, estimator), NETWORK, categorical)
     number = torch.tensor(0, dtype=torch.int32)
-    estimate(place(0.0), build_prior(PRIORS[0], "cpu"), number, number, (INPUTS, LABELS, PRESENT), torch.tensor(WEIGHT))
+    estimate(
+        place(0.0), build_prior(PRIORS[0], "cpu"), number, number, Batch(INPUTS, LABELS, PRESENT), torch.tensor(WEIGHT)
+    )
     # A draw of the weights each, and of two layers' activations, or of the signs of their inputs and outputs.
     assert len(seen) == 3 * (1 + (2 if estimator is Estimator.local else 4))
     assert len({draw for draw, _ in seen}) == len(seen)
@@ -119,8 +121,8 @@ def test_draws_layers_and_sides_have_noise_of_their_own(monkeypatch, estimator):
 @pytest.mark.parametrize("estimator", [Estimator.local, Estimator.flipout])
 def test_a_gaussian_priors_complexity_is_exact_beside_them(estimator):
     prior = build_prior(PRIORS[1], "cpu")
-    where = torch.tensor(7, dtype=torch.int32), torch.tensor(2, dtype=torch.int32), (INPUTS, LABELS, PRESENT)
-    estimate = free_energy_estimator(bayes_by_backprop(1, estimator), NETWORK, categorical_nll)
+    where = torch.tensor(7, dtype=torch.int32), torch.tensor(2, dtype=torch.int32), Batch(INPUTS, LABELS, PRESENT)
+    estimate = free_energy_estimator(bayes_by_backprop(1, estimator), NETWORK, categorical)
     with_it, without = (estimate(place(-1.0), prior, *where, torch.tensor(weight)) for weight in (1.0, 0.0))
     kl = prior.kl_gradient(place(-1.0).moments())
     torch.testing.assert_close(with_it[0] - without[0], kl.mu, rtol=1e-4, atol=1e-5)
@@ -129,15 +131,15 @@ def test_a_gaussian_priors_complexity_is_exact_beside_them(estimator):
 
 @pytest.mark.parametrize("estimator", list(Estimator))
 def test_several_draws_are_the_mean_of_single_ones(estimator):
-    prior, batch = build_prior(PRIORS[0], "cpu"), (INPUTS, LABELS, PRESENT)
+    prior, batch = build_prior(PRIORS[0], "cpu"), Batch(INPUTS, LABELS, PRESENT)
     where = torch.tensor(7, dtype=torch.int32), torch.tensor(2, dtype=torch.int32), batch, torch.tensor(WEIGHT)
-    *gradient, nll = free_energy_estimator(bayes_by_backprop(3, estimator), NETWORK, categorical_nll)(
+    *gradient, nll = free_energy_estimator(bayes_by_backprop(3, estimator), NETWORK, categorical)(
         place(-1.0), prior, *where
     )
     eps = [standard_normal(7, 2, draw, NETWORK.size) for draw in range(3)]
     singles, moments = [], place(-1.0).moments()
     for draw in range(3):
-        part, value = data_term(estimator, NETWORK, categorical_nll)(moments, eps[draw], *where[:2], draw, batch)
+        part, value = data_term(estimator, NETWORK, categorical)(moments, eps[draw], *where[:2], draw, batch)
         complexity = complexity_gradient(moments, prior, eps[draw])
         singles.append([*free_energy_gradient(moments, part, complexity, where[3]), value])
     for ours, theirs in zip([*gradient, nll], zip(*singles, strict=True), strict=True):
@@ -159,4 +161,4 @@ def test_signs_are_fair_and_independent():
 def test_other_estimators_need_a_network_of_affine_maps(estimator):
     network, _ = from_module(torch.nn.Linear(4, 3))
     with pytest.raises(ValueError, match="network of affine maps"):
-        data_term(estimator, network, categorical_nll)
+        data_term(estimator, network, categorical)

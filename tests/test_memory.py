@@ -11,12 +11,13 @@ import gc, re
 from pathlib import Path
 import torch
 from omegaconf import OmegaConf
-from bbbrun.tasks.classification import categorical_nll
 from bbbrun.schema.config import composed
 from bbbrun.bayes.networks import mlp
-from bbbrun.bayes.posterior import DiagonalGaussian
+from bbbrun.bayes.likelihoods import categorical
+from bbbrun.bayes.methods import drawn
 from bbbrun.bayes.predictive import class_probabilities, posterior_predictive
-from bbbrun.training.trainer import Task, Trainer
+from bbbrun.training.task import Problem
+from bbbrun.training.trainer import Trainer
 
 def memory(name):
     return int(re.search(name + r":\\s+(\\d+)", Path("/proc/self/status").read_text())[1]) * 1024
@@ -25,7 +26,7 @@ torch.set_num_threads(1)
 config = OmegaConf.to_object(composed(["experiment=mnist", "compile=true"]))
 network = mlp(784, [1200, 1200], 10)
 inputs, labels = torch.rand(1280, 784), torch.arange(1280) % 10
-trainer = Trainer([config], [Task(inputs, labels, network, categorical_nll, [], None, [])], torch.device("cpu"), 3)
+trainer = Trainer.of([config], [Problem(inputs, labels, network, categorical)], torch.device("cpu"), 3)
 
 def steps():
     trainer.begin_epoch(0)
@@ -33,7 +34,7 @@ def steps():
 
 def predict():
     class_probabilities(network, trainer.parameters()[0], inputs)
-    posterior_predictive(network, DiagonalGaussian(*trainer.parameters()), inputs, 3, 0, 0, trainer.sampler)
+    posterior_predictive(network, drawn(trainer.method, trainer.parameters(), trainer.draws(0, 3)), inputs)
 
 parts = [steps, trainer.objective, predict]
 for part in parts:

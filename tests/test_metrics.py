@@ -4,10 +4,14 @@ import pytest
 import torch
 from sklearn.metrics import accuracy_score, log_loss
 
+from bbbrun.bayes.draws import Draws, draw_weights
+from bbbrun.bayes.methods import BayesByBackprop, drawn
 from bbbrun.bayes.networks import mlp
 from bbbrun.bayes.posterior import DiagonalGaussian
-from bbbrun.bayes.predictive import class_probabilities, draw_weights, posterior_predictive
+from bbbrun.bayes.predictive import class_probabilities, posterior_predictive
 from bbbrun.bayes.scores import error_percent, expected_calibration_error, mean_nll
+from bbbrun.bench.steps import bayes_by_backprop
+from bbbrun.schema.options import Estimator
 
 
 def example():
@@ -47,9 +51,10 @@ def test_certain_and_right_is_perfectly_calibrated():
 
 def test_predictive_averages_probabilities_over_draws():
     network = mlp(5, [7], 3)
+    method = BayesByBackprop(bayes_by_backprop(1, Estimator.weights))
     posterior = DiagonalGaussian(torch.randn(network.size), torch.full((network.size,), 0.5))
     inputs = torch.randn(20, 5)
-    result = posterior_predictive(network, posterior, inputs, 3, seed=1, step=2, sampler=draw_weights)
+    result = posterior_predictive(network, drawn(method, list(posterior), Draws(1, 2, 3)), inputs)
     now = [torch.tensor(value, dtype=torch.int32) for value in (1, 2)]
     draws = [draw_weights(posterior, *now, torch.tensor(draw, dtype=torch.int32))[0] for draw in range(3)]
     probabilities = torch.stack([class_probabilities(network, draw, inputs) for draw in draws])

@@ -7,14 +7,14 @@ from types import ModuleType, SimpleNamespace
 
 import pytest
 import torch
-from test_step import ADAM, INPUTS, LABELS, MIXTURE, bbb, start, two_minibatches
+from test_step import ADAM, INPUTS, LABELS, MIXTURE, bbb, make_step, start, two_minibatches
 
+from bbbrun.bayes.likelihoods import categorical
 from bbbrun.bayes.networks import mlp
 from bbbrun.bayes.priors import build_prior
 from bbbrun.runtime.device import compiled
 from bbbrun.runtime.replay import Recorded
-from bbbrun.tasks.classification import categorical_nll
-from bbbrun.training.step import changed, initial_state, make_step
+from bbbrun.training.step import changed, initial_state
 
 
 class Generated:
@@ -132,7 +132,7 @@ def test_a_small_networks_compiled_step_is_one_function_and_recorded_takes_the_s
     for record in (True, False):
         state, epoch = initial_state(start(network), ADAM), two_minibatches(1e-3, ADAM)
         data = (INPUTS, LABELS, 0, epoch, state)
-        step = compiled(make_step(network, categorical_nll, bbb(), prior, ADAM, *data))
+        step = compiled(make_step(network, categorical, bbb(), prior, ADAM, *data))
         recorded = Recorded(step, changed(epoch, state))
         for _ in range(4):
             epoch.position.zero_()

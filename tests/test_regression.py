@@ -97,7 +97,7 @@ def test_the_median_of_a_mirrored_mixture_is_its_middle():
 
 
 def test_two_outputs_give_a_density_with_its_floor():
-    mean, sigma = conditional_gaussian(dataset(sigma_scale=0.2))(torch.tensor([[1.5, 0.0], [-2.0, -200.0]]))
+    mean, sigma = conditional_gaussian(dataset(sigma_scale=0.2))[0](torch.tensor([[1.5, 0.0], [-2.0, -200.0]]))
     assert mean.tolist() == [1.5, -2.0]
     torch.testing.assert_close(sigma, torch.tensor([1e-3 + 0.2 * math.log(2), 1e-3]))
     area, _ = integrate.quad(lambda y: log_normal(torch.tensor(y), mean[0], sigma[0]).exp().item(), 0.5, 2.5)
@@ -113,7 +113,7 @@ def test_inputs_are_mapped_onto_the_unit_range():
 
 
 def test_one_output_has_the_fixed_sigma():
-    mean, sigma = conditional_gaussian(dataset(likelihood_sigma=0.3))(torch.tensor([[1.5], [-2.0]]))
+    mean, sigma = conditional_gaussian(dataset(likelihood_sigma=0.3))[0](torch.tensor([[1.5], [-2.0]]))
     assert mean.tolist() == [1.5, -2.0]
     torch.testing.assert_close(sigma, torch.tensor([0.3, 0.3]))
 

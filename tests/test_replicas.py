@@ -9,13 +9,14 @@ import pytest
 import torch
 from omegaconf import OmegaConf
 
+from bbbrun.bayes.likelihoods import categorical
 from bbbrun.bayes.networks import mlp
 from bbbrun.data.images import Split
 from bbbrun.errors import UserError
 from bbbrun.schema.config import composed, plain
 from bbbrun.schema.replicas import replicas_of, require_replicas
-from bbbrun.tasks.classification import categorical_nll
-from bbbrun.training.trainer import Task, Trainer
+from bbbrun.training.task import Problem
+from bbbrun.training.trainer import Trainer
 
 CPU = torch.device("cpu")
 SMALL = ("network.hidden=[6]", "train.batch_size=8", "train.epochs=3", "optimizer.lr=0.01")
@@ -27,15 +28,15 @@ def data(seed: int) -> Split:
     return Split(torch.rand(21, 5, generator=generator), torch.randint(4, (21,), generator=generator))
 
 
-def task(split: Split) -> Task:
-    return Task(*split, mlp(5, [6], 4), categorical_nll, [], lambda *_: {}, [])
+def problem(split: Split) -> Problem:
+    return Problem(*split, mlp(5, [6], 4), categorical)
 
 
 def trained(configs, splits, compile_it="false", device=CPU, epochs=range(3), saved=None) -> Trainer:
-    tasks = [task(split.to(device)) for split in splits]
+    problems = [problem(split.to(device)) for split in splits]
     for config in configs:
         config.compile = compile_it
-    trainer = Trainer(configs, tasks, device, 3)
+    trainer = Trainer.of(configs, problems, device, 3)
     if saved:
         trainer.load({"tensors": saved})
     for epoch in epochs:

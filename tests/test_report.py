@@ -31,6 +31,20 @@ from bbbrun.runs.reader import finished_runs
 MIXTURE, GAUSSIAN = "Bayes by Backprop, scale mixture", "Bayes by Backprop, Gaussian"
 
 
+METHOD_OPTIONS = {
+    "bbb": {
+        "train_samples": 1,
+        "test_samples": 5,
+        "final_samples": None,
+        "estimator": "weights",
+        "minibatch_weights": "paper",
+        "rho_init": [-5.0, -5.0],
+    },
+    "mle": {},
+    "dropout": {"input_rate": 0.2, "hidden_rate": 0.5},
+}
+
+
 def finished(
     folder: Path, method="bbb", prior="scale_mixture", units=1200, seed=0, epochs=2, lr=0.1, temperature=1.0, **metrics
 ) -> Path:
@@ -38,8 +52,8 @@ def finished(
     (folder / ".hydra").mkdir(parents=True)
     config = {
         "dataset": {"name": "mnist", "root": None, "valid_size": 10, "pixel_divisor": 126.0},
-        "network": {"hidden": [units, units]},
-        "method": {"name": method} | ({"test_samples": 5, "temperature": temperature} if method == "bbb" else {}),
+        "network": {"name": "mlp", "hidden": [units, units], "init": "he", "init_scale": 1.0},
+        "method": {"name": method} | METHOD_OPTIONS[method] | ({"temperature": temperature} if method == "bbb" else {}),
         "prior": {"name": prior if method == "bbb" else "none"},
         "optimizer": {"lr": lr},
         "train": {"epochs": epochs, "evaluate_every": 1},
@@ -175,7 +189,7 @@ def test_pruning_removes_the_lowest_signal_to_noise_in_mean_and_variance():
 def test_table_2_judges_what_is_left_of_the_network(tmp_path, monkeypatch):
     folder = finished(tmp_path / "a", units=3, test_error=1.0)
     (run,) = finished_runs([folder])
-    mu, rho = run.parameters()
+    mu, rho = run.tensors()[:2]
     inputs = torch.randn(200, 4, generator=torch.Generator().manual_seed(0))
     network = mlp(4, [3, 3], 2)
     labels = network(mu, inputs).argmax(dim=1)
@@ -206,7 +220,7 @@ def test_what_a_setting_costs_in_weights(tmp_path, monkeypatch, capsys):
         # The checkpoint has layers of 3 units.
         finished(folder / f"{seed}{lr}", seed=seed, lr=lr, units=3, test_error=1.0, valid_error=1.0)
     inputs = torch.randn(400, 4, generator=torch.Generator().manual_seed(5)) * 100
-    runs = {run.folder.name: DiagonalGaussian(*run.parameters()) for run in finished_runs([folder])}
+    runs = {run.folder.name: DiagonalGaussian(*run.tensors()[:2]) for run in finished_runs([folder])}
     network = mlp(4, [3, 3], 2)
     labels = network(runs["30.1"].mu, inputs).argmax(dim=1)
     assert 20 < labels.sum() < 380
@@ -220,7 +234,7 @@ def test_what_a_setting_costs_in_weights(tmp_path, monkeypatch, capsys):
     table = pd.read_csv(tmp_path / "out" / "tradeoff" / "tradeoff.csv").set_index("optimizer.lr")
     assert list(table["runs"][[0.1, 0.5]]) == [2, 1]
     assert pd.read_csv(tmp_path / "out" / "tradeoff" / "runs.csv")["seed"].to_list() == [3, 4, 5]
-    errors = {name: pruned_errors(posterior, [3, 3], images) for name, posterior in runs.items()}
+    errors = {name: pruned_errors(network, posterior, images.valid) for name, posterior in runs.items()}
     assert errors["30.1"][0] == 0
     for percent, error in errors["40.1"].items():
         weights = runs["40.1"].mu * kept(runs["40.1"], percent)
@@ -255,13 +269,13 @@ def test_figures_2_to_4_say_what_they_show(runs, tmp_path):
     assert curve[curve["method"] == MIXTURE]["mean"].to_list() == pytest.approx([9.0, 1.35])
     density = pd.read_csv(out / "figure3" / "figure3.csv")
     (run,) = [run for run in finished_runs([runs]) if run.folder.name == "d"]
-    inside = (run.parameters()[0].abs() <= 0.2).double().mean().item()
+    inside = (run.tensors()[:2][0].abs() <= 0.2).double().mean().item()
     assert density["SGD"].sum() * 0.002 == pytest.approx(inside, rel=1e-4)
     ratio = pd.read_csv(out / "figure4" / "figure4.csv")
     assert ratio["cumulative"].is_monotonic_increasing
     assert ratio["cumulative"].iloc[-1] == pytest.approx(1, abs=0.05)
     (mixture,) = [run for run in finished_runs([runs]) if run.folder.name == "a"]
-    values = decibels(DiagonalGaussian(*mixture.parameters()))
+    values = decibels(DiagonalGaussian(*mixture.tensors()[:2]))
     told = (out / "figure4" / "figure4.md").read_text()
     assert f"{100 * (values < 0).double().mean().item():.1f} % of the weights have sigma above abs(mu)" in told
     middle = ratio.iloc[100]

@@ -5,6 +5,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from bbbrun.bayes.likelihoods import categorical
+from bbbrun.bayes.methods import build_method
 from bbbrun.bayes.networks import from_module, initial_weights, layered, mlp
 from bbbrun.bayes.posterior import DiagonalGaussian
 from bbbrun.bayes.priors import build_prior
@@ -24,9 +26,10 @@ from bbbrun.schema.options import (
     Schedule,
     SgdConfig,
 )
-from bbbrun.tasks.classification import categorical_nll
 from bbbrun.training.optimizers import Adam, Sgd, build_optimizer, learning_rates
-from bbbrun.training.step import Epoch, initial_state, make_step
+from bbbrun.training.step import Epoch, Recipe, initial_state
+from bbbrun.training.step import make_step as make
+from bbbrun.training.task import Problem
 
 NETWORK = mlp(6, [8, 5], 3)
 MIXTURE = ScaleMixtureConfig(name="scale_mixture", pi=0.25, sigma1=1.0, sigma2=math.exp(-6))
@@ -39,6 +42,11 @@ LABELS = torch.randint(3, (10,), generator=GENERATOR)
 
 def bbb(draws: int = 1, estimator: Estimator = Estimator.weights) -> BayesByBackpropConfig:
     return bayes_by_backprop(draws, estimator)
+
+
+def make_step(network, likelihood, method, prior, optimizer, inputs, labels, seed, epoch, state):
+    recipe = Recipe(build_method(method), prior, optimizer, seed)
+    return make(Problem(inputs, labels, network, likelihood), recipe, epoch, state)
 
 
 def two_minibatches(lr: float, optimizer=PLAIN) -> Epoch:
@@ -64,7 +72,7 @@ def test_two_sgd_steps_equal_a_reference_by_torch_distributions(config, draws):
     lr, seed = 1e-3, 5
     epoch, prior = two_minibatches(lr), build_prior(config, "cpu")
     state = initial_state(start(), Sgd(0.0))
-    step = make_step(NETWORK, categorical_nll, bbb(draws), prior, Sgd(0.0), INPUTS, LABELS, seed, epoch, state)
+    step = make_step(NETWORK, categorical, bbb(draws), prior, Sgd(0.0), INPUTS, LABELS, seed, epoch, state)
     step()
     step()
 
@@ -90,7 +98,7 @@ def test_two_sgd_steps_equal_a_reference_by_torch_distributions(config, draws):
 def test_plain_sgd_step_equals_pytorch_on_the_summed_likelihood():
     epoch, state = two_minibatches(1e-2), initial_state(start(rho=None), Sgd(0.9))
     step = make_step(
-        NETWORK, categorical_nll, MaximumLikelihoodConfig(name="mle"), None, Sgd(0.9), INPUTS, LABELS, 0, epoch, state
+        NETWORK, categorical, MaximumLikelihoodConfig(name="mle"), None, Sgd(0.9), INPUTS, LABELS, 0, epoch, state
     )
     weights = start(rho=None)[0].requires_grad_()
     reference = torch.optim.SGD([weights], lr=1e-2, momentum=0.9)
@@ -109,7 +117,7 @@ def test_dropout_with_rate_zero_is_plain_sgd_and_otherwise_unbiased():
         state = initial_state(start(rho=None), Sgd(0.0))
         make_step(
             NETWORK,
-            categorical_nll,
+            categorical,
             method,
             None,
             Sgd(0.0),
@@ -228,7 +236,7 @@ def test_any_module_can_be_made_bayesian():
     epoch.numbers[:, 0].mul_(1e-3)
     step = make_step(
         network,
-        categorical_nll,
+        categorical,
         bbb(),
         build_prior(GAUSSIAN, "cpu"),
         ADAM,
@@ -260,7 +268,7 @@ def test_dropout_needs_a_network_of_affine_maps():
     method = DropoutConfig(name="dropout", input_rate=0.2, hidden_rate=0.5)
     state = initial_state([weights], Sgd(0.0))
     with pytest.raises(ValueError, match="network of affine maps"):
-        make_step(network, categorical_nll, method, None, Sgd(0.0), INPUTS, LABELS, 0, two_minibatches(1.0), state)
+        make_step(network, categorical, method, None, Sgd(0.0), INPUTS, LABELS, 0, two_minibatches(1.0), state)
 
 
 def test_initial_weights():
@@ -293,7 +301,7 @@ def test_the_compiled_step_equals_the_eager_one(method):
             initial_state(start(rho=-3.0 if bayes else None), ADAM),
             two_minibatches(1e-3, ADAM),
         )
-        step = make_step(NETWORK, categorical_nll, method, prior, ADAM, INPUTS, LABELS, 0, epoch, state)
+        step = make_step(NETWORK, categorical, method, prior, ADAM, INPUTS, LABELS, 0, epoch, state)
         if compile_it:
             step = compiled(step)
         step()
@@ -309,7 +317,7 @@ def test_two_compiled_steps_in_one_process_keep_apart():
         state, epoch = initial_state(start(), PLAIN), two_minibatches(lr)
         eager = initial_state(start(), PLAIN), two_minibatches(lr)
         steps = [
-            make_step(NETWORK, categorical_nll, bbb(), prior, PLAIN, INPUTS, LABELS, seed, where, what)
+            make_step(NETWORK, categorical, bbb(), prior, PLAIN, INPUTS, LABELS, seed, where, what)
             for what, where in ((state, epoch), eager)
         ]
         for step in (compiled(steps[0]), steps[1]):
@@ -326,7 +334,7 @@ def test_a_compiled_step_of_large_products_equals_the_eager_one():
     results = []
     for wrap in (compiled, lambda step: step):
         state, epoch = initial_state(start(network), PLAIN), two_minibatches(1e-3)
-        step = wrap(make_step(network, categorical_nll, bbb(), prior, PLAIN, INPUTS, LABELS, 0, epoch, state))
+        step = wrap(make_step(network, categorical, bbb(), prior, PLAIN, INPUTS, LABELS, 0, epoch, state))
         # Once: of a million ReLUs some stand so near 0 that a second step would go another way.
         with torch.profiler.profile() as profile:
             step()

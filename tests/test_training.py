@@ -8,15 +8,18 @@ import torch
 import torch.nn.functional as F
 from omegaconf import OmegaConf
 
+from bbbrun.bayes.draws import Draws
+from bbbrun.bayes.likelihoods import categorical
 from bbbrun.bayes.networks import mlp
 from bbbrun.bayes.objective import minibatch_weights
-from bbbrun.bayes.predictive import draw_weights
+from bbbrun.bayes.priors import Prior
 from bbbrun.data.images import load_images
 from bbbrun.runtime.noise import Stream, permutation, standard_normal
 from bbbrun.schema.config import Config, composed
 from bbbrun.schema.options import MinibatchWeights
-from bbbrun.tasks.classification import categorical_nll, classification_task
-from bbbrun.training.trainer import Task, Trainer
+from bbbrun.tasks.classification import classification_task
+from bbbrun.training.task import Problem
+from bbbrun.training.trainer import Trainer
 
 CPU = torch.device("cpu")
 INPUTS = torch.rand(21, 4, generator=torch.Generator().manual_seed(0))
@@ -31,8 +34,12 @@ def configured(*words: str) -> Config:
 
 
 def small_trainer(*words: str) -> Trainer:
-    task = Task(INPUTS, LABELS, NETWORK, categorical_nll, [], lambda *_: {}, [])
-    return Trainer([configured("train.batch_size=8", "train.epochs=3", "seed=7", *words)], [task], CPU, 3)
+    problem = Problem(INPUTS, LABELS, NETWORK, categorical)
+    return Trainer.of([configured("train.batch_size=8", "train.epochs=3", "seed=7", *words)], [problem], CPU, 3)
+
+
+def prior_of(trainer: Trainer) -> Prior:
+    return trainer._plans[0].prior
 
 
 def test_an_epoch_visits_every_example_once_in_the_seeds_order():
@@ -66,7 +73,7 @@ def test_two_epochs_descend_equation_8_minibatch_by_minibatch(kind, prior, optim
             posterior = torch.distributions.Normal(mu, F.softplus(rho))
             w = mu + F.softplus(rho) * standard_normal(7, step, Stream.TRAIN, NETWORK.size).double()
             nll = F.cross_entropy(NETWORK(w, INPUTS[rows].double()), LABELS[rows], reduction="sum")
-            complexity = (posterior.log_prob(w) - trainer.priors[0].log_prob(w)).sum()
+            complexity = (posterior.log_prob(w) - prior_of(trainer).log_prob(w)).sum()
             reference.zero_grad()
             (shares[number] * 0.3 * complexity + nll).backward()
             # The cosine over all 9 steps of the 3 epochs.
@@ -83,7 +90,7 @@ def test_two_epochs_descend_equation_8_minibatch_by_minibatch(kind, prior, optim
     row = trainer.objective()
     posterior = torch.distributions.Normal(mu, F.softplus(rho))
     w = mu + F.softplus(rho) * standard_normal(7, 6, Stream.EVALUATE, NETWORK.size).double()
-    log_posterior, log_prior = (p.log_prob(w).sum().item() for p in (posterior, trainer.priors[0]))
+    log_posterior, log_prior = (p.log_prob(w).sum().item() for p in (posterior, prior_of(trainer)))
     assert row["log_posterior"] == pytest.approx(log_posterior, rel=1e-3)
     assert row["log_prior"] == pytest.approx(log_prior, rel=1e-3)
     assert row["free_energy"] == pytest.approx(0.3 * (log_posterior - log_prior) + total, rel=2e-3)
@@ -102,10 +109,10 @@ def test_validation_and_test_are_judged_on_their_own_images():
     config = configured("method=mle", "network.hidden=[30]")
     images = load_images(config.dataset, CPU)
     task = classification_task(config, images)
-    weights = torch.randn(task.network.size, generator=torch.Generator().manual_seed(1)) * 0.2
-    row = task.evaluate([weights], 1, 0, None)
+    weights = torch.randn(task.problem.network.size, generator=torch.Generator().manual_seed(1)) * 0.2
+    row = task.evaluate([weights], Draws(0, 0, 1))
     for name, split in (("valid", images.valid), ("test", images.test)):
-        logits = task.network(weights, split.inputs)
+        logits = task.problem.network(weights, split.inputs)
         wrong = (logits.argmax(dim=1) != split.labels).double().mean().item()
         assert row[f"{name}_error"] == pytest.approx(100 * wrong)
         assert row[f"{name}_nll"] == pytest.approx(F.cross_entropy(logits, split.labels).item(), rel=1e-5)
@@ -114,9 +121,9 @@ def test_validation_and_test_are_judged_on_their_own_images():
 def test_predictive_and_mean_errors_are_not_confused():
     config = configured("network.hidden=[30]")
     task = classification_task(config, load_images(config.dataset, CPU))
-    mu = torch.randn(task.network.size, generator=torch.Generator().manual_seed(1)) * 0.2
-    row = task.evaluate([mu, torch.full_like(mu, 2.0)], 3, 0, draw_weights)
-    sharp = task.evaluate([mu, torch.full_like(mu, -40.0)], 3, 0, draw_weights)
+    mu = torch.randn(task.problem.network.size, generator=torch.Generator().manual_seed(1)) * 0.2
+    row = task.evaluate([mu, torch.full_like(mu, 2.0)], Draws(0, 0, 3))
+    sharp = task.evaluate([mu, torch.full_like(mu, -40.0)], Draws(0, 0, 3))
     assert row["test_error_mean"] == sharp["test_error_mean"] == sharp["test_error"]
     assert row["test_error"] != row["test_error_mean"]
     assert sharp["valid_error"] == sharp["valid_error_mean"]
@@ -125,7 +132,7 @@ def test_predictive_and_mean_errors_are_not_confused():
 def test_without_a_validation_set_its_columns_are_left_out():
     config = configured("dataset.valid_size=0", "method=mle", "network.hidden=[4]")
     task = classification_task(config, load_images(config.dataset, CPU))
-    row = task.evaluate([torch.zeros(task.network.size)], 1, 0, None)
+    row = task.evaluate([torch.zeros(task.problem.network.size)], Draws(0, 0, 1))
     assert set(row) == {"test_error", "test_nll", "test_ece"}
     assert row["test_nll"] == pytest.approx(torch.tensor(10.0).log().item(), rel=1e-6)
 
