@@ -14,7 +14,8 @@ from bbbrun.errors import UserError
 from bbbrun.runs.files import CHECKPOINT, FIGURES, SUMMARY, named_folder
 from bbbrun.runs.identity import kept_from_resuming, setting
 from bbbrun.runs.jobs import Job, wanted
-from bbbrun.runs.unfinished import Begun, begun
+from bbbrun.runs.reader import RunOnDisk as Begun
+from bbbrun.runs.reader import runs_on_disk as begun
 from bbbrun.schema.config import Device
 
 _RUNS = Path("results/runs")  # where bbbrun puts them

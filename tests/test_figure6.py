@@ -7,15 +7,22 @@ import pandas as pd
 import pytest
 from omegaconf import OmegaConf
 
+from bbbrun.report.groups import NothingToShow
 from bbbrun.report.items.figure6 import figure6
-from bbbrun.runs.reader import NothingToShow, finished_runs
+from bbbrun.runs.reader import finished_runs
 
 
 def finished(
-    folder: Path, method: str, seed: int, epsilon: float, regrets: list[float], dataset="mushroom", **told: float
+    folder: Path,
+    method: str,
+    seed: int,
+    epsilon: float,
+    regrets: list[float],
+    dataset="mushroom",
+    **method_options: float,
 ) -> None:
     (folder / ".hydra").mkdir(parents=True)
-    config = {"dataset": {"name": dataset}, "method": {"name": method} | told, "seed": seed}
+    config = {"dataset": {"name": dataset}, "method": {"name": method} | method_options, "seed": seed}
     config["agent"] = {"epsilon": epsilon, "steps": 100 * len(regrets)}
     OmegaConf.save(OmegaConf.create(config), folder / ".hydra" / "config.yaml")
     rows = {"step": [100 * (n + 1) for n in range(len(regrets))], "cumulative_regret": regrets}
@@ -42,8 +49,8 @@ def runs(tmp_path):
 
 
 def test_curves_are_means_over_seeds_of_the_longest_and_latest_runs(runs, tmp_path):
-    said = figure6(runs, tmp_path / "figure6")
-    assert said == ["3 runs shorter, older or of other settings: left out", "4 runs of 200 interactions"]
+    messages = figure6(runs, tmp_path / "figure6")
+    assert messages == ["3 runs shorter, older or of other settings: left out", "4 runs of 200 interactions"]
     curves = pd.read_csv(tmp_path / "figure6" / "curves.csv").set_index(["agent", "step"])
     last = curves.loc[("Bayes by Backprop", 200)]
     assert (last["cumulative_regret"], last["runs"]) == (30, 2)

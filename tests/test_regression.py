@@ -19,9 +19,9 @@ from torch.distributions import Categorical, MixtureSameFamily, Normal
 from bbbrun.bayes.likelihoods import log_normal
 from bbbrun.bayes.networks import mlp
 from bbbrun.data.curve import curve, curve_points
-from bbbrun.report.main import main
 from bbbrun.schema.datasets import RegressionCurveConfig
 from bbbrun.tasks.regression import conditional_gaussian, on_unit_range
+from bbbrun.verbs.report import main
 
 TINY = (
     "device=cpu",
@@ -260,7 +260,7 @@ def test_wrong_input_gets_one_line(bbbrun, words, expected):
 
 
 def report(folder: Path, *words: object) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "bbbrun.report.main", *map(str, words)]
+    command = [sys.executable, "-c", "from bbbrun.verbs.report import main; main()", *map(str, words)]
     return subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
 
 
@@ -317,7 +317,7 @@ def test_the_report_says_in_one_line_what_is_wrong(tmp_path, finished, monkeypat
         with pytest.raises(SystemExit, match="1"):
             main([str(word) for word in words])
         (line,) = capsys.readouterr().err.splitlines()
-        assert line.startswith("bbbrun-report: error: ")
+        assert line.startswith("bbbrun report: error: ")
         assert expected in line
 
 

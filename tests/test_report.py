@@ -19,14 +19,14 @@ from bbbrun.bayes.posterior import DiagonalGaussian
 from bbbrun.bayes.pruning import decibels, kept
 from bbbrun.data.images import Images, Split
 from bbbrun.report.check import judge, recorded_claims
-from bbbrun.report.check import main as check
-from bbbrun.report.items.cells import cells
-from bbbrun.report.items.figures234 import _shape
+from bbbrun.report.items.figure4 import _shape
+from bbbrun.report.items.table1 import cells
 from bbbrun.report.items.table2 import prune
 from bbbrun.report.items.tradeoff import pruned_errors, removable
-from bbbrun.report.main import main as report
 from bbbrun.report.paper import claims, published
 from bbbrun.runs.reader import finished_runs
+from bbbrun.verbs.check import main as check
+from bbbrun.verbs.report import main as report
 
 MIXTURE, GAUSSIAN = "Bayes by Backprop, scale mixture", "Bayes by Backprop, Gaussian"
 
@@ -361,7 +361,7 @@ def test_weights_that_cannot_be_read_leave_what_needs_none(runs, tmp_path, capsy
         report([str(runs), "-o", str(out), "--only", "table1", "figure4", "figure2"])
     assert stop.value.code == 1
     (line,) = [line for line in capsys.readouterr().err.splitlines() if "error" in line]
-    assert line.startswith(f"bbbrun-report: error: figure4: {runs / 'a' / 'checkpoint.pt'} cannot be read")
+    assert line.startswith(f"bbbrun report: error: figure4: {runs / 'a' / 'checkpoint.pt'} cannot be read")
     assert (out / "figure2" / "figure2.csv").exists()
     assert "## Table 1" in (out / "REPORT.md").read_text()
     with pytest.raises(SystemExit) as stop:
@@ -410,7 +410,7 @@ def test_nothing_made_is_told_and_exits_1(runs, tmp_path, capsys):
     assert capsys.readouterr().err.splitlines() == [
         "figure5: no finished run of experiment=regression: skipped",
         "figure6: no finished run of experiment=bandit: skipped",
-        "bbbrun-report: error: nothing was made: none of 7 finished runs gives figure5, figure6",
+        "bbbrun report: error: nothing was made: none of 7 finished runs gives figure5, figure6",
     ]
     assert not out.exists()
 

@@ -1,4 +1,4 @@
-"""bbbrun-check --smoke: short runs against what full ones had then, out of runs whose numbers are known."""
+"""bbbrun check --smoke: short runs against what full ones had then, out of runs whose numbers are known."""
 
 import json
 
@@ -8,12 +8,12 @@ import pytest
 from omegaconf import OmegaConf
 
 import bbbrun.report.smoke
-from bbbrun.report.check import main as check
 from bbbrun.report.smoke import smoke
 from bbbrun.runs.identity import differing, setting
 from bbbrun.runs.jobs import Job, wanted
 from bbbrun.runs.reader import finished_runs
 from bbbrun.schema.config import composed, plain
+from bbbrun.verbs.check import main as check
 
 MNIST = ("experiment=mnist", "network.hidden=[400,400]")
 
@@ -138,7 +138,7 @@ def test_a_damaged_run_is_one_line(tmp_path, capsys, only_mnist):
         check([str(tmp_path / "short"), "--smoke", str(tmp_path / "full")])
     assert stop.value.code == 1
     (line,) = capsys.readouterr().err.splitlines()
-    assert line.startswith("bbbrun-check: error: a run's record in")
+    assert line.startswith("bbbrun check: error: a run's record in")
     with pytest.raises(SystemExit) as stop:
         check([str(tmp_path / "short"), "--smoke", ""])
     assert stop.value.code == 2

@@ -1,4 +1,4 @@
-"""REPORT.md and report.html: what a folder of tables and figures holds, in the paper's order, as one page."""
+"""REPORT.md and report.html: all tables and figures of a report on one page, in the paper's order."""
 
 import base64
 import html
@@ -9,15 +9,15 @@ _STYLE = "body{font:16px/1.5 sans-serif;max-width:60em;margin:2em auto}img{max-w
 
 
 def write_page(folder: Path, titles: dict[str, str]) -> None:
-    """Write REPORT.md, which links to the figures, and report.html, which holds them, into `folder`.
+    """Write REPORT.md, which links to the figures, and report.html, which contains them, into `folder`.
 
-    titles: of the folders in it, in order.
+    titles: by the names of the folders in it, in order. A folder that is missing has no section.
     """
     sections = {name: folder / name for name in titles if (folder / name).is_dir()}
     text, body = ["# Weight Uncertainty in Neural Networks, reproduced", ""], []
-    for name, place in sections.items():
-        tables = [path.read_text() for path in sorted(place.glob("*.md"))]
-        figures = sorted(place.glob("*.png"))
+    for name, section in sections.items():
+        tables = [path.read_text() for path in sorted(section.glob("*.md"))]
+        figures = sorted(section.glob("*.png"))
         text += [f"## {titles[name]}", "", *tables, *(f"![{titles[name]}]({name}/{path.name})\n" for path in figures)]
         body += [f"<h2>{html.escape(titles[name])}</h2>", *map(_table, tables), *map(_image, figures)]
     (folder / "REPORT.md").write_text("\n".join(text))
@@ -31,10 +31,10 @@ def _image(path: Path) -> str:
 
 
 def _table(text: str) -> str:
-    """Our own tables' Markdown: rows between bars, a rule below the head, then paragraphs."""
+    """HTML of a report's own Markdown: rows between bars, a rule below the head, then paragraphs."""
     lines = [line for line in text.splitlines() if line and not re.fullmatch(r"[|-]+", line)]
-    rows = [[html.escape(cell.strip()) for cell in line.strip("|").split("|")] for line in lines if line[0] == "|"]
-    marked = [f"<tr>{''.join(f'<td>{cell}</td>' for cell in row)}</tr>" for row in rows]
-    marked[:1] = [line.replace("td>", "th>") for line in marked[:1]]
+    cells = [[html.escape(cell.strip()) for cell in line.strip("|").split("|")] for line in lines if line[0] == "|"]
+    rows = [f"<tr>{''.join(f'<td>{cell}</td>' for cell in row)}</tr>" for row in cells]
+    rows[:1] = [line.replace("td>", "th>") for line in rows[:1]]
     paragraphs = [f"<p>{html.escape(line)}</p>" for line in lines if line[0] != "|"]
-    return "\n".join(["<table>", *marked, "</table>", *paragraphs])
+    return "\n".join(["<table>", *rows, "</table>", *paragraphs])

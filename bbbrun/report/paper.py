@@ -1,4 +1,4 @@
-"""The paper's numbers, out of paper.csv: what is claimed, how near ours must come, and where it stands."""
+"""The paper's numbers, from paper.csv: each claim, its tolerance, and where the paper makes it."""
 
 import math
 from functools import cache
@@ -12,7 +12,7 @@ import pandas as pd
 def claims() -> pd.DataFrame:
     """The rows of paper.csv.
 
-    rule at_most: ours may be up to value + tolerance; an error rate, which has none there, has `tolerance`'s.
+    rule at_most: ours may be up to value + tolerance. Error rates have no tolerance in the file and get `tolerance`.
     rule below: ours must be below our own number in the row `other` and the same column.
     """
     with (files("bbbrun.report") / "paper.csv").open() as file:
@@ -23,14 +23,14 @@ def claims() -> pd.DataFrame:
 
 
 def published(item: str, row: str, column: int) -> float:
-    """The paper's number; not a number where it has none."""
+    """The paper's number; NaN where it has none."""
     table = claims()
-    at: Any = (table["item"] == item) & (table["row"] == row) & (table["column"] == column) & table["value"].notna()
-    return float(table[at]["value"].iloc[0]) if at.any() else math.nan
+    match: Any = (table["item"] == item) & (table["row"] == row) & (table["column"] == column) & table["value"].notna()
+    return float(table[match]["value"].iloc[0]) if match.any() else math.nan
 
 
 def tolerance(percent: float) -> float:
-    """Twice the `standard_error` of an error rate, in percent, to two digits."""
+    """Twice the `standard_error` of an error rate, both in percent, to two decimals."""
     return round(2 * standard_error(percent), 2)
 
 

@@ -1,4 +1,4 @@
-"""Figures out of a run's files, as PNG and SVG."""
+"""A run's own figures, as PNG and SVG, and what all figures share: labels, colours, densities."""
 
 import textwrap
 from collections import Counter
@@ -6,27 +6,32 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
-_PANELS = (
-    ("error (percent)", {"valid_error": "validation", "test_error": "test", "test_error_mean": "test, w = mu"}),
-    ("test rmse", {"test_rmse": "test"}),
-    ("training nll (nats per example)", {"nll": "nll"}),
-    ("complexity (nats)", {"complexity": "complexity"}),
-)
+from bbbrun.tasks.kinds import COLUMNS
+from bbbrun.training.task import Column
 
+REGRETS = ("cumulative_regret", "cumulative_expected_regret")
+
+# The panels of a learning curve, each with its lines.
+_PANELS = (("valid_error", "test_error", "test_error_mean"), ("test_rmse",), ("nll",), ("complexity",))
 # What curves of several settings are compared by.
-COMPARED = {
-    "valid_error": "validation error (percent)",
-    "test_rmse": "test rmse",
-    "nll": "training nll (nats per example)",
-    "complexity": "complexity (nats)",
-    "cumulative_expected_regret": "cumulative expected regret",
-}
+COMPARED = ("valid_error", "test_rmse", "nll", "complexity", "cumulative_expected_regret")
+
+
+def column_of(name: str) -> Column:
+    """The column of metrics.csv of this name."""
+    return COLUMNS[name]
+
+
+def label_of(name: str) -> str:
+    """What an axis calls a column of metrics.csv: its label and unit."""
+    return column_of(name).title
 
 
 def draw_metrics(metrics: Path, folder: Path, title: str) -> None:
@@ -36,12 +41,12 @@ def draw_metrics(metrics: Path, folder: Path, title: str) -> None:
 
 
 def learning_curve(metrics: Path, folder: Path, title: str) -> None:
-    """Draw error or rmse, training nll and complexity by epoch, out of metrics.csv, as learning_curve.png and .svg."""
+    """Draw error or rmse, training nll and complexity by epoch, from metrics.csv, as learning_curve.png and .svg."""
     rows = pd.read_csv(metrics)
-    panels = [(label, lines) for label, lines in _PANELS if rows.filter(list(lines)).notna().to_numpy().any()]
+    panels = [names for names in _PANELS if rows.filter(list(names)).notna().to_numpy().any()]
     figure = Figure(figsize=(4.5 * len(panels), 4), layout="constrained")
-    for axes, (label, lines) in zip(figure.subplots(1, len(panels)), panels, strict=True):
-        _panel(axes, rows, label, lines)
+    for axes, names in zip(figure.subplots(1, len(panels)), panels, strict=True):
+        _panel(axes, rows, names)
     figure.suptitle(title)
     save(figure, folder, "learning_curve")
 
@@ -50,42 +55,61 @@ def compared_curves(curves: pd.DataFrame, keys: list[str], time: str, folder: Pa
     """Draw the columns of COMPARED over `time`, a line for each combination of the keys, as curves.png and .svg."""
     names = [name for name in COMPARED if name in curves and curves[name].notna().any()]
     groups = dict(iter(curves.groupby(keys, dropna=False, sort=False)))
-    labels, rest = told_apart(keys, groups)
+    labels, shared = labels_of_settings(keys, groups)
     figure = Figure(figsize=(4.5 * len(names), 4.5 + 0.08 * len(labels)), layout="constrained")
     panels = figure.subplots(1, len(names), squeeze=False)[0]
     for axes, name in zip(panels, names, strict=True):
         for number, (label, rows) in enumerate(zip(labels, groups.values(), strict=True)):
-            # A colour of the ten that comes back does so with another style.
-            style = {"color": f"C{number % 10}", "linestyle": ("-", "--", ":")[number // 10 % 3]}
-            axes.plot(rows[time], rows[name], label=label, marker="" if len(rows) > 1 else "o", **style)
-        # Large at the start; what matters comes after.
+            color, style = color_and_variant(number, ("-", "--", ":"))
+            marker = "" if len(rows) > 1 else "o"
+            axes.plot(rows[time], rows[name], label=label, marker=marker, color=color, linestyle=style)
+        # The first values are orders of magnitude above the rest.
         if (curves[name].dropna() > 0).all():
             axes.set_yscale("log")
-        axes.set(xlabel="interaction" if time == "step" else time, ylabel=COMPARED[name])
+        axes.set(xlabel=label_of(time), ylabel=label_of(name))
         axes.grid(alpha=0.3, which="both")
     lines = panels[0].get_legend_handles_labels()
     figure.legend(
-        *lines, loc="outside lower center", ncols=2, fontsize=7, title=textwrap.fill(rest, 200), title_fontsize=7
+        *lines, loc="outside lower center", ncols=2, fontsize=7, title=textwrap.fill(shared, 200), title_fontsize=7
     )
     save(figure, folder, "curves")
 
 
-def told_apart(keys: list[str], combinations: Iterable[Sequence[Any]]) -> tuple[list[str], str]:
-    """A label for each combination of the keys' values, of those that most do not share, and a line with the others."""
+def labels_of_settings(keys: list[str], combinations: Iterable[Sequence[Any]]) -> tuple[list[str], str]:
+    """A label for each combination of the keys' values, and a line that names the values most of them share.
+
+    A label leaves out the values in that line.
+    """
     names = [key.removesuffix(".name").split(".")[-1] for key in keys]
     texts = [[_short(value) for value in row] for row in combinations]
     counts = [Counter(column).most_common(1)[0] for column in zip(*texts, strict=True)]
-    shared = [value if 2 * count > len(texts) else "" for value, count in counts]
-    told = [
-        [f"{name} {text}" for name, text, most in zip(names, row, shared, strict=True) if text not in ("", most)]
+    common = [value if 2 * count > len(texts) else "" for value, count in counts]
+    labels = [
+        [f"{name} {text}" for name, text, most in zip(names, row, common, strict=True) if text not in ("", most)]
         for row in texts
     ]
-    rest = ", ".join(f"{name} {most}" for name, most in zip(names, shared, strict=True) if most)
-    return [", ".join(label) or "all as said" for label in told], f"where not said: {rest}" if rest else ""
+    shared = ", ".join(f"{name} {most}" for name, most in zip(names, common, strict=True) if most)
+    return [", ".join(label) or "all as said" for label in labels], f"where not said: {shared}" if shared else ""
+
+
+def color_and_variant(number: int, variants: Sequence[str]) -> tuple[str, str]:
+    """The colour of curve `number`, and its line style or marker, another one each time the ten colours recur."""
+    return f"C{number % 10}", variants[number // 10 % len(variants)]
+
+
+def seeds_label(count: int) -> str:
+    """The number of seeds, in words."""
+    return f"{count} seed{'s' if count > 1 else ''}"
+
+
+def density(values: NDArray[np.floating], edges: NDArray[np.floating]) -> NDArray[np.floating]:
+    """A histogram per unit of `values`, those outside the edges counted too: it integrates to the share inside."""
+    heights: NDArray[np.floating] = np.histogram(values, edges)[0] / (len(values) * np.diff(edges))
+    return heights
 
 
 def _short(value: Any) -> str:
-    """The value as text, a broken number, or the text of one, in four digits."""
+    """The value as text, of a number with a fraction four significant digits."""
     text = str(value)
     try:
         return f"{float(text):.4g}" if "." in text else text
@@ -94,7 +118,7 @@ def _short(value: Any) -> str:
 
 
 def predictive_band(predictions: pd.DataFrame, x: ArrayLike, y: ArrayLike, folder: Path, title: str) -> None:
-    """Draw the training points (x, y) and the predictions over them as predictive.png and .svg."""
+    """Draw the training points (x, y) and the predictive distribution as predictive.png and .svg."""
     figure = Figure(figsize=(6, 4.5), layout="constrained")
     axes = figure.subplots()
     draw_predictive(axes, predictions, x, y)
@@ -104,9 +128,9 @@ def predictive_band(predictions: pd.DataFrame, x: ArrayLike, y: ArrayLike, folde
 
 
 def draw_predictive(axes: Axes, predictions: pd.DataFrame, x: ArrayLike, y: ArrayLike) -> None:
-    """Crosses for the points, the median, and the interquartile bands: predictive, and of the draws' means alone.
+    """Draw the points as crosses, the median, and the interquartile ranges of the predictive and of the draws' means.
 
-    Draws that agree, as those of a single network do, have no band of their own.
+    A single network has no range of draws.
     """
     grid = predictions["x"]
     axes.fill_between(grid, predictions["q25"], predictions["q75"], color="#7fb2d9", lw=0, label="25-75 %")
@@ -126,14 +150,14 @@ def save(figure: Figure, folder: Path, name: str) -> None:
 
 
 def regret_curve(metrics: Path, folder: Path, title: str) -> None:
-    """Draw an agent's cumulative regret by interaction out of metrics.csv as regret_curve.png and .svg."""
+    """Draw an agent's cumulative regret by interaction, from metrics.csv, as regret_curve.png and .svg."""
     rows = pd.read_csv(metrics)
     figure = Figure(figsize=(6, 4), layout="constrained")
     axes = figure.subplots()
-    axes.plot(rows["step"], rows["cumulative_regret"], label="as rewarded")
-    axes.plot(rows["step"], rows["cumulative_expected_regret"], "--", label="expected")
-    log_regret(axes, rows[["cumulative_regret", "cumulative_expected_regret"]])
-    axes.set(xlabel="interaction", ylabel="cumulative regret")
+    for name, style in zip(REGRETS, ("-", "--"), strict=True):
+        axes.plot(rows["step"], rows[name], style, label=label_of(name))
+    log_regret(axes, rows[list(REGRETS)])
+    axes.set(xlabel=label_of("step"), ylabel=label_of(REGRETS[0]))
     axes.grid(alpha=0.3, which="both")
     axes.legend()
     figure.suptitle(title)
@@ -141,22 +165,25 @@ def regret_curve(metrics: Path, folder: Path, title: str) -> None:
 
 
 def log_regret(axes: Axes, regrets: pd.DataFrame) -> None:
-    """Show regret on a logarithmic axis, which leaves out what luck put at or below zero; linear if that is all."""
+    """Show regret on a logarithmic axis without the values at or below zero; on a linear one if all are."""
     if (regrets > 0).any(axis=None):
         axes.set_yscale("log", nonpositive="mask")
 
 
-def _panel(axes: Axes, rows: pd.DataFrame, label: str, lines: dict[str, str]) -> None:
-    for (column, name), style in zip(lines.items(), ("-", "-", "--"), strict=False):
-        if rows[column].notna().any():
-            axes.plot(rows["epoch"], rows[column], style, label=name, marker="o" if len(rows) < 10 else "")
-    # Errors and nll fall by orders of magnitude in the first epochs; what matters comes after.
-    if (rows[list(lines)].min(numeric_only=True) > 0).all() and "complexity" not in lines:
+def _panel(axes: Axes, rows: pd.DataFrame, names: Sequence[str]) -> None:
+    """Draw columns by epoch. Several have a legend and share their unit."""
+    for name, style in zip(names, ("-", "-", "--"), strict=False):
+        if rows[name].notna().any():
+            marker = "o" if len(rows) < 10 else ""
+            axes.plot(rows["epoch"], rows[name], style, label=column_of(name).label, marker=marker)
+    # Errors and nll fall by orders of magnitude in the first epochs.
+    if (rows[list(names)].min(numeric_only=True) > 0).all() and "complexity" not in names:
         axes.set_yscale("log")
         axes.yaxis.set_major_formatter("{x:g}")
         axes.yaxis.set_minor_formatter("{x:g}")
-    axes.set(xlabel="epoch", ylabel=label, xlim=(0, max(rows["epoch"].max(), 1) * 1.02))
+    title = label_of(names[0]) if len(names) == 1 else column_of(names[0]).unit
+    axes.set(xlabel=label_of("epoch"), ylabel=title, xlim=(0, max(rows["epoch"].max(), 1) * 1.02))
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.grid(alpha=0.3, which="both")
-    if len(lines) > 1:
+    if len(names) > 1:
         axes.legend()

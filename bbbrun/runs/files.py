@@ -1,4 +1,4 @@
-"""The files in a run's folder: their names, and the lock by which one process holds the folder."""
+"""The files in a run's folder: their names, and the lock that keeps other processes from writing them."""
 
 from argparse import ArgumentTypeError
 from pathlib import Path
@@ -14,7 +14,7 @@ FIGURES = "figures"
 
 
 def lock(metrics: IO[str], *, shared: bool = False) -> bool:
-    """Hold the folder of an open metrics.csv until that is closed; False where another process does."""
+    """Lock a run's folder by its open metrics.csv until that is closed; False where another process has the lock."""
     if fcntl is not None:
         try:
             fcntl.flock(metrics, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
@@ -23,10 +23,10 @@ def lock(metrics: IO[str], *, shared: bool = False) -> bool:
     return True
 
 
-def held(folder: Path) -> bool:
+def in_use(folder: Path) -> bool:
     """Whether another process is writing the run in `folder`."""
     try:
-        # Shared: two that ask at the same time must not take each other for the writer.
+        # Shared: two readers that ask at the same time must not take each other for the writer.
         with (folder / METRICS).open() as file:
             return not lock(file, shared=True)
     except FileNotFoundError:
@@ -34,7 +34,7 @@ def held(folder: Path) -> bool:
 
 
 def named_folder(word: str) -> Path:
-    """A folder's name on a command line; raises ArgumentTypeError for an empty word, as of an unset variable."""
+    """The argument type of a folder; raises ArgumentTypeError for an empty word, which an unset variable gives."""
     if not word:
         raise ArgumentTypeError("the name of a folder, not an empty word")
     return Path(word)

@@ -1,8 +1,11 @@
-"""Finished runs as they lie on the disk: what tables and figures are made of, without training anything."""
+"""Runs read from their folders, finished or not, without loading torch."""
 
+import io
 import json
+import math
+import os
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -13,19 +16,19 @@ from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
 from bbbrun.errors import UserError
-from bbbrun.runs.files import CHECKPOINT, METRICS, PREDICTIONS, SUMMARY
-from bbbrun.runs.identity import setting, whole
+from bbbrun.runs.files import CHECKPOINT, METRICS, PREDICTIONS, SUMMARY, in_use
+from bbbrun.runs.identity import whole
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 
-class NothingToShow(UserError):
-    """No run gives what a table or figure shows; its text says which run would."""
+# What reading a damaged or foreign record raises.
+_UNREADABLE = (OSError, ValueError, KeyError, TypeError, AttributeError, YAMLError, OmegaConfBaseException)
 
 
 class Run(NamedTuple):
-    """A finished run: its folder, the configuration it was composed of, and its summary.json."""
+    """A finished run: its folder, its composed configuration, and its summary.json."""
 
     folder: Path
     config: dict[str, Any]
@@ -41,7 +44,7 @@ class Run(NamedTuple):
 
     @property
     def cold(self) -> bool:
-        """Whether its posterior is tempered: never to be shown as the paper's objective."""
+        """Whether its posterior is tempered. Such a run must not be shown as the paper's objective."""
         return bool(self.config["method"].get("temperature", 1.0) != 1.0)
 
     @property
@@ -50,7 +53,7 @@ class Run(NamedTuple):
 
     @property
     def has_weights(self) -> bool:
-        """Whether its weights are here, and not its record alone."""
+        """Whether the folder holds its checkpoint; a record does not."""
         return (self.folder / CHECKPOINT).exists()
 
     def metrics(self) -> pd.DataFrame:
@@ -62,11 +65,11 @@ class Run(NamedTuple):
         return self._table(PREDICTIONS)
 
     def tensors(self) -> "list[Tensor]":
-        """The tensors of checkpoint.pt: the method's parameters first, then the optimizer's, then the step.
+        """The tensors in checkpoint.pt: the method's parameters first, each (P,), then the optimizer's, then the step.
 
         Raises UserError where the file is missing or cannot be read.
         """
-        import torch  # here, since it takes seconds to load, and most of what is read needs none
+        import torch  # here, since it takes seconds to load and most readers need no weights
 
         try:
             tensors: list[Tensor] = torch.load(self.folder / CHECKPOINT, weights_only=True)["tensors"]
@@ -77,7 +80,7 @@ class Run(NamedTuple):
         return tensors
 
     def provenance(self) -> dict[str, Any]:
-        """Where the run's numbers come from, for a row of a table."""
+        """The command, commit, device and versions that gave the run's numbers."""
         versions = ", ".join(f"{name} {number}" for name, number in self.summary["versions"].items())
         return {key: self.summary[key] for key in ("command", "commit", "device")} | {"versions": versions}
 
@@ -91,79 +94,68 @@ class Run(NamedTuple):
             raise UserError(f"{self.folder / name} cannot be read: run it again, or leave its folder out") from error
 
 
-def finished_runs(folders: Iterable[Path]) -> list[Run]:
-    """Every finished run in or below `folders`, once each, in the order of their paths.
+class RunOnDisk(NamedTuple):
+    """A run found on disk. done: the fraction of its epochs or interactions completed. seconds: the time they took."""
 
-    Names each damaged one, and leaves it out. Raises UserError for a folder that is missing, or holds no other.
+    folder: Path
+    config: dict[str, Any]
+    done: float
+    seconds: float
+
+    @property
+    def finished(self) -> bool:
+        return (self.folder / SUMMARY).exists()
+
+    @property
+    def in_progress(self) -> bool:
+        return not self.finished and in_use(self.folder)
+
+
+def finished_runs(folders: Iterable[Path]) -> list[Run]:
+    """All finished runs in or below `folders`, without duplicates, sorted by path.
+
+    Damaged runs are left out, and stderr names each. Raises UserError for a folder that is missing or holds no
+    readable run.
     """
-    found: dict[Path, Run] = {}
+    runs: dict[Path, Run] = {}
     for folder in folders:
         if not folder.is_dir():
             raise UserError(f"{folder} is not a folder: name one that holds runs, such as results/runs")
-        runs: dict[Path, Run] = {}
-        damaged: list[UserError] = []
-        for path in sorted(folder.rglob(SUMMARY)):
+        readable: dict[Path, Run] = {}
+        errors: list[UserError] = []
+        for summary in sorted(folder.rglob(SUMMARY)):
             try:
-                runs[path.parent.resolve()] = read(path.parent)
+                readable[summary.parent.resolve()] = read(summary.parent)
             except UserError as error:
-                damaged.append(error)
-        if not runs:
-            raise damaged[0] if damaged else UserError(f"{folder} holds no finished run (no {SUMMARY} in or below it)")
-        for reason in damaged:
+                errors.append(error)
+        if not readable:
+            raise errors[0] if errors else UserError(f"{folder} holds no finished run (no {SUMMARY} in or below it)")
+        for reason in errors:
             print(f"left out: {reason}", file=sys.stderr)
-        found |= runs
-    return _once(found[path] for path in sorted(found))
+        runs |= readable
+    return _without_duplicates(runs[path] for path in sorted(runs))
 
 
-def _once(runs: Iterable[Run]) -> list[Run]:
-    """The runs without copies of them, which keep the folder's name; of a run and its record the run."""
-    found: dict[str, Run] = {}
+def _without_duplicates(runs: Iterable[Run]) -> list[Run]:
+    """Drop duplicates (same folder name, configuration and summary); prefer the copy that has a checkpoint."""
+    copies: dict[str, Run] = {}
     for run in runs:
-        name = json.dumps([run.folder.name, run.config, run.summary], sort_keys=True)
-        if name not in found or (run.has_weights and not found[name].has_weights):
-            found[name] = run
-    return sorted(found.values(), key=lambda run: run.folder.resolve())
-
-
-def write_runs(runs: Iterable[Run], output: Path, told: Callable[[Run], dict[str, Any]] = lambda run: {}) -> None:
-    """Write runs.csv into `output`: of each run shown there its seed, time and provenance, and what is told of it."""
-    rows = [{"seed": run.seed, "seconds": run.summary["seconds"]} | run.provenance() | told(run) for run in runs]
-    pd.DataFrame(rows).to_csv(output / "runs.csv", index=False)
-
-
-def latest(runs: Iterable[Run], key: Callable[[Run], Any]) -> list[Run]:
-    """One run for each key (a seed, say), the last in the order of folders, ordered by key."""
-    chosen = {key(run): run for run in runs}
-    return [chosen[key] for key in sorted(chosen)]
-
-
-def one_setting(runs: Iterable[Run], label: Callable[[Run], str]) -> list[Run]:
-    """The runs to show under each label, one for each seed: of several settings the one of most seeds, or latest."""
-    groups: dict[str, dict[Any, list[Run]]] = {}
-    for run in runs:
-        groups.setdefault(label(run), {}).setdefault(setting(run.config), []).append(run)
-    chosen: list[Run] = []
-    for _, settings in sorted(groups.items()):
-        candidates = (latest(group, lambda run: run.seed) for group in settings.values())
-        chosen += sorted(candidates, key=_seeds_then_folder)[-1]
-    return chosen
-
-
-def _seeds_then_folder(group: list[Run]) -> tuple[int, str]:
-    return len(group), str(group[-1].folder)
+        content = json.dumps([run.folder.name, run.config, run.summary], sort_keys=True)
+        if content not in copies or (run.has_weights and not copies[content].has_weights):
+            copies[content] = run
+    return sorted(copies.values(), key=lambda run: run.folder.resolve())
 
 
 def read(folder: Path) -> Run:
-    """The finished run in `folder`; raises UserError where its record cannot be read, or is not whole."""
+    """The finished run in `folder`; raises UserError where its record is damaged or incomplete."""
     try:
-        config: Any = OmegaConf.to_container(OmegaConf.load(folder / ".hydra" / "config.yaml"), resolve=True)
-        run = Run(folder, whole(config), json.loads((folder / SUMMARY).read_text()))
+        run = Run(folder, whole(_config(folder)), json.loads((folder / SUMMARY).read_text()))
         _ = run.method, run.dataset, run.seed, run.provenance(), run.summary["metrics"], run.summary["seconds"]
         if not all(
             isinstance(value, int | float) for value in (*run.summary["metrics"].values(), run.summary["seconds"])
         ):
             raise ValueError("text where numbers belong")
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, YAMLError, OmegaConfBaseException) as error:
+    except _UNREADABLE as error:
         raise UserError(
             f"the record of the run in {folder} cannot be read: run it again, or leave its folder out"
         ) from error
@@ -172,12 +164,55 @@ def read(folder: Path) -> Run:
 
 
 def _require_whole(run: Run) -> None:
-    """Raise UserError where metrics.csv does not end in the metrics of summary.json, as when it was cut off."""
+    """Raise UserError where the last row of metrics.csv is not that of summary.json: the table was cut off."""
     last = run.metrics().iloc[-1]
     for name, value in run.summary["metrics"].items():
-        ended = last.get(name, np.nan)
-        if not np.isclose(ended, value, rtol=1e-9, atol=0, equal_nan=name in last):
+        final = last.get(name, np.nan)
+        if not np.isclose(final, value, rtol=1e-9, atol=0, equal_nan=name in last):
             raise UserError(
-                f"{run.folder / METRICS} ends in {name} {ended:g} where {SUMMARY} has {value:g}: it was cut off or "
+                f"{run.folder / METRICS} ends in {name} {final:g} where {SUMMARY} has {value:g}: it was cut off or "
                 "changed: run it again, or leave its folder out"
             )
+
+
+def _config(folder: Path) -> Any:
+    return OmegaConf.to_container(OmegaConf.load(folder / ".hydra" / "config.yaml"), resolve=True)
+
+
+def runs_on_disk(folder: Path, *, warn: bool = False) -> list[RunOnDisk]:
+    """The runs in and below `folder`, finished or not, sorted by path. warn: name on stderr what cannot be read."""
+    runs, unreadable = [], []
+    for path, _, names in sorted(os.walk(folder, onerror=lambda error: unreadable.append(Path(error.filename)))):
+        # An unfinished replica resumes with the others only, so it is no run of its own.
+        replica = (Path(path).parent / ".hydra").exists()
+        if SUMMARY in names or (METRICS in names and not replica):
+            run = _run_on_disk(Path(path))
+            if run is None:
+                unreadable.append(Path(path))
+            else:
+                runs.append(run)
+    for each in unreadable:
+        if warn and each.exists():
+            print(f"warning: {each} cannot be read: it counts as no run; mend it or delete it", file=sys.stderr)
+    return runs
+
+
+def _run_on_disk(folder: Path) -> RunOnDisk | None:
+    """The run in `folder`; None where it cannot be read."""
+    try:
+        finished = (folder / SUMMARY).exists()
+        config = read(folder).config if finished else _config(folder)
+        # A last line without its newline is torn: a resumed run writes it again.
+        lines = (folder / METRICS).read_text().rpartition("\n")[0]
+        rows = pd.read_csv(io.StringIO(lines))
+        total = config["train"]["epochs"] or config["agent"]["steps"]
+        completed = rows["epoch" if config["train"]["epochs"] else "step"]
+        # Without a checkpoint an interrupted run restarts from nothing.
+        resumable = len(rows) > 0 and ((folder / CHECKPOINT).exists() or finished)
+        done, seconds = (completed.iloc[-1] / total, rows["seconds"].iloc[-1]) if resumable else (0.0, 0.0)
+        _ = int(config["seed"])
+        if not math.isfinite(done + seconds):
+            raise ValueError("text where numbers belong")
+    except (UserError, OverflowError, *_UNREADABLE):
+        return None
+    return RunOnDisk(folder, config, float(done), float(seconds))

@@ -1,4 +1,4 @@
-"""A run's folder: rows flushed as they happen, checkpoints that are whole or absent, a summary written last."""
+"""Writes a run's folder: rows flushed one by one, checkpoints replaced atomically, the summary last."""
 
 import csv
 import io
@@ -25,24 +25,24 @@ def write_atomically(path: Path, content: bytes) -> None:
 
 
 def keep_record(folder: Path, record: dict[str, str]) -> None:
-    """Keep file names and texts under .hydra, unless the folder has a record already."""
-    kept = folder / ".hydra"
-    if not kept.exists():
-        kept.mkdir()
+    """Write the record, texts by file name, into .hydra, unless the folder has one already."""
+    hidden = folder / ".hydra"
+    if not hidden.exists():
+        hidden.mkdir()
         for name, text in record.items():
-            (kept / name).write_text(text)
+            (hidden / name).write_text(text)
 
 
 _CHECKPOINT_KEYS = {"step", "seconds", "timed_steps", "timed_seconds", "metrics", "tensors", "rows"}
 
 
 class RunFolder:
-    """The folder of one run, held by one process: .hydra/, metrics.csv, checkpoint.pt, summary.json, figures/.
+    """The folder of one run, locked by one process: .hydra/, metrics.csv, checkpoint.pt, summary.json, figures/.
 
-    A task that predicts over a grid has predictions.csv too. A new run keeps `record` (file names and texts)
-    under .hydra. Opening an existing folder cuts metrics.csv back to the rows that its checkpoint covers. Replicas
-    have one checkpoint for all, in the folder `shared` around theirs. Raises UserError where another process holds
-    the folder, or a file in it is damaged.
+    A task that predicts over a grid has predictions.csv too. record: what a new run writes into .hydra, texts by file
+    name. shared: the folder around those of replicas, which have one checkpoint there. Opening the folder of an
+    interrupted run cuts metrics.csv back to the rows that its checkpoint covers. Raises UserError where another
+    process has the lock, or a file is damaged.
     """
 
     def __init__(self, path: Path, columns: list[str], record: dict[str, str], shared: Path | None = None) -> None:
@@ -56,7 +56,7 @@ class RunFolder:
 
     @property
     def shares_checkpoint(self) -> bool:
-        """Whether it is one of several replicas."""
+        """Whether the run is one of several replicas."""
         return self._shared != self.path
 
     def _locked(self) -> IO[str]:
@@ -73,42 +73,42 @@ class RunFolder:
         try:
             state: Any = torch.load(path, weights_only=True, map_location="cpu")
             if not isinstance(state, dict) or not state.keys() >= _CHECKPOINT_KEYS:
-                raise ValueError("it lacks what a checkpoint holds")
+                raise ValueError("keys are missing")
         except Exception as error:
             reason = type(error).__name__
             raise UserError(f"{path} is not a checkpoint that can be read ({reason}): start a new run") from error
         return state
 
     def _cut(self) -> int:
-        """Cut metrics.csv back to its header and the rows that the checkpoint covers; return their number."""
+        """Cut metrics.csv back to its header and the rows that the checkpoint covers; return how many these are."""
         path = self.path / METRICS
         header = ",".join(self._columns) + "\n"
-        covered, expected = (self.checkpoint["step"], self.checkpoint["rows"]) if self.checkpoint else (-1, 0)
+        step, count = (self.checkpoint["step"], self.checkpoint["rows"]) if self.checkpoint else (-1, 0)
         self._file.seek(0)
         try:
             lines = self._file.read().splitlines(keepends=True)
-            # A line without its end is torn; a row past the checkpoint will be written again.
+            # A line without its newline is torn. A row past the checkpoint will be written again.
             whole = [line for line in lines[1:] if line.endswith("\n")]
-            kept = [line for line in whole if self._step(line) <= covered]
+            covered = [line for line in whole if self._step(line) <= step]
         except (ValueError, IndexError, StopIteration) as error:
             raise UserError(f"{path} is damaged: it cannot be continued") from error
         foreign = bool(lines) and lines[0].endswith("\n") and lines[0] != header
-        if foreign or len(kept) != expected or lines[1 : 1 + expected] != kept:
+        if foreign or len(covered) != count or lines[1 : 1 + count] != covered:
             raise UserError(f"{path} does not hold the rows that {CHECKPOINT} covers: it cannot be continued")
-        if lines != [header, *kept]:
-            # In place, under the lock: what is cut will be written again, so a kill here loses nothing.
-            self._file.truncate(len("".join(kept)) + len(header) if lines[:1] == [header] else 0)
+        if lines != [header, *covered]:
+            # In place, under the lock: rows that are cut will be written again, so a kill here loses nothing.
+            self._file.truncate(len("".join(covered)) + len(header) if lines[:1] == [header] else 0)
             if lines[:1] != [header]:
                 self._file.write(header)
             self._file.flush()
             os.fsync(self._file.fileno())
-        return len(kept)
+        return len(covered)
 
     def _step(self, line: str) -> int:
         return int(next(csv.reader([line]))[self._columns.index("step")])
 
     def append(self, row: dict[str, Any]) -> None:
-        """Append one row and see it onto the disk; a column that the row lacks stays empty."""
+        """Append one row and flush it to the disk. Columns that the row lacks stay empty."""
         text = io.StringIO()
         csv.DictWriter(text, self._columns, lineterminator="\n").writerow(row)
         self._file.write(text.getvalue())
@@ -117,9 +117,9 @@ class RunFolder:
         self._rows += 1
 
     def save_checkpoint(self, state: dict[str, Any], own: bool = False) -> None:
-        """Replace checkpoint.pt; `state` has _CHECKPOINT_KEYS: tensors, numbers, strings, containers of them.
+        """Replace checkpoint.pt by `state`: tensors, numbers, strings and containers of them, by _CHECKPOINT_KEYS.
 
-        own: that in the run's own folder, of a replica whose training is done.
+        own: write to the run's own folder, as for a replica whose training is done, not to the shared one.
         """
         content = io.BytesIO()
         torch.save(state | {"rows": self._rows}, content)
@@ -134,5 +134,5 @@ class RunFolder:
         write_atomically(self.path / SUMMARY, (json.dumps(summary, indent=2) + "\n").encode())
 
     def close(self) -> None:
-        """Let go of the folder."""
+        """Release the lock."""
         self._file.close()

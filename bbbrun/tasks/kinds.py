@@ -55,7 +55,7 @@ _KINDS: dict[type[DatasetConfig], Prepare] = {
 
 # Every column of any metrics.csv, by name: where figures and tables read labels from.
 COLUMNS: dict[str, Column] = {
-    column.name: column for column in (*bandit.COLUMNS, *EPOCHS, *classification.COLUMNS, *regression.COLUMNS)
+    column.name: column for column in (*EPOCHS, *classification.COLUMNS, *regression.COLUMNS, *bandit.COLUMNS)
 }
 
 

@@ -11,17 +11,17 @@ from matplotlib.figure import Figure
 from bbbrun.bayes.methods import BayesByBackprop, MaximumLikelihood
 from bbbrun.data.curve import curve, curve_points
 from bbbrun.errors import UserError
-from bbbrun.report.by import markdown, mean_and_spread
+from bbbrun.report.groups import NothingToShow, markdown, mean_and_spread, one_setting
 from bbbrun.report.plots import draw_predictive, save
 from bbbrun.runs.files import SUMMARY
-from bbbrun.runs.reader import NothingToShow, Run, one_setting
+from bbbrun.runs.reader import Run
 from bbbrun.schema.datasets import RegressionCurveConfig
 
 _PANELS = {BayesByBackprop.name: BayesByBackprop.label, MaximumLikelihood.name: "standard network"}
 
 
 def figure5(runs: list[Run], output: Path) -> list[str]:
-    """Write figure5.png and .svg, summary.csv and each run's predictions into `output`; return what there is to say."""
+    """Write figure5.png and .svg, summary.csv and .md, and each run's predictions into `output`; return messages."""
     candidates = [run for run in runs if run.dataset == "regression_curve" and not run.cold]
     chosen = one_setting(candidates, lambda run: run.method)
     if not chosen:
@@ -38,19 +38,20 @@ def figure5(runs: list[Run], output: Path) -> list[str]:
     panels = [(run, _PANELS[method]) for method, run in shown.items() if run is not None]
     if panels:
         _draw(panels, output)
-    said = [f"no finished run of method={method}: no panel" for method, run in shown.items() if run is None]
+    missing = [f"no finished run of method={method}: no panel" for method, run in shown.items() if run is None]
     older = len(candidates) - len(chosen)
-    return [*said, f"{len(chosen)} runs" + (f", {older} older or of other settings left out" if older else "")]
+    return [*missing, f"{len(chosen)} runs" + (f", {older} older or of other settings left out" if older else "")]
 
 
 def summarise(run: Run) -> dict[str, Any]:
     """A row of summary.csv.
 
-    median_rmse_inside: of the median against the noiseless curve, over the grid inside the range of the training
-    points. iqr_inside: the mean of q75 - q25 there; iqr_at_1: q75 - q25 at x = 1, empty where the grid ends before.
+    median_rmse_inside: the error of the median against the noiseless curve, over the grid points inside the range of
+    the training points. iqr_inside: the mean of q75 - q25 over the same points. iqr_at_1: q75 - q25 at x = 1, empty
+    where the grid ends before.
     """
     dataset, table = _dataset(run), run.predictions()
-    # A point of the grid on the border may lie a last bit beyond it.
+    # Rounding may put the grid point on the border just beyond it.
     inside = table["x"].between(dataset.x_low - 1e-6, dataset.x_high + 1e-6)
     width = table["q75"] - table["q25"]
     error = table["median"] - curve(torch.tensor(table["x"].to_numpy())).numpy()

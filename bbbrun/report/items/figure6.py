@@ -8,19 +8,18 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from bbbrun.bayes.methods import BayesByBackprop, MaximumLikelihood
-from bbbrun.report.by import markdown, mean_and_spread
-from bbbrun.report.plots import log_regret, save
-from bbbrun.runs.reader import NothingToShow, Run, one_setting
+from bbbrun.report.groups import NothingToShow, markdown, mean_and_spread, one_setting, write_table
+from bbbrun.report.plots import REGRETS, label_of, log_regret, save, seeds_label
+from bbbrun.runs.reader import Run
 
 _AGENTS = {BayesByBackprop.name: BayesByBackprop.label, MaximumLikelihood.name: "greedy"}
-_REGRETS = {"cumulative_regret": "cumulative regret", "cumulative_expected_regret": "cumulative expected regret"}
 
 
 def figure6(runs: list[Run], output: Path) -> list[str]:
-    """Write figure6.png and .svg, summary.csv, curves.csv and each run's regret into `output`; return what to say.
+    """Write figure6.png and .svg, summary.csv and .md, curves.csv and each run's regret; return messages.
 
-    Only runs of the greatest number of interactions are shown together, at temperature 1, an agent in one setting: that
-    of most seeds.
+    The runs shown are those with most interactions, at temperature 1. Each agent is shown in one setting, that with
+    most seeds.
     """
     candidates = [run for run in runs if run.dataset == "mushroom" and not run.cold]
     if not candidates:
@@ -30,20 +29,19 @@ def figure6(runs: list[Run], output: Path) -> list[str]:
     output.mkdir(parents=True, exist_ok=True)
     summary = pd.DataFrame([summarise(run) for run in chosen])
     summary.to_csv(output / "summary.csv", index=False)
-    shown = mean_and_spread(summary, ["agent"], [*_REGRETS, "eaten_edible", "eaten_poisonous", "seconds"])
-    (output / "summary.md").write_text(markdown(shown))
+    means = mean_and_spread(summary, ["agent"], [*REGRETS, "eaten_edible", "eaten_poisonous", "seconds"])
+    (output / "summary.md").write_text(markdown(means))
     tables = []
     for run in chosen:
-        table = run.metrics()[["step", *_REGRETS]]
-        name = f"{agent(run).replace(' ', '_').replace('%', '_percent')}_seed{run.seed}.csv"
-        table.to_csv(output / name, index=False, float_format="%.6g")
+        table = run.metrics()[["step", *REGRETS]]
+        write_table(table, output, f"{agent(run).replace(' ', '_').replace('%', '_percent')}_seed{run.seed}")
         tables.append(table.assign(agent=agent(run), seed=run.seed))
-    curves = mean_and_spread(pd.concat(tables), ["agent", "step"], list(_REGRETS))
-    curves.to_csv(output / "curves.csv", index=False, float_format="%.6g")
-    _draw(pd.concat(tables), output)
-    left_out = len(candidates) - len(chosen)
-    said = [f"{left_out} runs shorter, older or of other settings: left out"] if left_out else []
-    return [*said, f"{len(chosen)} runs of {steps} interactions"]
+    regrets = pd.concat(tables)
+    write_table(mean_and_spread(regrets, ["agent", "step"], list(REGRETS)), output, "curves")
+    _draw(regrets, output)
+    rest = len(candidates) - len(chosen)
+    messages = [f"{rest} runs shorter, older or of other settings: left out"] if rest else []
+    return [*messages, f"{len(chosen)} runs of {steps} interactions"]
 
 
 def agent(run: Run) -> str:
@@ -54,13 +52,13 @@ def agent(run: Run) -> str:
 
 
 def summarise(run: Run) -> dict[str, Any]:
-    """A row of summary.csv: the sums at the end, and where they come from."""
+    """A row of summary.csv: the sums after the last interaction, and the run's provenance."""
     last = run.metrics().iloc[-1]
     return {
         "agent": agent(run),
         "seed": run.seed,
         "steps": int(last["step"]),
-        **{name: last[name] for name in _REGRETS},
+        **{name: last[name] for name in REGRETS},
         "eaten_edible": int(last["eaten_edible"]),
         "eaten_poisonous": int(last["eaten_poisonous"]),
         "seconds": run.summary["seconds"],
@@ -71,18 +69,18 @@ def summarise(run: Run) -> dict[str, Any]:
 
 def _draw(table: pd.DataFrame, output: Path) -> None:
     figure = Figure(figsize=(11, 4), layout="constrained")
-    for axes, (column, label) in zip(figure.subplots(1, 2, sharey=True), _REGRETS.items(), strict=True):
+    for axes, column in zip(figure.subplots(1, 2, sharey=True), REGRETS, strict=True):
         _panel(axes, table, column)
-        axes.set(xlabel="interaction", ylabel=label)
+        axes.set(xlabel=label_of("step"), ylabel=label_of(column))
     save(figure, output, "figure6")
 
 
 def _panel(axes: Axes, table: pd.DataFrame, column: str) -> None:
     for name, rows in table.groupby("agent"):
         regret = rows.groupby("step")[column]
-        mean, count = regret.mean(), regret.count().max()
-        (line,) = axes.plot(mean.index, mean, label=f"{name}, {count} seed{'s' if count > 1 else ''}")
-        # Each seed, not a band: one agent that is stuck would make it cover all that the others do.
+        mean = regret.mean()
+        (line,) = axes.plot(mean.index, mean, label=f"{name}, {seeds_label(regret.count().max())}")
+        # A line per seed: one agent that is stuck would widen a band of deviations over all others.
         for _, of_seed in rows.groupby("seed"):
             axes.plot(of_seed["step"], of_seed[column], color=line.get_color(), linewidth=0.6, alpha=0.5)
     log_regret(axes, table[[column]])

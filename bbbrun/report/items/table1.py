@@ -1,48 +1,128 @@
 """Table 1 of the paper: MNIST's test error, three methods and two priors, three sizes of network."""
 
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 
-from bbbrun.report.items.cells import METHODS, Cell, cell, cells, epochs
+from bbbrun.bayes.methods import BayesByBackprop, Dropout, MaximumLikelihood
+from bbbrun.report.groups import NothingToShow, by_setting, grouped, one_per_seed, write_runs, write_table
 from bbbrun.report.paper import published, standard_error
-from bbbrun.runs.reader import NothingToShow, Run, write_runs
+from bbbrun.runs.reader import Run
+
+SGD, DROPOUT = "SGD", "SGD, dropout"
+GAUSSIAN, MIXTURE = "Bayes by Backprop, Gaussian", "Bayes by Backprop, scale mixture"
+METHODS = (SGD, DROPOUT, GAUSSIAN, MIXTURE)
+_LABELS = {
+    (MaximumLikelihood.name, "none"): SGD,
+    (Dropout.name, "none"): DROPOUT,
+    (BayesByBackprop.name, "gaussian"): GAUSSIAN,
+    (BayesByBackprop.name, "scale_mixture"): MIXTURE,
+}
+_UNITS = 1200  # the network of Table 2 and Figures 2 to 4
+NO_RUN = "no finished run of experiment=mnist of the methods shown"
+
+
+class Cell(NamedTuple):
+    """A cell of Table 1: a method and its units per hidden layer. temperature: 1 is the paper's objective."""
+
+    method: str
+    units: int
+    temperature: float
+
+    @property
+    def row(self) -> str:
+        """The name of the cell's row."""
+        return self.method if self.temperature == 1 else f"{self.method}, temperature {self.temperature:g}"
+
+
+def cell_of(run: Run) -> Cell | None:
+    """The run's cell; None unless it is of MNIST, with two equal hidden layers and a method that has a row."""
+    hidden = run.config["network"]["hidden"] if run.dataset == "mnist" else []
+    label = _LABELS.get((run.method, run.config["prior"]["name"]))
+    if len(hidden) != 2 or hidden[0] != hidden[1] or label is None:
+        return None
+    return Cell(label, int(hidden[0]), float(run.config["method"].get("temperature", 1.0)))
+
+
+def cells(runs: Iterable[Run]) -> dict[Cell, list[Run]]:
+    """The runs that stand for each cell, one per seed, in the order of the paper's rows.
+
+    Of several settings the one trained for most epochs stands for the cell, among those the one with the lowest mean
+    validation error. The test error has no part in it.
+    """
+    chosen = {
+        cell: min(map(one_per_seed, by_setting(group).values()), key=_rank)
+        for cell, group in grouped(runs, cell_of).items()
+        if cell is not None
+    }
+    order = sorted(chosen, key=lambda cell: (-cell.temperature, METHODS.index(cell.method), cell.units))
+    return {cell: chosen[cell] for cell in order}
+
+
+def _rank(runs: list[Run]) -> tuple[int, float]:
+    errors = [run.summary["metrics"].get("valid_error", float("inf")) for run in runs]
+    return -_epochs(runs[0]), sum(errors) / len(errors)
+
+
+def main_cells(runs: Iterable[Run], methods: tuple[str, ...], *, weights: bool) -> dict[str, tuple[int, list[Run]]]:
+    """The units and runs of each method's network at temperature 1: the paper's 1200 units, else the largest.
+
+    weights: only runs that have their weights, and only methods with such runs.
+    """
+    groups = {cell: group for cell, group in cells(runs).items() if cell.temperature == 1}
+    chosen = {}
+    for method in methods:
+        sizes = [cell for cell in groups if cell.method == method]
+        if sizes:
+            best = max(sizes, key=lambda cell: (cell.units == _UNITS, cell.units))
+            group = [run for run in groups[best] if run.has_weights or not weights]
+            if group:
+                chosen[method] = (best.units, group)
+    return chosen
+
+
+def mixture_network(runs: Iterable[Run]) -> tuple[int, list[Run]]:
+    """The units and runs of `main_cells` under the scale mixture, with their weights; raises NothingToShow."""
+    networks = main_cells(runs, (MIXTURE,), weights=True)
+    if not networks:
+        raise NothingToShow("no finished run of experiment=mnist with the scale mixture, or not its weights")
+    return networks[MIXTURE]
 
 
 def table1(runs: list[Run], output: Path) -> list[str]:
-    """Write table1.csv, table1.md and runs.csv into `output`; return what there is to say.
+    """Write table1.csv, table1.md and runs.csv into `output`; return messages.
 
-    error: percent, by the posterior predictive with the draws of the last evaluation; error_mean: with w = mu.
-    Both are means over seeds, with their standard deviations. difference: error less the paper's, and in units of
-    the standard error of the paper's.
+    error: percent, of the posterior predictive with the draws of the last evaluation. error_mean: percent, with
+    w = mu. Both are means over seeds, beside their standard deviations. difference: our error minus the paper's, in
+    points and in standard errors of the paper's.
     """
     chosen = cells(runs)
     if not chosen:
         raise NothingToShow("no finished run of experiment=mnist with two equal hidden layers")
-    output.mkdir(parents=True, exist_ok=True)
-    table = pd.DataFrame([row(where, group) for where, group in chosen.items()])
-    table.to_csv(output / "table1.csv", index=False, float_format="%.6g")
-    (output / "table1.md").write_text(markdown(table))
-    kept = [run for group in chosen.values() for run in group]
-    write_runs(kept, output, _told)
-    return [f"{len(chosen)} cells, {len(kept)} runs"]
+    table = pd.DataFrame([row(cell, group) for cell, group in chosen.items()])
+    write_table(table, output, "table1")
+    (output / "table1.md").write_text(_markdown(table))
+    shown = [run for group in chosen.values() for run in group]
+    write_runs(shown, output, _details)
+    return [f"{len(chosen)} cells, {len(shown)} runs"]
 
 
-def row(where: Cell, group: list[Run]) -> dict[str, Any]:
+def row(cell: Cell, group: list[Run]) -> dict[str, Any]:
     """A row of table1.csv."""
     metrics = pd.DataFrame([run.summary["metrics"] for run in group]).reindex(
         columns=["test_error", "test_error_mean", "valid_error", "test_nll", "test_ece"]
     )
     mean, spread = metrics.mean(), metrics.std()
-    paper = published("table1", where.method, where.units) if where.temperature == 1 else float("nan")
+    paper = published("table1", cell.method, cell.units) if cell.temperature == 1 else float("nan")
     difference = mean["test_error"] - paper
     return {
-        "method": where.method,
-        "units": where.units,
-        "temperature": where.temperature,
-        "epochs": epochs(group[0]),
+        "method": cell.method,
+        "units": cell.units,
+        "temperature": cell.temperature,
+        "epochs": _epochs(group[0]),
         "seeds": len(group),
         "draws": _draws(group[0]),
         "error": mean["test_error"],
@@ -59,7 +139,7 @@ def row(where: Cell, group: list[Run]) -> dict[str, Any]:
     }
 
 
-def markdown(table: pd.DataFrame) -> str:
+def _markdown(table: pd.DataFrame) -> str:
     """The table as the paper lays it out: ours with its spread, w = mu after a slash, the paper's in brackets."""
     sizes = sorted(table["units"].unique())
     lines = [
@@ -81,16 +161,20 @@ def markdown(table: pd.DataFrame) -> str:
 def _entry(rows: pd.DataFrame, size: int) -> str:
     if size not in rows.index:
         return ""
-    at = rows.loc[size]
-    spread = f" ± {at['error_std']:.2f}" if at["seeds"] > 1 else ""
-    mean = f" / {at['error_mean']:.2f}" if pd.notna(at["error_mean"]) else ""
-    paper = f" ({at['paper']:.2f})" if pd.notna(at["paper"]) else ""
-    return f"{at['error']:.2f}{spread}{mean}{paper}"
+    entry = rows.loc[size]
+    spread = f" ± {entry['error_std']:.2f}" if entry["seeds"] > 1 else ""
+    mean = f" / {entry['error_mean']:.2f}" if pd.notna(entry["error_mean"]) else ""
+    paper = f" ({entry['paper']:.2f})" if pd.notna(entry["paper"]) else ""
+    return f"{entry['error']:.2f}{spread}{mean}{paper}"
 
 
 def _span(values: pd.Series) -> str:
     low, high = values.min(), values.max()
     return f"{low:g}" if low == high else f"{low:g} to {high:g}"
+
+
+def _epochs(run: Run) -> int:
+    return int(run.config["train"]["epochs"])
 
 
 def _draws(run: Run) -> int | None:
@@ -99,8 +183,8 @@ def _draws(run: Run) -> int | None:
     return draws
 
 
-def _told(run: Run) -> dict[str, Any]:
-    where = cell(run)
-    assert where is not None
+def _details(run: Run) -> dict[str, Any]:
+    cell = cell_of(run)
+    assert cell is not None
     metrics = {name: run.summary["metrics"].get(name) for name in ("test_error", "test_error_mean", "valid_error")}
-    return where._asdict() | {"epochs": epochs(run)} | metrics
+    return cell._asdict() | {"epochs": _epochs(run)} | metrics

@@ -7,18 +7,16 @@ import pandas as pd
 import torch
 
 from bbbrun.bayes.draws import Draws
-from bbbrun.bayes.methods import BayesByBackprop
-from bbbrun.bayes.networks import Network, build_network
+from bbbrun.bayes.networks import Network
 from bbbrun.bayes.posterior import DiagonalGaussian
 from bbbrun.bayes.predictive import class_probabilities
 from bbbrun.bayes.pruning import kept
 from bbbrun.bayes.scores import error_percent
 from bbbrun.data.images import Images, load_images
-from bbbrun.report.by import mean_and_spread
-from bbbrun.report.items.cells import MIXTURE, main_cells
+from bbbrun.report.groups import mean_and_spread, network_of, parameters, write_runs, write_table
+from bbbrun.report.items.table1 import mixture_network
 from bbbrun.report.paper import published
-from bbbrun.runs.reader import NothingToShow, Run, write_runs
-from bbbrun.schema.config import option
+from bbbrun.runs.reader import Run
 from bbbrun.schema.datasets import MnistConfig
 
 REMOVED = (0, 50, 75, 95, 98, 99)  # percent; the paper has all but the last
@@ -26,36 +24,34 @@ _DRAWS = 100
 
 
 def table2(runs: list[Run], output: Path) -> list[str]:
-    """Write table2.csv and table2.md into `output`; return what there is to say.
+    """Write table2.csv, table2.md and runs.csv into `output`; return messages.
 
-    Of the network under the scale mixture at temperature 1, the paper's or the largest, the mean over its seeds.
-    Evaluates the runs' weights on MNIST's test images, which are found as a run finds them.
+    The network is `mixture_network`, the numbers are means over its seeds. They take the weights and MNIST's test
+    images, which are read from where the first run read them.
     """
-    found = main_cells(runs, (MIXTURE,), weights=True)
-    if not found:
-        raise NothingToShow("no finished run of experiment=mnist with the scale mixture, or not its weights")
-    units, group = found[MIXTURE]
+    units, group = mixture_network(runs)
     images = load_images(MnistConfig(**group[0].config["dataset"]), torch.device("cpu"))
     rows = pd.DataFrame([row for run in group for row in prune(run, images)])
     table = mean_and_spread(rows, ["removed"], ["weights", "error", "error_mean"]).drop(columns="weights_std")
     table.insert(1, "units", units)
     # The paper's network has 1200 units.
     table["paper"] = [published("table2", "removed", percent) if units == 1200 else float("nan") for percent in REMOVED]
-    output.mkdir(parents=True, exist_ok=True)
-    table.to_csv(output / "table2.csv", index=False, float_format="%.6g")
+    write_table(table, output, "table2")
     (output / "table2.md").write_text(_markdown(table))
     write_runs(group, output)
     return [f"{len(group)} runs of 2 x {units} units"]
 
 
 def prune(run: Run, images: Images) -> list[dict[str, Any]]:
-    """A row for each share of the weights that is removed: errors in percent, and the number of weights left."""
-    posterior, inputs = DiagonalGaussian(*run.tensors()[: BayesByBackprop.tensors]), images.test.inputs
-    network = build_network(option("network", run.config["network"]), inputs.shape[1:], images.classes)
+    """A row for each share of weights removed: the number of weights left, and the errors in percent.
+
+    error: of the posterior predictive of _DRAWS draws. error_mean: with w = mu. Both with the removed weights at zero.
+    """
+    posterior, inputs = DiagonalGaussian(*parameters(run)), images.test.inputs
+    network, draws = network_of(run, images), Draws(run.seed, 0, _DRAWS)
     masks = {percent: kept(posterior, percent) for percent in REMOVED}
     predictive = {percent: torch.zeros(()) for percent in REMOVED}
     with torch.no_grad():
-        draws = Draws(run.seed, 0, _DRAWS)
         for number in range(draws.count):
             weights, _ = draws.sample(posterior, number)
             for percent, mask in masks.items():
@@ -83,5 +79,5 @@ def _markdown(table: pd.DataFrame) -> str:
         paper = f"{row['paper']:.2f}" if pd.notna(row["paper"]) else ""
         errors = f"{row['error']:.2f}{spread[0]} | {row['error_mean']:.2f}{spread[1]}"
         lines.append(f"| {row['removed']:g} % | {row['weights']:,.0f} | {errors} | {paper} |")
-    where = f"2 x {table['units'].iloc[0]} units, scale mixture, {table['runs'].iloc[0]} seed(s)"
-    return "\n".join([*lines, "", f"{where}; posterior predictive of {_DRAWS} draws.", ""])
+    network = f"2 x {table['units'].iloc[0]} units, scale mixture, {table['runs'].iloc[0]} seed(s)"
+    return "\n".join([*lines, "", f"{network}; posterior predictive of {_DRAWS} draws.", ""])

@@ -1,4 +1,4 @@
-"""What settings cost in validation error and in weights: how many of them can be removed."""
+"""The trade-off between settings: their validation error, and the share of weights that can be removed."""
 
 import textwrap
 from pathlib import Path
@@ -9,84 +9,87 @@ import torch
 from matplotlib.figure import Figure
 
 from bbbrun.bayes.methods import BayesByBackprop
-from bbbrun.bayes.networks import Network, build_network
+from bbbrun.bayes.networks import Network
 from bbbrun.bayes.posterior import DiagonalGaussian
 from bbbrun.bayes.predictive import class_probabilities
 from bbbrun.bayes.pruning import kept
 from bbbrun.bayes.scores import error_percent
 from bbbrun.data.images import Images, Split, load_images
 from bbbrun.errors import UserError
-from bbbrun.report.by import markdown, mean_and_spread
-from bbbrun.report.plots import save, told_apart
-from bbbrun.runs.identity import differing, setting
-from bbbrun.runs.reader import NothingToShow, Run, latest, write_runs
-from bbbrun.schema.config import option
+from bbbrun.report.groups import (
+    NothingToShow,
+    by_setting,
+    markdown,
+    mean_and_spread,
+    network_of,
+    one_per_seed,
+    parameters,
+    write_runs,
+    write_table,
+)
+from bbbrun.report.plots import color_and_variant, label_of, labels_of_settings, save
+from bbbrun.runs.identity import differing
+from bbbrun.runs.reader import Run
 from bbbrun.schema.datasets import MnistConfig
 
 REMOVED = (0, 50, 75, 90, 95, 98, 99)  # percent
-_COLUMN = 60  # letters of a label that half the figure's width holds
-TOLERATED = 0.1  # points of error that removing weights may cost
+_COLUMN = 60  # characters that half the figure's width holds
+TOLERATED = 0.1  # points of error that removing weights may add
 
 
 def tradeoff(runs: list[Run], output: Path) -> list[str]:
     """Write tradeoff.csv, .md, .png and .svg into `output`: a row for each setting of Bayes by Backprop on MNIST.
 
-    valid_error: with w = mu. removable: the largest share of the weights, percent, without which, and without any
-    smaller one, that error is at most TOLERATED higher. Means over seeds; the columns before them are the keys in
-    which the settings differ. On validation images alone: this is what settings are chosen by.
+    The first columns are the keys in which the settings differ. valid_error: percent, with w = mu. removable: percent
+    of the weights, as `removable` gives it. Both are means over seeds. They use the validation images only, since
+    settings are chosen by them.
     """
-    groups: dict[frozenset[tuple[str, str]], list[Run]] = {}
-    for run in runs:
-        if (
-            run.has_weights
-            and run.dataset == "mnist"
-            and run.method == BayesByBackprop.name
-            and run.config["dataset"]["valid_size"]
-        ):
-            groups.setdefault(setting(run.config), []).append(run)
+    groups = by_setting(run for run in runs if _has_validation_error(run))
     if len(groups) < 2:
         raise NothingToShow("no two settings of experiment=mnist method=bbb with a validation set and their weights")
-    keys = sorted(set().union(*(differing(told, next(iter(groups))) for told in groups)))
-    rows, lines = [], []
-    judged: list[Run] = []
+    keys = sorted(set().union(*(differing(each, next(iter(groups))) for each in groups)))
+    rows, messages = [], []
+    measured: list[Run] = []
     images: dict[str, Images] = {}
-    for told, group in groups.items():
-        names = {key: dict(told).get(key, "") for key in keys}
-        for run in latest(group, lambda run: run.seed):
+    for setting, group in groups.items():
+        values = {key: dict(setting).get(key, "") for key in keys}
+        for run in one_per_seed(group):
             try:
-                rows.append(names | measured(run, images))
-                judged.append(run)
+                rows.append(values | _measurements(run, images))
+                measured.append(run)
             except UserError as error:
-                lines.append(f"left out: {error}")
+                messages.append(f"left out: {error}")
     if not rows:
-        raise NothingToShow("; ".join(dict.fromkeys(lines)))
+        raise NothingToShow("; ".join(dict.fromkeys(messages)))
     table = mean_and_spread(pd.DataFrame(rows), keys, ["valid_error", "removable"]).sort_values("valid_error")
-    output.mkdir(parents=True, exist_ok=True)
-    table.to_csv(output / "tradeoff.csv", index=False, float_format="%.6g")
-    write_runs(judged, output)
-    labels, rest = told_apart(keys, table[keys].itertuples(index=False))
+    write_table(table, output, "tradeoff")
+    write_runs(measured, output)
+    labels, shared = labels_of_settings(keys, table[keys].itertuples(index=False))
     shown = table[["runs", "valid_error", "removable"]]
     shown.insert(0, "setting", labels)
-    (output / "tradeoff.md").write_text("\n".join(filter(None, [markdown(shown), rest])) + "\n")
-    save(_figure(shown, rest), output, "tradeoff")
-    return [*lines, f"{len(table)} settings, {len(rows)} runs, which differ in {', '.join(keys)}"]
+    (output / "tradeoff.md").write_text("\n".join(filter(None, [markdown(shown), shared])) + "\n")
+    save(_figure(shown, shared), output, "tradeoff")
+    return [*messages, f"{len(table)} settings, {len(rows)} runs, which differ in {', '.join(keys)}"]
 
 
-def measured(run: Run, images: dict[str, Images]) -> dict[str, Any]:
-    """valid_error and removable of one run. images: those loaded so far, by their configuration."""
+def _has_validation_error(run: Run) -> bool:
+    """Whether the run has weights of Bayes by Backprop on MNIST, and validation images to judge them by."""
+    bayes_on_mnist = run.dataset == "mnist" and run.method == BayesByBackprop.name
+    return bayes_on_mnist and run.has_weights and bool(run.config["dataset"]["valid_size"])
+
+
+def _measurements(run: Run, images: dict[str, Images]) -> dict[str, Any]:
+    """valid_error and removable of one run. images: those loaded so far, by their configuration; grows."""
     dataset = run.config["dataset"]
     if str(dataset) not in images:
         images[str(dataset)] = load_images(MnistConfig(**dataset), torch.device("cpu"))
-    valid = images[str(dataset)].valid
-    network = build_network(
-        option("network", run.config["network"]), valid.inputs.shape[1:], images[str(dataset)].classes
-    )
-    errors = pruned_errors(network, DiagonalGaussian(*run.tensors()[: BayesByBackprop.tensors]), valid)
+    loaded = images[str(dataset)]
+    errors = pruned_errors(network_of(run, loaded), DiagonalGaussian(*parameters(run)), loaded.valid)
     return {"valid_error": errors[0], "removable": removable(errors)}
 
 
 def pruned_errors(network: Network, posterior: DiagonalGaussian, valid: Split) -> dict[int, float]:
-    """The validation error, percent, of w = mu without each share of REMOVED."""
+    """The validation error, percent, with w = mu, after each share of REMOVED is set to zero."""
     return {
         percent: error_percent(
             class_probabilities(network, posterior.mu * kept(posterior, percent), valid.inputs), valid.labels
@@ -96,7 +99,7 @@ def pruned_errors(network: Network, posterior: DiagonalGaussian, valid: Split) -
 
 
 def removable(errors: dict[int, float]) -> int:
-    """The largest share up to which removing weights costs at most TOLERATED."""
+    """The largest share of weights, percent, up to which every removal raises the error by at most TOLERATED."""
     share = 0
     for percent in sorted(errors):
         if errors[percent] > errors[0] + TOLERATED:
@@ -105,20 +108,19 @@ def removable(errors: dict[int, float]) -> int:
     return share
 
 
-def _figure(table: pd.DataFrame, rest: str) -> Figure:
+def _figure(table: pd.DataFrame, shared: str) -> Figure:
     columns = 2 if table["setting"].str.len().max() <= _COLUMN else 1
     figure = Figure(figsize=(7, 4.5 + 0.2 / columns * len(table)), layout="constrained")
     axes = figure.subplots()
     for number, (_, row) in enumerate(table.iterrows()):
-        # A colour of the ten that comes back does so with another marker.
-        color, marker = f"C{number % 10}", "os^v"[number // 10 % 4]
+        color, marker = color_and_variant(number, "os^v")
         axes.plot(row["removable"], row["valid_error"], marker, color=color, label=row["setting"])
     axes.set(
         xlabel=f"weights that can be removed for at most {TOLERATED} points of error (percent)",
-        ylabel="validation error with w = mu (percent)",
+        ylabel=label_of("valid_error_mean"),
     )
     axes.grid(alpha=0.3)
     figure.legend(
-        loc="outside lower center", ncols=columns, fontsize=7, title=textwrap.fill(rest, 110), title_fontsize=7
+        loc="outside lower center", ncols=columns, fontsize=7, title=textwrap.fill(shared, 110), title_fontsize=7
     )
     return figure

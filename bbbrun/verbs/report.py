@@ -1,0 +1,55 @@
+"""`bbbrun report`: the paper's tables and figures out of finished runs. It reads runs and never trains."""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from bbbrun.errors import UserError
+from bbbrun.report.makers import MAKERS, write_by, write_report
+from bbbrun.runs.files import named_folder
+from bbbrun.runs.reader import finished_runs
+
+_OUTPUT = Path("results/report")
+
+
+def main(words: Sequence[str] | None = None) -> None:
+    """Run `bbbrun report` with `words`, by default the command line's.
+
+    Exit code 0, 1 where a folder holds no finished runs or an item is not made, 2 for wrong words, 130 when
+    interrupted.
+    """
+    parser = argparse.ArgumentParser(prog="bbbrun report", description="Tables and figures out of finished runs.")
+    add = parser.add_argument
+    add("runs", nargs="+", type=named_folder, help="folders with finished runs in or below them")
+    add("-o", "--output", type=named_folder, default=_OUTPUT, help=f"the folder to write into, by default {_OUTPUT}")
+    add("--only", nargs="+", choices=MAKERS, default=list(MAKERS), help="some of the tables and figures")
+    add("--by", nargs="+", metavar="KEY", help="instead: one table of the runs by these keys, over seeds")
+    arguments = parser.parse_args(words)
+    try:
+        errors = _report(arguments)
+    except UserError as error:
+        errors = [str(error)]
+    except OSError as error:
+        errors = [f"{error.filename}: {error.strerror}" if error.filename else str(error)]
+    except KeyboardInterrupt:
+        sys.exit(130)
+    for reason in errors:
+        print(f"bbbrun report: error: {reason}", file=sys.stderr)
+    if errors:
+        sys.exit(1)
+
+
+def _report(arguments: argparse.Namespace) -> list[str]:
+    """Write the report and print what was made; return the errors."""
+    runs = finished_runs(arguments.runs)
+    if arguments.by:
+        report = write_by(runs, arguments.output, arguments.by)
+    else:
+        report = write_report(runs, arguments.output, set(arguments.only))
+    for name, messages in report.messages.items():
+        for message in messages:
+            print(f"{name}: {message}", file=sys.stderr)
+    if not report.made and not report.errors:
+        return [f"nothing was made: none of {len(runs)} finished runs gives {', '.join(report.messages)}"]
+    return report.errors
