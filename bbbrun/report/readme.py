@@ -1,0 +1,157 @@
+"""The README's tables out of results/paper, so that no number in them is typed: `python -m bbbrun.report.readme`."""
+
+import itertools
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import pandas as pd
+
+from bbbrun.report.check import judge
+from bbbrun.report.paper import claims, published
+
+_SIZES = (400, 800, 1200)
+_REMOVED = (0, 50, 75, 95, 98)
+_METHODS = ("SGD", "SGD, dropout", "Bayes by Backprop, Gaussian", "Bayes by Backprop, scale mixture")
+_AGENTS = ("Bayes by Backprop", "greedy", "1% greedy", "5% greedy")
+_STEPS = 50_000
+
+# What an item of the paper shows, and the words of --only that train and draw it.
+_COSTS = {
+    "Table 1 (and a tempered row that is not the paper's)": ("table1",),
+    "Table 2, Figures 2 to 4": ("table2", "figure2", "figure3", "figure4"),
+    "Figure 5": ("figure5",),
+    "Figure 6": ("figure6",),
+}
+
+
+def results_table(folder: Path) -> str:
+    """Ours beside the paper's numbers with the check's verdict, and each miss in words, as Markdown.
+
+    folder: a report, such as results/paper. Errors in percent, regret in units of reward; means over seeds.
+    Raises KeyError or OSError where the report lacks one of the paper's numbers.
+    """
+    verdicts = judge(folder, ["table1", "table2", "figure6"], claims().to_dict("records"))
+    table1 = pd.read_csv(folder / "table1" / "table1.csv")
+    table1 = table1[table1["temperature"] == 1].set_index(["method", "units"])
+    table2 = pd.read_csv(folder / "table2" / "table2.csv").query("units == 1200").set_index("removed")
+    figure6 = pd.read_csv(folder / "figure6" / "summary.csv").query("steps == @_STEPS")
+    regret = figure6.groupby("agent")["cumulative_regret"].agg(["mean", "std", "median", "count"])
+
+    def row(label: str, ours: list[str], item: str, name: str, columns: tuple[int, ...], style: str) -> str:
+        paper = [format(published(item, name, column), style) for column in columns]
+        return f"| {label} | {' / '.join(ours)} | {' / '.join(paper)} | {_verdict(verdicts, item, name)} |"
+
+    def errors(method: str) -> list[str]:
+        return [f"{table1['error'][method, size]:.2f}" for size in _SIZES]
+
+    seeds = [_span(table1["seeds"].xs(size, level="units")) for size in _SIZES]
+    title1 = f"Table 1: test error, %, {_joined(_SIZES)} units ({' / '.join(seeds)} seeds)"
+    title2 = f"Table 2: the same, {_joined(_REMOVED)} % of weights removed ({_span(table2['runs'])} seed)"
+    title6 = f"Figure 6: regret after {_STEPS:,} interactions ({_span(regret['count'])} seeds)"
+    pruned = [f"{table2['error'][removed]:.2f}" for removed in _REMOVED]
+    mixture = _METHODS[-1]
+    lines = [
+        "| | ours | paper | verdict |",
+        "|---|---|---|---|",
+        f"| **{title1}** | | | |",
+        *(row(method, errors(method), "table1", method, _SIZES, ".2f") for method in _METHODS),
+        f"| **{title2}** | | | |",
+        row(mixture, pruned, "table2", "removed", _REMOVED, ".2f"),
+        f"| **{title6}** | | | |",
+        *(row(agent, [_regret(regret, agent)], "figure6", agent, (_STEPS,), ",.0f") for agent in _AGENTS),
+        "",
+        _orders(table1["error"]),
+    ]
+    return "\n".join(lines)
+
+
+def cost_table(folder: Path) -> str:
+    """What each item's recorded runs took, hours of one core, and its folder, as Markdown."""
+    lines = ["| | command | core hours | in `results/paper` |", "|---|---|---|---|"]
+    for title, items in _COSTS.items():
+        runs = pd.concat([pd.read_csv(_runs(folder / item)) for item in items]).drop_duplicates(["command", "commit"])
+        places = ", ".join(f"`{item}/`" for item in items)
+        hours = runs["seconds"].sum() / 3600
+        lines.append(f"| {title} | `bbbrun reproduce --only {','.join(items)}` | {hours:.2g} | {places} |")
+    return "\n".join(lines)
+
+
+TABLES: dict[str, Callable[[Path], str]] = {"results": results_table, "costs": cost_table}  # by name of their markers
+
+
+def between(text: str, name: str) -> str:
+    """What stands between the lines `<!-- name -->` and `<!-- /name -->`; raises ValueError where they are missing."""
+    return _parts(text, name)[1]
+
+
+def renewed(text: str, folder: Path) -> str:
+    """The README `text` with each of TABLES made anew from the report in `folder`."""
+    for name, table in TABLES.items():
+        before, _, after = _parts(text, name)
+        text = f"{before}{table(folder)}\n{after}"
+    return text
+
+
+def _parts(text: str, name: str) -> tuple[str, str, str]:
+    """The text before, between and after the markers, which stay with the first and the last part."""
+    parts = re.fullmatch(f"(.*^<!-- {name} -->\n)(.*?)(^<!-- /{name} -->$.*)", text, re.DOTALL | re.MULTILINE)
+    if not parts:
+        raise ValueError(f"no lines <!-- {name} --> and <!-- /{name} -->")
+    return parts[1], parts[2], parts[3]
+
+
+def _runs(item: Path) -> Path:
+    """The file of a table or figure that names its runs."""
+    return next(path for path in (item / "runs.csv", item / "summary.csv") if path.is_file())
+
+
+def _orders(errors: "pd.Series[float]") -> str:
+    """Which of two methods errs less at a size: where the paper's order and ours differ."""
+    pairs = list(itertools.permutations(_METHODS, 2))
+    claimed = [
+        (better, worse, size)
+        for size in _SIZES
+        for better, worse in pairs
+        if published("table1", better, size) < published("table1", worse, size)
+    ]
+    broken = [
+        f"at {size} units {better} below {worse}"
+        for better, worse, size in claimed
+        if not errors[better, size] < errors[worse, size]
+    ]
+    count = len(claimed) - len(broken)
+    text = f"Of the {len(claimed)} orders of two methods at one size in the paper's Table 1, {count} hold here."
+    return f"{text} These do not: {'; '.join(broken)}." if broken else text
+
+
+def _verdict(verdicts: pd.DataFrame, item: str, name: str) -> str:
+    """pass where all the columns of a row pass, else which do not."""
+    rows = verdicts[(verdicts["item"] == item) & (verdicts["row"] == name)]
+    # The orders have a sentence of their own.
+    rows = rows[~rows["expected"].str.startswith("below")]
+    if (rows["verdict"] == "pass").all():
+        return "pass"
+    if len(rows) == 1:
+        return str(rows["verdict"].iloc[0])
+    failed = [f"{row['verdict']} at {row['column']}" for _, row in rows.iterrows() if row["verdict"] != "pass"]
+    return "pass, " + ", ".join(failed)
+
+
+def _regret(regret: pd.DataFrame, agent: str) -> str:
+    mean, std, median = (float(regret[name][agent]) for name in ("mean", "std", "median"))
+    return f"{mean:,.0f} ± {std:,.0f}, median {median:,.0f}"
+
+
+def _span(values: "pd.Series[float]") -> str:
+    low, high = values.min(), values.max()
+    return f"{low:g}" if low == high else f"{low:g} to {high:g}"
+
+
+def _joined(numbers: tuple[int, ...]) -> str:
+    return " / ".join(map(str, numbers))
+
+
+if __name__ == "__main__":
+    readme = Path("README.md")
+    readme.write_text(renewed(readme.read_text(), Path("results/paper")))

@@ -1,0 +1,125 @@
+"""The README: its tables are those of the records, its commands compose, its example runs, its links lead somewhere."""
+
+import itertools
+import re
+import shlex
+import subprocess
+import sys
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+
+import pytest
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from omegaconf import OmegaConf
+
+from bbbrun.report.readme import TABLES, between, renewed
+from bbbrun.schema.config import composed
+
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text()
+PAGES = [path for path in ROOT.rglob("*.md") if not {".venv", ".pytest_cache"} & {*path.relative_to(ROOT).parts}]
+VERBS = ("report", "check", "reproduce", "bench")
+PLACEHOLDERS = {"resume", "hydra/launcher", "hydra.launcher.n_jobs"}  # resume names a folder; joblib is an extra
+
+
+def test_it_is_short() -> None:
+    assert len(README.splitlines()) <= 160
+
+
+@pytest.mark.parametrize("name", TABLES)
+def test_its_tables_are_those_of_the_records(name: str) -> None:
+    assert between(README, name) == TABLES[name](ROOT / "results" / "paper") + "\n"
+
+
+def test_a_number_of_another_report_is_renewed(tmp_path: Path) -> None:
+    """A seed more or less in a report changes the README made of it, and what stands around the tables stays."""
+    text = "before\n<!-- costs -->\nzzz\n<!-- /costs -->\nbetween\n<!-- results -->\n<!-- /results -->\nafter\n"
+    made = renewed(text, ROOT / "results" / "paper")
+    assert made.startswith("before\n<!-- costs -->\n| ")
+    assert made.endswith("|\n<!-- /results -->\nafter\n") or made.endswith(".\n<!-- /results -->\nafter\n")
+    assert "zzz" not in made
+    with pytest.raises(ValueError, match="<!-- results -->"):
+        renewed("<!-- costs -->\n<!-- /costs -->\n", ROOT / "results" / "paper")
+
+
+def commands(text: str) -> Iterator[list[str]]:
+    """The words of each `bbbrun` or `scripts/run` line in the indented blocks and of each one in backticks."""
+    blocks = re.findall(r"^    (?:bbbrun|scripts/run)( .*)$", text, re.MULTILINE)
+    inline = re.findall(r"`bbbrun( [^`]*)`", text)
+    for line in (*blocks, *inline):
+        words = shlex.split(line, comments=True)
+        if words and words[0] not in ("WORDS", "--help", "--version"):
+            yield words
+
+
+def each_job(words: list[str]) -> Iterator[list[str]]:
+    """The words of each job of a sweep, or those of a single run."""
+    values = []
+    for override in OverridesParser.create().parse_overrides([word for word in words if word != "-m"]):
+        if override.key_or_group in PLACEHOLDERS:
+            continue
+        elements = (
+            override.sweep_string_iterator() if override.is_sweep_override() else [override.get_value_element_as_str()]
+        )
+        values.append([f"{override.get_key_element()}={element}" for element in elements])
+    yield from (list(job) for job in itertools.product(*values))
+
+
+@pytest.mark.parametrize("words", list(commands(README)), ids=" ".join)
+def test_its_commands_are_understood(words: list[str]) -> None:
+    if words[0] not in VERBS:
+        for job in each_job(words):
+            OmegaConf.to_object(composed(job))
+        return
+    usage = help_of(words[0])
+    for word in words[1:]:
+        if word.startswith("-"):
+            assert re.search(rf"(?<![\w-]){re.escape(word)}\b", usage), f"{words[0]} knows no {word}"
+
+
+@cache
+def help_of(verb: str) -> str:
+    """What `bbbrun VERB --help` prints."""
+    command = [sys.executable, "-m", "bbbrun", verb, "--help"]
+    result = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert result.returncode == 0, result.stderr
+    assert verb in result.stdout
+    return result.stdout
+
+
+def test_its_example_runs(tmp_path: Path) -> None:
+    """In a folder of its own, as a script; what it leaves and prints is a trained network's."""
+    (example,) = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+    checks = (
+        "\nassert probabilities.shape == (200, 2)"
+        "\nassert (probabilities.sum(dim=1) - 1).abs().max() < 1e-5"
+        "\nassert (probabilities.argmax(dim=1) == y).float().mean() > 0.8"
+    )
+    command = [sys.executable, "-W", "error", "-c", example + checks]
+    result = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=300)
+    assert result.returncode == 0, result.stderr
+    error, complexity = map(float, result.stdout.split()[-2:])
+    assert 0 <= error < 50
+    assert complexity > 0
+    assert (tmp_path / "results" / "runs" / "mine" / "summary.json").is_file()
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_its_links_lead_somewhere(page: Path) -> None:
+    """Relative links and pictures of every page, and each path below bbbrun/, configs/ or tests/ that one names."""
+    text = page.read_text()
+    targets = re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", text)
+    missing = [target for target in targets if "://" not in target and not (page.parent / target).exists()]
+    named = re.findall(r"`((?:bbbrun|configs|tests|scripts|results/paper|results/sweep)/[\w./-]*)`", text)
+    missing += [path for path in named if not (ROOT / path).exists()]
+    assert not missing
+
+
+def test_its_tree_and_its_files_are_there() -> None:
+    folders = re.findall(r"^    (bbbrun/\w+) ", README, re.MULTILINE)
+    assert len(folders) == 9
+    files = re.findall(r"`((?:\w+/)+\w+\.py)`", README)
+    assert len(files) >= 5
+    missing = [name for name in (*folders, *(f"bbbrun/{file}" for file in files)) if not (ROOT / name).exists()]
+    assert not missing
