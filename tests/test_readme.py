@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 
+import pandas as pd
 import pytest
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import OmegaConf
@@ -112,7 +113,7 @@ def test_its_links_lead_somewhere(page: Path) -> None:
     targets = re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", text)
     missing = [target for target in targets if "://" not in target and not (page.parent / target).exists()]
     named = re.findall(r"`((?:bbbrun|configs|tests|scripts|results/paper|results/sweep)/[\w./-]*)`", text)
-    missing += [path for path in named if not (ROOT / path).exists()]
+    missing += [path for path in named if "NAME" not in path and not (ROOT / path).exists()]
     assert not missing
 
 
@@ -123,3 +124,38 @@ def test_its_tree_and_its_files_are_there() -> None:
     assert len(files) >= 5
     missing = [name for name in (*folders, *(f"bbbrun/{file}" for file in files)) if not (ROOT / name).exists()]
     assert not missing
+
+
+def test_what_results_paper_says_of_misses_is_what_the_records_say() -> None:
+    """Sentences on orders, Figure 3's axis, Figure 6's growth and better cells, each from the table it speaks of."""
+    paper = ROOT / "results" / "paper"
+    text = " ".join((paper / "README.md").read_text().split())
+    runs = pd.read_csv(paper / "table1" / "runs.csv").query("temperature == 1")
+    errors = runs.pivot(index=["units", "seed"], columns="method", values="test_error")
+    lost = errors["Bayes by Backprop, scale mixture"] - errors["SGD, dropout"]
+    assert f"loses to dropout in {(lost > 0).sum()} of {len(lost)} pairs" in text
+    for units, differences in lost.groupby("units"):
+        assert re.search(rf"{differences.mean():.2f}( points)? at {units}", text)
+
+    cells = pd.read_csv(paper / "table1" / "table1.csv")
+    excess = -cells["difference_in_standard_errors"]
+    dropout, *gaussian = (f"{value:.1f}" for value in excess[excess > 2])
+    assert (
+        f"three of the twelve cells of Table 1 lie further off on the better side (dropout at 1200 units by {dropout}"
+        in text
+    )
+    assert f"by {' and '.join(gaussian)})" in text
+
+    densities = pd.read_csv(paper / "figure3" / "figure3.csv")
+    width = densities["weight"].diff().mean()
+    outside = 100 * (1 - width * densities["Bayes by Backprop, scale mixture"].sum())
+    assert f"{outside:.0f} % of Bayes by Backprop's weights lie outside" in text
+
+    curves = pd.read_csv(paper / "figure6" / "curves.csv").query("agent == 'Bayes by Backprop'").set_index("step")
+    stretches = itertools.pairwise((5_000, 10_000, 20_000, 50_000))
+    growth = [1_000 * curves["cumulative_regret"][[a, b]].diff().iloc[1] / (b - a) for a, b in stretches]
+    assert f"ours {', '.join(f'{value:.0f}' for value in growth)}," in text
+
+    curves = pd.read_csv(paper / "figure2" / "figure2.csv").pivot(index="epoch", columns="method", values="mean")
+    below = curves.index[curves["Bayes by Backprop, scale mixture"] <= curves["SGD, dropout"]]
+    assert f"every epoch shown but {' and '.join(map(str, below))}." in text

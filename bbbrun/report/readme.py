@@ -2,6 +2,7 @@
 
 import itertools
 import re
+import textwrap
 from collections.abc import Callable
 from pathlib import Path
 
@@ -116,13 +117,15 @@ def _orders(errors: "pd.Series[float]") -> str:
         if published("table1", better, size) < published("table1", worse, size)
     ]
     broken = [
-        f"at {size} units {better} below {worse}"
+        f"at {size} units *{better}* below *{worse}*"
         for better, worse, size in claimed
         if not errors[better, size] < errors[worse, size]
     ]
     count = len(claimed) - len(broken)
     text = f"Of the {len(claimed)} orders of two methods at one size in the paper's Table 1, {count} hold here."
-    return f"{text} These do not: {'; '.join(broken)}." if broken else text
+    if broken:
+        text += f" These do not: {'; '.join(broken)}."
+    return textwrap.fill(text, 120)
 
 
 def _verdict(verdicts: pd.DataFrame, item: str, name: str) -> str:
