@@ -156,6 +156,18 @@ def test_what_results_paper_says_of_misses_is_what_the_records_say() -> None:
     growth = [1_000 * curves["cumulative_regret"][[a, b]].diff().iloc[1] / (b - a) for a, b in stretches]
     assert f"ours {', '.join(f'{value:.0f}' for value in growth)}," in text
 
+    widths = pd.concat(
+        [
+            pd.read_csv(ROOT / "results" / "sweep" / "sigma_scale" / "summary.csv"),
+            pd.read_csv(paper / "figure5" / "summary.csv").assign(sigma_scale=0.03),
+        ]
+    ).pivot(index="seed", columns=["method", "sigma_scale"], values="iqr_at_1")
+    ratios = re.findall(r"\| (0\.\d+) \| ([\d.]+) \| (\d[\d., ]*\d)", text)
+    assert len(ratios) == 4
+    for bayes, standard, listed in ratios:
+        values = widths["bbb", float(bayes)] / widths["mle", float(standard)]
+        assert [float(value) for value in listed.split(", ")] == [float(f"{value:.2g}") for value in values]
+
     curves = pd.read_csv(paper / "figure2" / "figure2.csv").pivot(index="epoch", columns="method", values="mean")
     below = curves.index[curves["Bayes by Backprop, scale mixture"] <= curves["SGD, dropout"]]
     assert f"every epoch shown but {' and '.join(map(str, below))}." in text
