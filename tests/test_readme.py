@@ -79,6 +79,13 @@ def test_its_commands_are_understood(words: list[str]) -> None:
             assert re.search(rf"(?<![\w-]){re.escape(word)}\b", usage), f"{words[0]} knows no {word}"
 
 
+def test_the_experiments_it_names_are_there() -> None:
+    names = set(re.findall(r"\b(?:mnist|regression|bandit|wheel)_[a-z]+\b", README))
+    assert names >= {"mnist_gaussian", "mnist_dropout", "mnist_mle", "mnist_tempered", "regression_mle"}
+    missing = [name for name in names if not (ROOT / "configs" / "experiment" / f"{name}.yaml").is_file()]
+    assert not missing
+
+
 @cache
 def help_of(verb: str) -> str:
     """What `bbbrun VERB --help` prints."""
