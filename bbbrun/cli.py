@@ -1,251 +1,64 @@
-"""The command line: Hydra composes, this validates, gives each run its folder, and turns errors into one line."""
+"""The command line: the first word chooses a verb; anything else is a run's configuration, which Hydra composes."""
 
 import os
-import shlex
 import signal
 import sys
 import warnings
-from collections.abc import Callable
-from dataclasses import fields, is_dataclass
-from datetime import datetime
-from pathlib import Path
+from collections.abc import Sequence
+from importlib import import_module
+from importlib.metadata import version
 from typing import Any
 
-import hydra
-from hydra.core.hydra_config import HydraConfig
-from hydra.errors import HydraException
-from hydra.types import RunMode
-from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
-from yaml import YAMLError
-
 from bbbrun.errors import UserError
-from bbbrun.runs.files import CHECKPOINT, METRICS, SUMMARY
-from bbbrun.runs.identity import kept_from_resuming
-from bbbrun.schema.config import Config, register
-from bbbrun.schema.help import help_text
-from bbbrun.schema.replicas import Replica, replicas_of
+from bbbrun.verbs import VERBS
+
+_HELP = ("--help", "-h")
 
 
 def main() -> None:
-    """Run `bbbrun`; exit code 0 when every job finished, 1 on any error, 130 when interrupted."""
-    debug = os.environ.get("HYDRA_FULL_ERROR") == "1"
-    # A stop as from Ctrl-C, which what a shell starts in the background does not hear.
+    """Run `bbbrun` with the command line's words.
+
+    Exit code 0 when all that was asked for is done, 1 on an error, 130 when interrupted, 2 for a verb's wrong options.
+    """
+    # SIGTERM acts as Ctrl-C does: a shell makes its background processes ignore Ctrl-C.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    # Hydra then raises instead of printing in its own way, and all errors take the one path below.
-    os.environ["HYDRA_FULL_ERROR"] = "1"
     warnings.showwarning = _show_warning
-    _register_resolvers()
-    register()
-    started: list[bool] = []
-    failed: list[bool] = []
+    words = sys.argv[1:]
+    first, second = [*words, "", ""][:2]
+    if first in VERBS:
+        _run_verb(first, words[1:])
+    elif first in _HELP and second in VERBS:
+        _run_verb(second, ["--help"])
+    elif "--version" in words:
+        print(f"bbbrun {version('bbbrun')}")
+    elif words and not first.startswith(("-", "+", "~")) and "=" not in first:
+        print(
+            f"bbbrun: error: unknown verb '{first}': choose from {', '.join(VERBS)}, or give settings as key=value",
+            file=sys.stderr,
+        )
+        sys.exit(1)
+    else:
+        # Imported here: Hydra takes longer to load than some verbs take to answer.
+        from bbbrun.verbs import completion, train
 
-    @hydra.main(version_base="1.3", config_path="pkg://bbbrun.configs", config_name="config")
-    def task(composed: DictConfig) -> dict[str, float] | None:
-        started.append(True)
-        try:
-            return _run(composed)
-        except (UserError, OSError) as error:
-            _show_error(error)
-            failed.append(True)
-            # A job of a sweep must raise, so that the launcher, which may be another process, knows.
-            if debug or HydraConfig.get().mode is RunMode.MULTIRUN:
-                raise
-            return None
-
-    try:
-        flags = {word for word in sys.argv[1:] if word.startswith("-")}
-        if flags and flags <= {"--help", "-h"}:
-            print(help_text([word for word in sys.argv[1:] if word not in flags]))
+        if completion.asked(words):
+            completion.main(words)
         else:
-            task()
+            train.main(words)
+
+
+def _run_verb(verb: str, words: Sequence[str]) -> None:
+    try:
+        import_module(f"bbbrun.verbs.{verb}").main(words)
     except KeyboardInterrupt:
         sys.exit(130)
-    except Exception as error:
-        # Until a job starts there is nothing but the user's words, so whatever they raise is about them.
-        known = isinstance(error, (UserError, HydraException, OmegaConfBaseException, OSError))
-        if debug or (started and not known):
+    except (UserError, OSError) as error:
+        if os.environ.get("HYDRA_FULL_ERROR") == "1":
             raise
-        if not failed:
-            _show_error(error)
-        failed.append(True)
-    sys.exit(1 if failed else 0)
+        from bbbrun.verbs.messages import one_line
 
-
-def _run(composed: DictConfig) -> dict[str, float]:
-    hydra_config = HydraConfig.get()
-    folder = Path(hydra_config.runtime.output_dir)
-    # Unresolved: an override may hold an interpolation.
-    words: Any = OmegaConf.to_container(hydra_config.overrides.task)
-    replicas: list[Replica] = []
-    try:
-        config = _validated(composed)
-        replicas = replicas_of(composed, config.replicas)
-        configs = [_validated(replica.composed) for replica in replicas]
-        if config.resume is None:
-            _require_unused(folder)
-        else:
-            folder = Path(config.resume).absolute()
-            words = _require_same_run(composed, folder)
-            if _finished(folder, replicas):
-                print(f"already finished: {folder}", file=sys.stderr)
-                return {}
-        from bbbrun.runner import Planned, run
-
-        record = _record(composed, "")
-        planned = [
-            Planned(replica.folder, alone, _record(replica.composed, replica.override) if replica.override else record)
-            for replica, alone in zip(replicas, configs, strict=True)
-        ]
-        return run(planned, folder, _command(words), record)
-    except KeyboardInterrupt:
-        begun = any((folder / replica.folder / METRICS).exists() for replica in replicas)
-        remedy = f"continue with: {_command([*words, f'resume={folder}'])}" if begun else "nothing was begun"
-        if hydra_config.mode is RunMode.MULTIRUN:
-            remedy += f"; then run the sweep's jobs {'after this one' if begun else 'from this one on'}, if any"
-        print(f"\ninterrupted; {remedy}", file=sys.stderr)
-        raise
-    finally:
-        _remove_if_empty(Path(hydra_config.runtime.output_dir))
-
-
-def _validated(composed: DictConfig) -> Config:
-    _refuse_added_keys(composed)
-    try:
-        config: Any = OmegaConf.to_object(composed)
-    except OmegaConfBaseException as error:
-        raise UserError(_one_line(error)) from error
-    assert isinstance(config, Config)
-    return config
-
-
-def _require_unused(folder: Path) -> None:
-    for name in (METRICS, CHECKPOINT, SUMMARY, ".hydra"):
-        if (folder / name).exists():
-            raise UserError(f"{folder} holds another run ({name}): continue it with resume=, or name another folder")
-
-
-def _refuse_added_keys(node: DictConfig, prefix: str = "") -> None:
-    """Raise UserError for a key added with + that its dataclass does not take."""
-    taker: Any = OmegaConf.get_type(node)
-    for key, value in node.items_ex(resolve=False):
-        if is_dataclass(taker) and key not in {field.name for field in fields(taker)}:
-            raise UserError(_unknown_key(prefix + str(key), taker))
-        if isinstance(value, DictConfig):
-            _refuse_added_keys(value, f"{prefix}{key!s}.")
-
-
-def _command(words: list[str]) -> str:
-    """The command line as the user typed it, for a shell: scripts/run says so in BBBRUN_COMMAND."""
-    return shlex.join([os.environ.get("BBBRUN_COMMAND", "bbbrun"), *words])
-
-
-def _require_same_run(composed: DictConfig, folder: Path) -> list[str]:
-    """Raise UserError where `folder` is no run of this configuration; return the overrides it was started with."""
-    saved = folder / ".hydra" / "config.yaml"
-    if not saved.is_file():
-        raise UserError(f"resume: {folder} is not the folder of a run (it has no .hydra/config.yaml)")
-    try:
-        before: Any = OmegaConf.to_container(OmegaConf.load(saved))
-        if not isinstance(before, dict):
-            raise ValueError("no configuration")
-        overrides: Any = OmegaConf.to_container(OmegaConf.load(saved.with_name("overrides.yaml")))
-    except (YAMLError, OmegaConfBaseException, OSError, ValueError) as error:
-        raise UserError(f"resume: the record in {saved.parent} cannot be read: start a new run") from error
-    now: Any = OmegaConf.to_container(composed, enum_to_str=True)
-    if kept := kept_from_resuming(before, now):
-        key, (old, new) = next(iter(kept.items()))
-        raise UserError(
-            f"resume: {folder} was started with {key}={old}, not {new}: "
-            "repeat the overrides it was started with, or start a new run"
-        )
-    return [str(word) for word in overrides]
-
-
-def _finished(folder: Path, replicas: list[Replica]) -> bool:
-    """Whether all that the run in `folder` consists of is finished.
-
-    Raises UserError for a replica that goes on with the others alone, and for replicas of which one has gone.
-    """
-    done = [(folder / replica.folder / SUMMARY).exists() for replica in replicas]
-    if not all(done) and (folder.parent / ".hydra").exists():
-        raise UserError(f"resume: {folder} is one of several replicas, which go on together: resume={folder.parent}")
-    if any(done) and not all(done) and not (folder / CHECKPOINT).exists():
-        missing = replicas[done.index(False)].override
-        raise UserError(f"resume: the replicas in {folder} were finished, and one has gone: run {missing} by itself")
-    if all(done) and replicas[0].folder:
-        # A kill may have come between the last summary and this.
-        (folder / CHECKPOINT).unlink(missing_ok=True)
-    return all(done)
-
-
-def _record(composed: DictConfig, override: str) -> dict[str, str]:
-    """What Hydra keeps of a run: the composed configuration, Hydra's own, and the overrides, as YAML.
-
-    override: a replica's, by which it is told from the others.
-    """
-    hydra_config = HydraConfig.get()
-    words: Any = OmegaConf.to_container(hydra_config.overrides.task)
-    if override:
-        words = [*words, "replicas=1", override]
-    return {
-        "config.yaml": OmegaConf.to_yaml(composed),
-        "hydra.yaml": OmegaConf.to_yaml(OmegaConf.create({"hydra": OmegaConf.to_container(hydra_config)})),
-        "overrides.yaml": OmegaConf.to_yaml(OmegaConf.create(words)),
-    }
-
-
-def _remove_if_empty(folder: Path) -> None:
-    """Take away the folder that Hydra made for a run which then was refused."""
-    if folder.is_dir() and folder != Path.cwd() and not any(folder.iterdir()):
-        folder.rmdir()
-
-
-def _register_resolvers() -> None:
-    def folder(parent: Path, name: str, number: str) -> str:
-        return str(parent / name / f"{datetime.now():%Y-%m-%d_%H%M%S}_{number}")
-
-    # A resumed run keeps its folder; Hydra's own is then the present one, where it writes nothing.
-    resolvers: dict[str, Callable[..., str | None]] = {
-        "run_folder": lambda resume, name: (
-            str(Path.cwd()) if resume else folder(Path.cwd() / "results" / "runs", name, f"{datetime.now():%f}")
-        ),
-        "sweep_subfolder": lambda resume, name, number: (
-            str(Path.cwd()) if resume else folder(Path(), name, f"{datetime.now():%f}_{number}")
-        ),
-    }
-    for name, resolver in resolvers.items():
-        OmegaConf.register_new_resolver(f"bbbrun.{name}", resolver, use_cache=True, replace=True)
-
-
-def _one_line(error: BaseException) -> str:
-    """What an error says, in one line, without what only a developer of Hydra would read."""
-    if isinstance(error, UserError) and error.__cause__ is None:
-        return _first_sentence(str(error))
-    if isinstance(error, OSError) and not isinstance(error, HydraException):
-        return f"{error.filename}: {error.strerror}" if error.filename else str(error)
-    cause = error.__cause__
-    if isinstance(cause, OmegaConfBaseException):
-        if cause.object_type_str is not None and "not in" in str(cause) and is_dataclass(cause.object_type):
-            return _unknown_key(str(cause.full_key), cause.object_type)
-        return f"{_first_sentence(str(error))}: {_first_sentence(str(cause))}"
-    return _first_sentence(str(error))
-
-
-def _first_sentence(text: str) -> str:
-    for tail in ("Config search path:", "full_key:", "See https:"):
-        text = text.partition(tail)[0]
-    return " ".join(text.split())
-
-
-def _unknown_key(key: str, taker: Any) -> str:
-    group = key.rpartition(".")[0]
-    names = {field.name for field in fields(taker)} | (set() if group else {"experiment"})
-    return f"unknown key '{key}': {f'the {group} chosen' if group else 'bbbrun'} takes {', '.join(sorted(names))}"
-
-
-def _show_error(error: BaseException) -> None:
-    print(f"bbbrun: error: {_one_line(error)}", file=sys.stderr)
+        print(f"bbbrun {verb}: error: {one_line(error)}", file=sys.stderr)
+        sys.exit(1)
 
 
 def _show_warning(message: Warning | str, *_: Any, **__: Any) -> None:

@@ -15,7 +15,7 @@ from bbbrun.schema.config import composed, plain
 
 
 def bench(*words: str, cwd=None) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "bbbrun.bench.main", *words]
+    command = [sys.executable, "-m", "bbbrun", "bench", *words]
     return subprocess.run(command, cwd=cwd, capture_output=True, text=True, check=False)
 
 
@@ -103,5 +103,6 @@ def test_a_damaged_record_is_refused_before_its_variance_is_measured(tmp_path, n
 def test_the_bench_refuses_wrong_words(words):
     result = bench(*words)
     assert result.returncode == 2
+    assert "bbbrun bench: error: " in result.stderr
     assert "error: --" in result.stderr or "error: nowhere" in result.stderr
     assert "Traceback" not in result.stderr

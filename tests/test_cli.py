@@ -2,14 +2,23 @@
 
 import csv
 import json
+import os
 import shlex
 import shutil
+import signal
+import subprocess
+import sys
+import types
+import warnings
+from importlib import metadata
 from pathlib import Path
 
 import pytest
 
+from bbbrun import cli
 from bbbrun.data.mnist import load_mnist
 from bbbrun.errors import UserError
+from bbbrun.verbs import VERBS
 
 FAST = ("train.epochs=2", "network.hidden=[16]", "threads=1", "compile=false")
 
@@ -155,11 +164,140 @@ def test_help_and_configuration_load_no_torch(bbbrun, tmp_path):
         result = bbbrun(*words, PYTHONPATH=str(tmp_path))
         assert "torch was imported" not in result.stderr
     shown = bbbrun("--help", "experiment=mnist", "method=dropout").stdout
-    assert "method: bbb, dropout, sgd\n" in shown
+    assert "method: bbb, dropout, mle\n" in shown
     assert "experiment: bandit, digits, mnist, regression, wheel\n" in shown
     assert "  input_rate: 0.2\n" in shown
     wrong = bbbrun("--help", "sed=1")
     assert (wrong.returncode, wrong.stdout, len(wrong.stderr.splitlines())) == (1, "", 1)
+
+
+def test_help_lists_the_verbs_first_and_version_is_ours(bbbrun):
+    lines = [line.strip() for line in bbbrun("--help").stdout.splitlines()]
+    places = [next(n for n, line in enumerate(lines) if line == f"bbbrun {verb:9}  {VERBS[verb]}") for verb in VERBS]
+    assert places == sorted(places)
+    assert places[-1] < lines.index("bbbrun experiment=mnist                 the paper's best cell, 600 epochs")
+    assert bbbrun("-h").stdout == bbbrun("--help").stdout
+    shown = bbbrun("--version")
+    assert (shown.returncode, shown.stdout, shown.stderr) == (0, f"bbbrun {metadata.version('bbbrun')}\n", "")
+
+
+@pytest.mark.parametrize("verb", ["reproduce", "bench"])
+def test_a_verbs_help_loads_no_torch(bbbrun, tmp_path, verb):
+    (tmp_path / "torch.py").write_text("raise SystemExit('torch was imported')")
+    for words in ((verb, "--help"), ("--help", verb)):
+        result = bbbrun(*words, PYTHONPATH=str(tmp_path))
+        assert (result.returncode, result.stderr) == (0, "")
+        assert result.stdout.startswith(f"usage: bbbrun {verb} ")
+
+
+def verb(monkeypatch, capfd, body) -> tuple[int, str]:
+    """Call a verb `mine` whose main is `body` through the command line; its exit code, and what it prints as errors."""
+    module = types.ModuleType("bbbrun.verbs.mine")
+    module.main = body
+    monkeypatch.setitem(sys.modules, "bbbrun.verbs.mine", module)
+    monkeypatch.setitem(VERBS, "mine", "of this test")
+    monkeypatch.setattr(sys, "argv", ["bbbrun", "mine", "word", "--flag", "key=value"])
+    # What the command line sets for its whole process is not to outlive the test.
+    monkeypatch.setattr(warnings, "showwarning", warnings.showwarning)
+    monkeypatch.setattr(signal, "signal", lambda *_: None)
+    monkeypatch.delenv("HYDRA_FULL_ERROR", raising=False)
+    try:
+        cli.main()
+        code = 0
+    except SystemExit as stop:
+        code = stop.code
+    return code, capfd.readouterr().err
+
+
+def test_a_verb_gets_the_words_after_it(monkeypatch, capfd):
+    calls = []
+    assert verb(monkeypatch, capfd, calls.append) == (0, "")
+    assert calls == [["word", "--flag", "key=value"]]
+
+
+@pytest.mark.parametrize(
+    ("error", "expected"),
+    [
+        (UserError("one\nline"), (1, "bbbrun mine: error: one line\n")),
+        (FileNotFoundError(2, "No such file", "x.csv"), (1, "bbbrun mine: error: x.csv: No such file\n")),
+        (KeyboardInterrupt(), (130, "")),
+        (SystemExit(3), (3, "")),
+    ],
+)
+def test_a_verbs_error_is_one_line(monkeypatch, capfd, error, expected):
+    def fail(words):
+        raise error
+
+    assert verb(monkeypatch, capfd, fail) == expected
+
+
+def test_flags_may_stand_between_settings(bbbrun, tmp_path):
+    settings = ("hydra.sweep.dir=sweep", "hydra.sweep.subdir=${hydra.job.num}")
+    result = bbbrun(*FAST, "train.epochs=1", "-m", "seed=0,1", *settings)
+    assert result.returncode == 0, result.stderr
+    summaries = [json.loads((tmp_path / "sweep" / job / "summary.json").read_text()) for job in ("0", "1")]
+    assert [summary["seed"] for summary in summaries] == [0, 1]
+    assert bbbrun("seed=3", "--cfg", "job", "threads=2").stdout == bbbrun("--cfg", "job", "seed=3", "threads=2").stdout
+
+
+def completed(line: str, tmp_path: Path) -> list[str]:
+    """What a bash that has installed our completion offers for a line, with the cursor at its end."""
+    name = tmp_path / "bin" / "bbbrun"
+    name.parent.mkdir(exist_ok=True)
+    name.write_text(f'#!/bin/sh\nexec {shlex.quote(sys.executable)} -m bbbrun "$@"\n')
+    name.chmod(0o755)
+    script = (
+        'eval "$(bbbrun -sc install=bash)"; complete -p bbbrun >/dev/null || exit 3; COMP_LINE=$1; COMP_POINT=${#1}; '
+        'read -ra typed <<<"$1"; COMP_CWORD=$(( ${#typed[@]} - 1 )); [[ $1 == *" " ]] && (( COMP_CWORD += 1 )); '
+        'hydra_bash_completion; printf "%s\\n" "${COMPREPLY[@]}"'
+    )
+    environment = os.environ | {"PATH": f"{name.parent}:{os.environ['PATH']}"}
+    command = ["bash", "--norc", "-c", script, "bash", line]
+    result = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=120)
+    assert (result.returncode, result.stderr) == (0, "")
+    return result.stdout.split()
+
+
+@pytest.mark.skipif(shutil.which("bash") is None, reason="there is no bash")
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [
+        ("bbbrun re", ["report", "reproduce", "replicas=", "resume="]),
+        ("bbbrun ex", ["experiment="]),
+        ("bbbrun seed=1 re", ["replicas=", "resume="]),
+        ("bbbrun experiment=mnist -m prior=", ["prior=gaussian", "prior=none", "prior=scale_mixture"]),
+        ("bbbrun 'network.hidden=[3,3]' prior=gaussian prior.", ["prior.name=", "prior.sigma="]),
+        ("bbbrun nonsense=1 --wrong pri", []),
+        ("bbbrun bench --var", []),
+    ],
+)
+def test_the_shell_completes(tmp_path, line, expected):
+    assert completed(line, tmp_path) == expected
+
+
+def test_all_that_the_shell_offers_first_can_be_said(tmp_path):
+    offered = set(completed("bbbrun ", tmp_path))
+    assert offered >= {*VERBS, "experiment=", "method=", "prior.", "seed=", "train."}
+    assert not any(word.startswith(("schema", "experiment_for")) for word in offered)
+
+
+@pytest.mark.parametrize(("script", "verb"), [("reproduce", "reproduce"), ("bench", "bench"), ("run", "bench")])
+def test_the_scripts_call_the_verbs(tmp_path, script, verb):
+    root = Path(__file__).parent.parent
+    for name in ("setup", "requirements.txt", script):
+        (tmp_path / "scripts").mkdir(exist_ok=True)
+        shutil.copy(root / "scripts" / name, tmp_path / "scripts")
+    shutil.copy(root / "pyproject.toml", tmp_path)
+    # An environment that is ready, in which `bbbrun` shows its words.
+    (tmp_path / ".venv" / "bin").mkdir(parents=True)
+    stand_in = tmp_path / ".venv" / "bin" / "bbbrun"
+    stand_in.write_text('#!/bin/sh\necho "$@"\n')
+    stand_in.chmod(0o755)
+    sums = subprocess.run("cat scripts/requirements.txt pyproject.toml | cksum", shell=True, cwd=tmp_path, stdout=-1)
+    (tmp_path / ".venv" / ".ready").write_bytes(sums.stdout)
+    words = ["bench"] if script == "run" else []
+    shown = subprocess.run([tmp_path / "scripts" / script, *words, "--only", "a b"], capture_output=True, text=True)
+    assert (shown.stdout, shown.stderr) == (f"{verb} --only a b\n", "")
 
 
 NO_NETWORK = dict.fromkeys(("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY"), "http://127.0.0.1:9")
@@ -172,7 +310,13 @@ WRONG = [
     ("network.hiden=[3]", "unknown key 'network.hiden': the network chosen takes hidden, init, init_scale"),
     ("method=mle method.temperature=1", "unknown key 'method.temperature'"),
     ("~seed", "seed"),
-    ("seed", "missing EQUAL"),
+    ("seed", "unknown verb 'seed': choose from report, check, reproduce, bench, or give settings as key=value"),
+    ("threads=1 seed", "'seed' is not a setting: write key=value"),
+    ("threads=1 -m report", "'report' is not a setting: a verb comes first"),
+    ("threads=1 +typo", "missing EQUAL"),
+    ("--help seed", "'seed' is not a setting: write key=value"),
+    ("threads=1 --nonsense", "unrecognized arguments: --nonsense; flags are listed by bbbrun --hydra-help"),
+    ("--cfg nonsense", "invalid choice: 'nonsense'"),
     ("seed=", "seed"),
     ("seed=???", "missing mandatory value: seed"),
     ("seed=one", "seed=one: Value 'one' of type 'str' could not be converted to Integer"),
@@ -185,7 +329,7 @@ WRONG = [
     ("tf32=maybe", "tf32=maybe: Value 'maybe' is not a valid bool"),
     ("tf32=true", "tf32: TensorFloat-32 is for matrix products on CUDA, and these would be on the CPU: say tf32=false"),
     ("experiment=cifar", "Could not find 'experiment/cifar'"),
-    ("method=mcmc", "Available options in 'method': bbb dropout sgd"),
+    ("method=mcmc", "Available options in 'method': bbb dropout mle"),
     ("prior=null", "Config group override must be a string"),
     ("network.hidden=5", "network.hidden=5"),
     ("network.hidden=[10,0]", "network.hidden must be a list of whole numbers of at least 1"),

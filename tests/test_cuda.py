@@ -138,7 +138,7 @@ def test_a_checkpoint_is_of_no_device(places):
 
 @pytest.mark.parametrize("more", [(), ("--tf32",)])
 def test_the_bench_times_steps(tmp_path, more):
-    command = [sys.executable, "-m", "bbbrun.bench.main", "--network", "6-5-4-3", "--batch", "4", "--rounds", "4"]
+    command = [sys.executable, "-m", "bbbrun", "bench", "--network", "6-5-4-3", "--batch", "4", "--rounds", "4"]
     command += ["--device", "cuda", "--only", "weights", "--output", "table.csv", *more]
     result = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert result.returncode == 0, result.stderr

@@ -1,4 +1,4 @@
-"""scripts/reproduce: what is wanted, what is there, and that nothing runs twice."""
+"""bbbrun reproduce: what is wanted, what is there, and that nothing runs twice."""
 
 import fcntl
 import json
@@ -9,10 +9,11 @@ import pytest
 import torch
 from omegaconf import OmegaConf
 
-from bbbrun import reproduce
-from bbbrun.reproduce import Begun, Job, begun, expected_seconds, match, wanted
-from bbbrun.runs.reader import finished_runs
+from bbbrun.runs.jobs import Job, wanted
+from bbbrun.runs.matching import expected_seconds, match
+from bbbrun.runs.reader import RunOnDisk, finished_runs, runs_on_disk
 from bbbrun.schema.config import composed, plain
+from bbbrun.verbs import reproduce
 
 WORDS = ("experiment=digits", "network.hidden=[8]", "train.epochs=3", "compile=false", "method.test_samples=1")
 
@@ -64,12 +65,12 @@ def test_what_is_finished_is_skipped_what_is_deleted_is_run_what_is_interrupted_
     assert not (tmp_path / "results").exists()
     assert "2 of 2 runs remain: 2 never timed" in capfd.readouterr().err
     assert run() == 0
-    first = begun(tmp_path / "results" / "runs")
+    first = runs_on_disk(tmp_path / "results" / "runs")
     assert [each.finished for each in first] == [True, True]
     capfd.readouterr()
     assert run() == 0
     assert capfd.readouterr().err == "0 of 2 runs remain\n"
-    assert begun(tmp_path / "results" / "runs") == first
+    assert runs_on_disk(tmp_path / "results" / "runs") == first
 
     gone = match(listed[1], first)
     shutil.rmtree(gone.folder)
@@ -84,14 +85,14 @@ def test_what_is_finished_is_skipped_what_is_deleted_is_run_what_is_interrupted_
     assert "seed=1" in said
     assert (at.folder / "metrics.csv").read_text() == metrics
     assert json.loads((at.folder / "summary.json").read_text())["seed"] == 0
-    assert len(begun(tmp_path / "results" / "runs")) == 2
+    assert len(runs_on_disk(tmp_path / "results" / "runs")) == 2
 
 
 def test_records_of_what_is_finished_are_kept_and_count(listed, tmp_path, capfd):
     records, runs = tmp_path / "paper" / "runs", tmp_path / "results" / "runs"
     assert run("--records", str(records)) == 0
-    done = begun(runs)
-    assert [each.folder.relative_to(records) for each in begun(records)] == [
+    done = runs_on_disk(runs)
+    assert [each.folder.relative_to(records) for each in runs_on_disk(records)] == [
         each.folder.relative_to(runs) for each in done
     ]
     for each in finished_runs([records]):
@@ -106,18 +107,18 @@ def test_records_of_what_is_finished_are_kept_and_count(listed, tmp_path, capfd)
     assert run("--records", str(records)) == 0
     assert capfd.readouterr().err == "0 of 2 runs remain\n"
     assert not (tmp_path / "results").exists()
-    shutil.rmtree(match(listed[1], begun(records)).folder)
+    shutil.rmtree(match(listed[1], runs_on_disk(records)).folder)
     assert run("--records", str(records)) == 0
-    (again,) = begun(runs)
+    (again,) = runs_on_disk(runs)
     assert again.config["seed"] == 1
-    assert len(begun(records)) == 2
+    assert len(runs_on_disk(records)) == 2
 
 
 def test_a_damaged_run_is_not_finished_and_leaves_no_record(listed, tmp_path, monkeypatch, capfd):
     monkeypatch.setattr(reproduce, "wanted", lambda only, seeds: listed[:1])
     records, runs = tmp_path / "kept", tmp_path / "results" / "runs"
     assert run() == 0
-    (done,) = begun(runs)
+    (done,) = runs_on_disk(runs)
     whole = (done.folder / "metrics.csv").read_text()
     for name, content in (("summary.json", "{"), ("metrics.csv", "".join(whole.splitlines(keepends=True)[:2]))):
         before = (done.folder / name).read_text()
@@ -147,7 +148,7 @@ def test_a_stop_is_told_in_one_line(listed, monkeypatch, capfd):
 
 def test_other_settings_and_seeds_do_not_count(tmp_path):
     mine = config(0)
-    half, most = (Begun(tmp_path / name, mine, done, 60 * done) for name, done in (("a", 0.5), ("b", 0.9)))
+    half, most = (RunOnDisk(tmp_path / name, mine, done, 60 * done) for name, done in (("a", 0.5), ("b", 0.9)))
     assert match(Job((), mine), [half, most]) == most
     assert match(Job((), mine | {"seed": 2}), [half, most]) is None
     assert match(Job((), mine | {"optimizer": mine["optimizer"] | {"lr": 0.5}}), [half, most]) is None

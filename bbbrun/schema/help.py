@@ -1,6 +1,6 @@
-"""`bbbrun --help`: Hydra's own takes seconds, as it reads the whole configuration anew for every group it lists."""
+"""`bbbrun --help`. Hydra's own takes seconds: it reads the whole configuration again for every group it lists."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib.resources import files
 
 from omegaconf import OmegaConf
@@ -10,6 +10,12 @@ from bbbrun.schema.config import OPTIONS, composed
 _TEXT = """\
 bbbrun: Bayes by Backprop (Weight Uncertainty in Neural Networks, Blundell et al. 2015), reproduced.
 
+Verbs (each has its own --help):
+
+{verbs}
+
+Training (no verb):
+
   bbbrun                                  train on the embedded digits
   bbbrun experiment=mnist                 the paper's best cell, 600 epochs
   bbbrun experiment=mnist method=dropout  a baseline of the paper; or method=mle
@@ -18,7 +24,8 @@ bbbrun: Bayes by Backprop (Weight Uncertainty in Neural Networks, Blundell et al
   bbbrun experiment=mnist replicas=3      the same, trained at once
   bbbrun ... resume=FOLDER                continue an interrupted run
   bbbrun --cfg job                        show the configuration, run nothing
-  bbbrun --hydra-help                     Hydra's own words
+  bbbrun --hydra-help                     Hydra's flags
+  bbbrun --version                        the version
 
 Groups (group=option):
 
@@ -29,9 +36,15 @@ Keys (key=value), as composed from the words given:
 {config}"""
 
 
-def help_text(words: Sequence[str]) -> str:
-    """What `bbbrun --help WORDS` prints: examples, groups and options, and the configuration of these words."""
+def help_text(words: Sequence[str], verbs: Mapping[str, str]) -> str:
+    """The text of `bbbrun --help WORDS`: verbs, examples, groups with their options, and the composed configuration.
+
+    verbs: name -> one line. Raises what composing the words raises.
+    """
+    width = max(map(len, verbs), default=0)
+    commands = [f"  bbbrun {name:{width}}  {line}" for name, line in verbs.items()]
     experiments = sorted(path.name.removesuffix(".yaml") for path in (files("bbbrun.configs") / "experiment").iterdir())
     groups = {"experiment": experiments} | {group: sorted(options) for group, options in OPTIONS.items()}
     lines = [f"{group}: {', '.join(options)}" for group, options in groups.items()]
-    return _TEXT.format(groups="\n".join(lines), config=OmegaConf.to_yaml(composed(words)))
+    config = OmegaConf.to_yaml(composed(words))
+    return _TEXT.format(verbs="\n".join(commands), groups="\n".join(lines), config=config)

@@ -1,1 +1,9 @@
 """The verbs of the command line, one file each: its options, and what it prints."""
+
+# `bbbrun VERB WORDS` calls bbbrun.verbs.VERB.main(WORDS). The text is the verb's line in `bbbrun --help`.
+VERBS = {
+    "report": "make the paper's tables and figures out of finished runs",
+    "check": "compare our numbers with the paper's; exit code 1 on a miss",
+    "reproduce": "run every experiment of the paper that is not finished yet",
+    "bench": "time one training step of each method",
+}

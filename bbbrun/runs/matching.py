@@ -1,0 +1,63 @@
+"""Which run on disk answers a job, how long the rest of it takes, and the record of it that is small enough to keep."""
+
+import shutil
+import tempfile
+from collections.abc import Iterable
+from pathlib import Path
+
+from bbbrun.runs.files import CHECKPOINT, FIGURES, SUMMARY
+from bbbrun.runs.identity import kept_from_resuming, setting
+from bbbrun.runs.jobs import Job
+from bbbrun.runs.reader import RunOnDisk, runs_on_disk
+
+
+def match(job: Job, runs: Iterable[RunOnDisk]) -> RunOnDisk | None:
+    """The job's last finished run; else one in progress; else the furthest that it can resume; else None."""
+    candidates = [
+        run
+        for run in runs
+        if setting(run.config) == setting(job.config)
+        and run.config["seed"] == job.config["seed"]
+        and (run.finished or not kept_from_resuming(run.config, job.config))
+    ]
+    return max(reversed(candidates), key=lambda run: (run.finished, run.in_progress, run.done), default=None)
+
+
+def expected_seconds(job: Job, own: RunOnDisk | None, runs: Iterable[RunOnDisk]) -> float | None:
+    """About how long the rest of the job takes: at the rate of its own run so far, else of another seed's run.
+
+    None where neither has been timed. own: the job's run.
+    """
+    same_setting = [run for run in runs if run.done > 0 and setting(run.config) == setting(job.config)]
+    source = own if own is not None and own.done > 0 else next(iter(same_setting), None)
+    return None if source is None else (1 - (own.done if own else 0)) * source.seconds / source.done
+
+
+def copy_record(job: Job, runs: Path, records: Path) -> None:
+    """Copy the job's finished run from `runs` into `records`, without weights and figures, unless it is there.
+
+    Raises FileExistsError where something else has the record's name.
+    """
+    run = match(job, runs_on_disk(runs))
+    if run is None or not run.finished:
+        return
+    record = records / run.folder.relative_to(runs)
+    if _same_run(run.folder, record):
+        return
+    if record.exists():
+        raise FileExistsError(f"{record} is something else: move it away")
+    record.parent.mkdir(parents=True, exist_ok=True)
+    # Whole or not at all: what a kill leaves must not count as a run. hydra.yaml holds paths of this machine.
+    with tempfile.TemporaryDirectory(dir=records.parent) as partial:
+        copy = Path(partial) / record.name
+        shutil.copytree(run.folder, copy, ignore=shutil.ignore_patterns(CHECKPOINT, FIGURES, "hydra.yaml"))
+        try:
+            copy.rename(record)
+        except OSError:
+            if not _same_run(run.folder, record):  # else another process was first
+                raise
+
+
+def _same_run(run: Path, record: Path) -> bool:
+    summary = record / SUMMARY
+    return summary.is_file() and summary.read_bytes() == (run / SUMMARY).read_bytes()

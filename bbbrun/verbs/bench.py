@@ -1,0 +1,96 @@
+"""`bbbrun bench`: times a training step of each method, its parts and floors; or the variance of gradients."""
+
+import argparse
+import itertools
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from bbbrun.errors import UserError
+from bbbrun.schema.config import Device
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+_NOT_FOR_VARIANCE = ("network", "batch", "draws", "threads", "device", "tf32", "only")
+
+
+def main(words: Sequence[str] | None = None) -> None:
+    """Run `bbbrun bench`: print a table for each setting, and write all of them as one CSV where --output names a file.
+
+    Exit code 0, 2 for wrong words.
+    """
+    parser = argparse.ArgumentParser(
+        prog="bbbrun bench",
+        description="Median time of a training step of each method and other packages, interleaved in one process; "
+        "of its parts; or the variance of the estimators' gradients.",
+    )
+    add = parser.add_argument
+    default = ["784-1200-1200-10"]
+    add("--network", nargs="+", default=default, help="widths, inputs to outputs; the bandit's is 119-100-100-1")
+    add("--batch", type=int, default=128, help="examples in a minibatch")
+    add("--draws", type=int, nargs="+", default=[1], help="method.train_samples")
+    add("--threads", type=int, nargs="+", default=[0], help="0: torch's choice")
+    add("--rounds", type=int, default=100, help="timed calls of each step; with --variance, draws of each gradient")
+    add("--device", choices=("cpu", "cuda"), default="cpu")
+    add("--tf32", action="store_true", help="on CUDA, every contender's matrix products in TensorFloat-32")
+    add("--only", default="", help="time only steps whose name contains this, and those that the ratios need")
+    add("--variance", type=Path, metavar="RUN", help="instead: the variance of gradients at this run's network")
+    add("--output", type=Path, help="a CSV file to write")
+    arguments = parser.parse_args(words)
+    try:
+        if arguments.output:
+            _require_writable(arguments.output)
+        ignored = [name for name in _NOT_FOR_VARIANCE if getattr(arguments, name) != parser.get_default(name)]
+        if arguments.variance and ignored:
+            raise UserError(f"--{ignored[0]} has no effect with --variance, which takes the run's network and batch")
+        networks = [[int(width) if width.isdecimal() else 0 for width in net.split("-")] for net in arguments.network]
+        if min(map(len, networks)) < 2 or min(itertools.chain(*networks)) < 1:
+            raise UserError("--network takes widths of at least 1, two and more joined by -, such as 784-400-400-10")
+        least = min([arguments.batch, arguments.rounds - 1, *arguments.draws, *(1 + n for n in arguments.threads)])
+        if least < 1:
+            raise UserError("--rounds must be at least 2, --threads at least 0, and every other number at least 1")
+        tables = _tables(arguments, networks)
+    except (UserError, ValueError) as error:
+        parser.error(str(error))
+    if arguments.output:
+        import pandas as pd
+
+        pd.concat(tables).to_csv(arguments.output, index=False)
+
+
+def _tables(arguments: argparse.Namespace, networks: list[list[int]]) -> "list[pd.DataFrame]":
+    """Measure and print; a table for each network, number of draws and number of threads."""
+    # Imported here: torch takes seconds to load, which wrong words and --help need not wait for.
+    from functools import partial
+
+    import torch
+
+    from bbbrun.bench.measure import measure, step_ms
+    from bbbrun.bench.variance import variances
+    from bbbrun.runtime.device import choose_device, keep_freed_memory, set_products, set_threads
+
+    keep_freed_memory()
+    device = choose_device(Device(arguments.device))
+    set_products(arguments.tf32, device)
+    if arguments.variance:
+        return [_printed(variances(arguments.variance, arguments.rounds, partial(step_ms, arguments.rounds)))]
+    default_threads = torch.get_num_threads()
+    tables = []
+    for widths, draws, threads in itertools.product(networks, arguments.draws, arguments.threads):
+        count = set_threads(threads or default_threads)
+        table = measure(widths, arguments.batch, draws, count, arguments.rounds, device, arguments.only)
+        tables.append(_printed(table))
+    return tables
+
+
+def _require_writable(path: Path) -> None:
+    """Before anything is timed: raise UserError where no file can be written at `path`."""
+    if path.is_dir() or not path.parent.is_dir() or not os.access(path if path.exists() else path.parent, os.W_OK):
+        raise UserError(f"--output must be a file in an existing folder that can be written to, not {path}")
+
+
+def _printed(table: "pd.DataFrame") -> "pd.DataFrame":
+    print(table.to_string(index=False, float_format=lambda value: f"{value:.4g}"), flush=True)
+    return table

@@ -1,0 +1,150 @@
+"""`bbbrun reproduce`: the paper's experiments as ordinary runs; skips finished ones, resumes interrupted ones."""
+
+import argparse
+import shlex
+import signal
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from bbbrun.errors import UserError
+from bbbrun.runs.files import CHECKPOINT, named_folder
+from bbbrun.runs.jobs import Job, wanted
+from bbbrun.runs.matching import copy_record, expected_seconds, match
+from bbbrun.runs.reader import RunOnDisk, runs_on_disk
+from bbbrun.schema.config import Device
+
+_RUNS = Path("results/runs")  # bbbrun's default
+
+
+def main(words: Sequence[str] | None = None) -> None:
+    """Run `bbbrun reproduce`; exit code 0 when all that was asked for is finished, 1 otherwise, 2 for wrong words."""
+    parser = argparse.ArgumentParser(
+        prog="bbbrun reproduce",
+        description="The paper's experiments as ordinary runs. Skips finished ones and resumes interrupted ones.",
+    )
+    add = parser.add_argument
+    add("--only", default="", help="tables and figures, joined by commas: table1,figure6; or smoke: short runs")
+    add("--seeds", help="seeds, joined by commas, in place of those listed")
+    add("--device", choices=[device.value for device in Device], default="auto", help="as for bbbrun")
+    add(
+        "--records",
+        type=named_folder,
+        help="a folder whose finished runs count too, and into which ours are copied without their weights",
+    )
+    add("--list", action="store_true", help="show what remains, and run nothing")
+    arguments = parser.parse_args(words)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that a stop also stops the training process
+    try:
+        _require_device(Device(arguments.device))
+        seeds = None if arguments.seeds is None else _seeds(arguments.seeds)
+        only = [name for name in arguments.only.split(",") if name]
+        if arguments.only and not only:
+            raise UserError(f"--only takes tables and figures, joined by commas, not {arguments.only!r}")
+        jobs = wanted(only, seeds)
+        if arguments.records:
+            if "smoke" in only:
+                raise UserError("--records keeps the paper's runs, which those of --only smoke are not")
+            _require_folder(arguments.records)
+    except UserError as error:
+        parser.error(str(error))
+    try:
+        remaining = _remaining(jobs, arguments.records)
+        failures = [] if arguments.list else _run(jobs, remaining, arguments.records, arguments.device)
+    except KeyboardInterrupt:
+        print("interrupted; give the same command again to go on", file=sys.stderr)
+        sys.exit(130)
+    for failure in failures:
+        print(failure, file=sys.stderr)
+    sys.exit(1 if failures else 0)
+
+
+def _run(jobs: list[Job], remaining: list[Job], records: Path | None, device: str) -> list[str]:
+    """Run what remains of the jobs, and copy finished ones into `records`; return a line for each failure."""
+    failures = []
+    for job in jobs:
+        if job in remaining and (failure := _finish(job, device)):
+            failures.append(failure)
+        if records:
+            try:
+                copy_record(job, _RUNS, records)
+            except OSError as error:
+                failures.append(f"no record of bbbrun {shlex.join(job.words)} in {records}: {error}")
+    return failures
+
+
+def _require_folder(records: Path) -> None:
+    """Before anything is run: raise UserError where no record could be written."""
+    try:
+        records.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        reason = error.strerror
+        raise UserError(f"--records takes a folder, which may be a new one, not {records} ({reason})") from error
+
+
+def _seeds(text: str) -> list[int]:
+    try:
+        seeds = [int(seed) for seed in text.split(",")]
+    except ValueError:
+        seeds = []
+    if not seeds or min(seeds) < 0 or max(seeds) >= 2**31 or len(set(seeds)) < len(seeds):
+        raise UserError(f"--seeds takes whole numbers from 0 to 2147483647, each once, joined by commas, not {text!r}")
+    return seeds
+
+
+def _require_device(device: Device) -> None:
+    if device is Device.cuda:
+        from bbbrun.runtime.device import choose_device  # here, since torch takes seconds to load
+
+        choose_device(device)
+
+
+def _remaining(jobs: list[Job], records: Path | None) -> list[Job]:
+    """The jobs that no finished run answers, here or in `records`; prints them, and about how long they take."""
+    folders = [_RUNS, records] if records else [_RUNS]
+    runs = [run for folder in folders for run in runs_on_disk(folder, warn=True)]
+    matches = [(job, match(job, runs)) for job in jobs]
+    unfinished = [(job, run) for job, run in matches if run is None or not run.finished]
+    times = [expected_seconds(job, run, runs) for job, run in unfinished]
+    for (job, run), seconds in zip(unfinished, times, strict=True):
+        duration = "never timed" if seconds is None else f"{seconds / 3600:.2f} h"
+        note = f" ({_in_progress(run)})" if run is not None and run.in_progress else ""
+        print(f"{duration}: bbbrun {shlex.join(job.words)}{note}", file=sys.stderr)
+    hours = [seconds / 3600 for seconds in times if seconds is not None]
+    untimed = [f"{times.count(None)} never timed"] if None in times else []
+    total = ", and ".join(([f"about {sum(hours):.1f} h"] if hours else []) + untimed)
+    print(f"{len(unfinished)} of {len(jobs)} runs remain{f': {total}' if total else ''}", file=sys.stderr)
+    return [job for job, _ in unfinished]
+
+
+def _finish(job: Job, device: str) -> str | None:
+    """Run the job, or what remains of it; return why it is not finished, None where it is."""
+    run = match(job, runs_on_disk(_RUNS))
+    if run is not None and run.finished:
+        return None  # by another process, in the meantime
+    words = shlex.join(job.words)
+    if run is not None and run.in_progress:
+        return f"skipped: bbbrun {words} ({_in_progress(run)})"
+    command = [*job.words, f"device={device}"]
+    resumed = run.folder if run is not None and (run.folder / CHECKPOINT).exists() else None
+    command += [f"resume={resumed}"] if resumed else []
+    print(f"bbbrun {shlex.join(command)}", file=sys.stderr)
+    with subprocess.Popen([sys.executable, "-m", "bbbrun", *command]) as child:
+        try:
+            code = child.wait()
+        except KeyboardInterrupt:
+            # The run saves what it has and prints how to continue.
+            child.terminate()
+            child.wait()
+            raise
+    if code == 0:
+        return None
+    if run is not None and run.in_progress:
+        return f"skipped: bbbrun {words} ({_in_progress(run)})"  # begun elsewhere while this one was starting
+    remedy = f"; if it cannot go on from {resumed}, delete that folder, and it starts anew" if resumed else ""
+    return f"failed: bbbrun {words}{remedy}"
+
+
+def _in_progress(run: RunOnDisk) -> str:
+    return f"in progress in another process, in {run.folder}"

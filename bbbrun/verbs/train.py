@@ -1,0 +1,221 @@
+"""What `bbbrun` does without a verb: Hydra composes, this validates, gives each run its folder and reports errors."""
+
+import os
+import shlex
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import fields, is_dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import hydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.errors import HydraException
+from hydra.types import RunMode
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError
+
+from bbbrun.errors import UserError
+from bbbrun.runs.files import CHECKPOINT, METRICS, SUMMARY
+from bbbrun.runs.identity import kept_from_resuming
+from bbbrun.schema.config import Config, register
+from bbbrun.schema.help import help_text
+from bbbrun.schema.replicas import Replica, replicas_of
+from bbbrun.verbs import VERBS
+from bbbrun.verbs.messages import one_line, unknown_key
+from bbbrun.verbs.words import flags_first, parsed
+
+
+def main(words: Sequence[str]) -> None:
+    """Train what the words configure; exit code 0 when every job finished, 1 on any error, 130 when interrupted."""
+    debug = os.environ.get("HYDRA_FULL_ERROR") == "1"
+    # Hydra then raises instead of printing in its own way, and all errors take the one path below.
+    os.environ["HYDRA_FULL_ERROR"] = "1"
+    _register_resolvers()
+    register()
+    started: list[bool] = []
+    failed: list[bool] = []
+
+    @hydra.main(version_base="1.3", config_path="pkg://bbbrun.configs", config_name="config")
+    def task(composed: DictConfig) -> dict[str, float] | None:
+        started.append(True)
+        try:
+            return _run(composed)
+        except (UserError, OSError) as error:
+            _show_error(error)
+            failed.append(True)
+            # A job of a sweep must raise, so that the launcher, which may be another process, knows.
+            if debug or HydraConfig.get().mode is RunMode.MULTIRUN:
+                raise
+            return None
+
+    try:
+        if parsed(words).help:
+            print(help_text(parsed(words).overrides, VERBS))
+        else:
+            # Hydra reads sys.argv itself. The program's name goes into its completion scripts.
+            sys.argv = ["bbbrun", *flags_first(words)]
+            task()
+    except KeyboardInterrupt:
+        sys.exit(130)
+    except Exception as error:
+        # Until a job starts there is nothing but the user's words, so whatever they raise is about them.
+        known = isinstance(error, (UserError, HydraException, OmegaConfBaseException, OSError))
+        if debug or (started and not known):
+            raise
+        if not failed:
+            _show_error(error)
+        failed.append(True)
+    sys.exit(1 if failed else 0)
+
+
+def _run(composed: DictConfig) -> dict[str, float]:
+    hydra_config = HydraConfig.get()
+    folder = Path(hydra_config.runtime.output_dir)
+    # Unresolved: an override may hold an interpolation.
+    words: Any = OmegaConf.to_container(hydra_config.overrides.task)
+    replicas: list[Replica] = []
+    try:
+        config = _validated(composed)
+        replicas = replicas_of(composed, config.replicas)
+        configs = [_validated(replica.composed) for replica in replicas]
+        if config.resume is None:
+            _require_unused(folder)
+        else:
+            folder = Path(config.resume).absolute()
+            words = _require_same_run(composed, folder)
+            if _finished(folder, replicas):
+                print(f"already finished: {folder}", file=sys.stderr)
+                return {}
+        from bbbrun.runner import Planned, run
+
+        record = _record(composed, "")
+        planned = [
+            Planned(replica.folder, alone, _record(replica.composed, replica.override) if replica.override else record)
+            for replica, alone in zip(replicas, configs, strict=True)
+        ]
+        return run(planned, folder, _command(words), record)
+    except KeyboardInterrupt:
+        has_rows = any((folder / replica.folder / METRICS).exists() for replica in replicas)
+        remedy = f"continue with: {_command([*words, f'resume={folder}'])}" if has_rows else "nothing was begun"
+        if hydra_config.mode is RunMode.MULTIRUN:
+            remedy += f"; then run the sweep's jobs {'after this one' if has_rows else 'from this one on'}, if any"
+        print(f"\ninterrupted; {remedy}", file=sys.stderr)
+        raise
+    finally:
+        _remove_if_empty(Path(hydra_config.runtime.output_dir))
+
+
+def _validated(composed: DictConfig) -> Config:
+    _refuse_added_keys(composed)
+    try:
+        config: Any = OmegaConf.to_object(composed)
+    except OmegaConfBaseException as error:
+        raise UserError(one_line(error)) from error
+    assert isinstance(config, Config)
+    return config
+
+
+def _require_unused(folder: Path) -> None:
+    for name in (METRICS, CHECKPOINT, SUMMARY, ".hydra"):
+        if (folder / name).exists():
+            raise UserError(f"{folder} holds another run ({name}): continue it with resume=, or name another folder")
+
+
+def _refuse_added_keys(node: DictConfig, prefix: str = "") -> None:
+    """Raise UserError for a key added with + that its dataclass does not have."""
+    schema: Any = OmegaConf.get_type(node)
+    for key, value in node.items_ex(resolve=False):
+        if is_dataclass(schema) and key not in {field.name for field in fields(schema)}:
+            raise UserError(unknown_key(prefix + str(key), schema))
+        if isinstance(value, DictConfig):
+            _refuse_added_keys(value, f"{prefix}{key!s}.")
+
+
+def _command(words: list[str]) -> str:
+    """The command line as the user typed it, for a shell; scripts/run names itself in BBBRUN_COMMAND."""
+    return shlex.join([os.environ.get("BBBRUN_COMMAND", "bbbrun"), *words])
+
+
+def _require_same_run(composed: DictConfig, folder: Path) -> list[str]:
+    """The overrides that started the run in `folder`; raises UserError unless its configuration is this one."""
+    saved = folder / ".hydra" / "config.yaml"
+    if not saved.is_file():
+        raise UserError(f"resume: {folder} is not the folder of a run (it has no .hydra/config.yaml)")
+    try:
+        before: Any = OmegaConf.to_container(OmegaConf.load(saved))
+        if not isinstance(before, dict):
+            raise ValueError("no configuration")
+        overrides: Any = OmegaConf.to_container(OmegaConf.load(saved.with_name("overrides.yaml")))
+    except (YAMLError, OmegaConfBaseException, OSError, ValueError) as error:
+        raise UserError(f"resume: the record in {saved.parent} cannot be read: start a new run") from error
+    now: Any = OmegaConf.to_container(composed, enum_to_str=True)
+    if differences := kept_from_resuming(before, now):
+        key, (old, new) = next(iter(differences.items()))
+        raise UserError(
+            f"resume: {folder} was started with {key}={old}, not {new}: "
+            "repeat the overrides it was started with, or start a new run"
+        )
+    return [str(word) for word in overrides]
+
+
+def _finished(folder: Path, replicas: list[Replica]) -> bool:
+    """Whether the run in `folder`, with all its replicas, is finished.
+
+    Raises UserError for a single replica, since replicas resume together, and for replicas of which one is missing.
+    """
+    done = [(folder / replica.folder / SUMMARY).exists() for replica in replicas]
+    if not all(done) and (folder.parent / ".hydra").exists():
+        raise UserError(f"resume: {folder} is one of several replicas, which go on together: resume={folder.parent}")
+    if any(done) and not all(done) and not (folder / CHECKPOINT).exists():
+        missing = replicas[done.index(False)].override
+        raise UserError(f"resume: the replicas in {folder} were finished, and one has gone: run {missing} by itself")
+    if all(done) and replicas[0].folder:
+        # A kill may have come between the last summary and this.
+        (folder / CHECKPOINT).unlink(missing_ok=True)
+    return all(done)
+
+
+def _record(composed: DictConfig, override: str) -> dict[str, str]:
+    """The files of .hydra: the composed configuration, Hydra's own, and the overrides, as YAML.
+
+    override: the setting in which a replica differs from the others.
+    """
+    hydra_config = HydraConfig.get()
+    words: Any = OmegaConf.to_container(hydra_config.overrides.task)
+    if override:
+        words = [*words, "replicas=1", override]
+    return {
+        "config.yaml": OmegaConf.to_yaml(composed),
+        "hydra.yaml": OmegaConf.to_yaml(OmegaConf.create({"hydra": OmegaConf.to_container(hydra_config)})),
+        "overrides.yaml": OmegaConf.to_yaml(OmegaConf.create(words)),
+    }
+
+
+def _remove_if_empty(folder: Path) -> None:
+    """Delete the folder that Hydra made for a run that was refused afterwards."""
+    if folder.is_dir() and folder != Path.cwd() and not any(folder.iterdir()):
+        folder.rmdir()
+
+
+def _register_resolvers() -> None:
+    def folder(parent: Path, name: str, number: str) -> str:
+        return str(parent / name / f"{datetime.now():%Y-%m-%d_%H%M%S}_{number}")
+
+    # A resumed run keeps its folder; Hydra's own is then the present one, where it writes nothing.
+    resolvers: dict[str, Callable[..., str | None]] = {
+        "run_folder": lambda resume, name: (
+            str(Path.cwd()) if resume else folder(Path.cwd() / "results" / "runs", name, f"{datetime.now():%f}")
+        ),
+        "sweep_subfolder": lambda resume, name, number: (
+            str(Path.cwd()) if resume else folder(Path(), name, f"{datetime.now():%f}_{number}")
+        ),
+    }
+    for name, resolver in resolvers.items():
+        OmegaConf.register_new_resolver(f"bbbrun.{name}", resolver, use_cache=True, replace=True)
+
+
+def _show_error(error: BaseException) -> None:
+    print(f"bbbrun: error: {one_line(error)}", file=sys.stderr)

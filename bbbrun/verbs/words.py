@@ -1,0 +1,42 @@
+"""The words of a run: flags in any place, and settings, which are key=value."""
+
+from argparse import Namespace
+from collections.abc import Sequence
+from typing import NoReturn
+
+from hydra._internal.utils import get_args_parser
+
+from bbbrun.errors import UserError
+from bbbrun.verbs import VERBS
+
+
+def parsed(words: Sequence[str]) -> Namespace:
+    """Hydra's flags by their names, and the settings as `overrides`, in order.
+
+    Raises UserError for an unknown flag or a flag's wrong value, and for a word that is neither flag nor setting.
+    """
+    parser = get_args_parser()
+
+    def refuse(message: str) -> NoReturn:
+        raise UserError(f"{message}; flags are listed by bbbrun --hydra-help, settings by bbbrun --help")
+
+    # The parser's own would print a page of usage.
+    parser.error = refuse  # type: ignore[method-assign]
+    flags = parser.parse_intermixed_args(words)
+    for word in flags.overrides:
+        if "=" not in word and not word.startswith(("~", "+")):
+            hint = "a verb comes first" if word in VERBS else "write key=value"
+            raise UserError(f"'{word}' is not a setting: {hint}")
+    return flags
+
+
+def flags_first(words: Sequence[str]) -> list[str]:
+    """The words with all flags before all settings: Hydra takes its settings in one stretch only.
+
+    Raises UserError as `parsed` does.
+    """
+    settings = list(parsed(words).overrides)
+    flags = list(words)
+    for setting in settings:
+        flags.remove(setting)
+    return flags + settings
