@@ -19,7 +19,7 @@ _LOADED = (
     "sklearn.datasets",
     "sklearn.metrics",
     "torch._dynamo",
-    "bbbrun.cli",
+    "bbbrun.verbs.train",
     "bbbrun.tasks.bandit",
     "bbbrun.runner",
 )
