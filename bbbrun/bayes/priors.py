@@ -32,8 +32,9 @@ class Gaussian(NamedTuple):
     precision: Tensor
 
     @classmethod
-    def of(cls, sigma: Tensor) -> "Gaussian":
+    def of(cls, sigma: Tensor | float) -> "Gaussian":
         """The prior of this deviation."""
+        sigma = _number(sigma)
         return cls(sigma, sigma.square().reciprocal())
 
     def log_prob(self, weights: Tensor) -> Tensor:
@@ -66,8 +67,9 @@ class ScaleMixture(NamedTuple):
     offset: Tensor
 
     @classmethod
-    def of(cls, pi: Tensor, sigma1: Tensor, sigma2: Tensor) -> "ScaleMixture":
+    def of(cls, pi: Tensor | float, sigma1: Tensor | float, sigma2: Tensor | float) -> "ScaleMixture":
         """The prior of these three numbers."""
+        pi, sigma1, sigma2 = _number(pi), _number(sigma1), _number(sigma2)
         # Once, not in `score`: a compiled step would compute them anew for every few weights.
         wide_precision = sigma1.square().reciprocal()
         gap = sigma2.square().reciprocal() - wide_precision
@@ -105,6 +107,17 @@ def build_prior(config: PriorConfig, device: torch.device | str) -> Prior:
         case GaussianPriorConfig():
             return Gaussian.of(scalar(config.sigma))
     raise TypeError(f"no prior for {config!r}")
+
+
+def placed(prior: Prior, device: torch.device | str) -> Prior:
+    """The same prior, its numbers on `device`."""
+    kind: Any = type(prior)
+    same: Prior = kind(*(part.to(device) for part in cast(Sequence[Tensor], prior)))
+    return same
+
+
+def _number(value: Tensor | float) -> Tensor:
+    return torch.as_tensor(value, dtype=torch.float32)
 
 
 def join_priors(priors: Sequence[Prior]) -> Prior | None:

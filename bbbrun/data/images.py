@@ -9,6 +9,10 @@ from bbbrun.errors import UserError
 from bbbrun.schema.datasets import DatasetConfig, DigitsConfig, ImageDatasetConfig, MnistConfig
 
 
+# name -> the shape of an image, and K
+IMAGES: dict[str, tuple[tuple[int, int, int], int]] = {"mnist": ((1, 28, 28), 10), "digits": ((1, 8, 8), 10)}
+
+
 class Split(NamedTuple):
     """inputs float32 (N, ...), images (N, 1, H, W), labels int64 (N,), or float32 values (N,) in a regression."""
 

@@ -175,6 +175,31 @@ def option(group: str, values: dict[str, Any]) -> Any:
         raise UserError(f"{group}={values.get('name')} of another version of bbbrun: {error}") from error
 
 
+def validated(config: DictConfig) -> Config:
+    """A composed configuration, typed and checked; raises UserError naming the key and what it may be."""
+    _refuse_added_keys(config)
+    try:
+        checked: Any = OmegaConf.to_object(config)
+    except OmegaConfBaseException as error:
+        raise UserError(" ".join(str(error).partition("full_key:")[0].split())) from error
+    assert isinstance(checked, Config)
+    return checked
+
+
+def words_of(config: DictConfig) -> list[str]:
+    """Overrides that compose this configuration: the options of its groups, then every value that differs from theirs."""
+    words = [f"{group}={config[group].name}" for group in OPTIONS]
+    return words + sorted(_differing("", plain(config), plain(composed(words))))
+
+
+def _differing(prefix: str, values: dict[str, Any], usual: dict[str, Any]) -> Iterator[str]:
+    for key, value in values.items():
+        if isinstance(value, dict) and isinstance(usual.get(key), dict):
+            yield from _differing(f"{prefix}{key}.", value, usual[key])
+        elif value != usual.get(key):
+            yield f"{prefix}{key}={quoted(value)}"
+
+
 def composed(words: Sequence[str]) -> DictConfig:
     """The configuration that the command line `bbbrun WORDS` composes, unchecked, for whoever runs nothing."""
     register()

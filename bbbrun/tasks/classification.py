@@ -1,6 +1,12 @@
 """The classification task: images in, class probabilities out, judged on validation and test images."""
 
+import math
+from collections.abc import Iterable
+
+import numpy as np
+import pandas as pd
 import torch
+from numpy.typing import ArrayLike
 from torch import Tensor
 
 from bbbrun.bayes.draws import Draws
@@ -9,9 +15,12 @@ from bbbrun.bayes.methods import build_method, drawn
 from bbbrun.bayes.networks import build_network
 from bbbrun.bayes.predictive import class_probabilities, posterior_predictive
 from bbbrun.bayes.scores import error_percent, expected_calibration_error, mean_nll
-from bbbrun.data.images import Images, Split
+from bbbrun.bayes.uncertainty import predict_classes
+from bbbrun.data.images import IMAGES, Images, Split
 from bbbrun.schema.config import Config
-from bbbrun.training.task import Column, Problem, Task
+from bbbrun.schema.datasets import ImageDatasetConfig
+from bbbrun.schema.options import NetworkConfig
+from bbbrun.training.task import Column, Predictor, Problem, Task
 
 COLUMNS = (
     Column("valid_error", "validation error", "percent", True),
@@ -47,6 +56,25 @@ def classification_task(config: Config, images: Images) -> Task:
         shown=("test_error", "valid_error", "nll", "complexity"),
         chance=chance,
     )
+
+
+def predictor(dataset: ImageDatasetConfig, options: NetworkConfig) -> Predictor:
+    """Class probabilities of images (N, H, W) in pixel values, by a network of these options."""
+    shape, classes = IMAGES[dataset.name]
+    network = build_network(options, shape, classes)
+
+    def predict(draws: Iterable[Tensor], inputs: ArrayLike) -> pd.DataFrame:
+        pixels = torch.as_tensor(np.asarray(inputs, dtype=np.float32))
+        if pixels[0].numel() != math.prod(shape) or not pixels.isfinite().all():
+            raise ValueError(f"inputs must be images (N, {shape[1]}, {shape[2]}) of finite pixels, not {pixels.shape}")
+        predicted = predict_classes(network, draws, pixels.view(-1, *shape) / dataset.pixel_divisor)
+        probability, label = predicted.probabilities.max(dim=1)
+        columns = {"class": label, "probability": probability}
+        columns |= {f"p{k}": column for k, column in enumerate(predicted.probabilities.unbind(1))}
+        columns |= {name: getattr(predicted, name) for name in ("total", "aleatoric", "epistemic")}
+        return pd.DataFrame({name: column.numpy() for name, column in columns.items()})
+
+    return predict
 
 
 def _judge(probabilities: Tensor, valid: Split, test: Split) -> dict[str, float]:

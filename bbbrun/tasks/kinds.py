@@ -6,15 +6,16 @@ from typing import Any, NamedTuple
 import torch
 
 from bbbrun.data.images import load_images
+from bbbrun.errors import UserError
 from bbbrun.runs.writer import RunFolder
-from bbbrun.schema.config import Config
+from bbbrun.schema.config import Config, option
 from bbbrun.schema.datasets import BanditDatasetConfig, DatasetConfig, ImageDatasetConfig, RegressionCurveConfig
 from bbbrun.tasks import bandit, classification, regression
 from bbbrun.tasks.classification import classification_task
 from bbbrun.tasks.regression import regression_task
 from bbbrun.training.loop import columns, fit
 from bbbrun.training.session import Outcome
-from bbbrun.training.task import EPOCHS, Column, Task
+from bbbrun.training.task import EPOCHS, Column, Predictor, Task
 
 
 class Prepared(NamedTuple):
@@ -57,6 +58,19 @@ _KINDS: dict[type[DatasetConfig], Prepare] = {
 COLUMNS: dict[str, Column] = {
     column.name: column for column in (*EPOCHS, *classification.COLUMNS, *regression.COLUMNS, *bandit.COLUMNS)
 }
+
+
+def predictor(config: dict[str, Any]) -> Predictor:
+    """What predicts with the weights of a run of this recorded configuration, without reading its data.
+
+    Raises UserError for a bandit, whose network judges actions.
+    """
+    dataset, network = option("dataset", config["dataset"]), option("network", config["network"])
+    if isinstance(dataset, ImageDatasetConfig):
+        return classification.predictor(dataset, network)
+    if isinstance(dataset, RegressionCurveConfig):
+        return regression.predictor(dataset, network)
+    raise UserError(f"dataset={dataset.name}: predictions are of images and of regressions")
 
 
 def prepare(configs: list[Config], device: torch.device) -> Prepared:

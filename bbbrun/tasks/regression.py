@@ -1,7 +1,11 @@
 """The regression task: a number in, a Gaussian of its value out, judged on test points and drawn over a grid."""
 
+from collections.abc import Iterable
+
+import numpy as np
 import pandas as pd
 import torch
+from numpy.typing import ArrayLike
 from torch import Tensor
 
 from bbbrun.bayes.draws import Draws
@@ -9,10 +13,12 @@ from bbbrun.bayes.likelihoods import Conditional, fixed_sigma, gaussian, log_mix
 from bbbrun.bayes.methods import build_method, drawn
 from bbbrun.bayes.networks import Network, build_network, layered
 from bbbrun.bayes.predictive import network_outputs
+from bbbrun.bayes.uncertainty import predict_numbers
 from bbbrun.data.curve import curve_points
 from bbbrun.schema.config import Config
 from bbbrun.schema.datasets import RegressionCurveConfig
-from bbbrun.training.task import Column, Predictions, Problem, Task
+from bbbrun.schema.options import NetworkConfig
+from bbbrun.training.task import Column, Predictions, Predictor, Problem, Task
 
 COLUMNS = (
     Column("test_rmse", "test RMSE", "", True),
@@ -34,6 +40,28 @@ def on_unit_range(network: Network, low: float, high: float) -> Network:
     return layered(network.shapes, lambda affine, x: layers(affine, (x - middle) / half))
 
 
+def predictor(dataset: RegressionCurveConfig, options: NetworkConfig) -> Predictor:
+    """Mean and standard deviations of the predictive mixture at x (N,) or (N, 1), by a network of these options."""
+    network, conditional = _network(dataset, options)
+
+    def predict(draws: Iterable[Tensor], inputs: ArrayLike) -> pd.DataFrame:
+        x = torch.as_tensor(np.asarray(inputs, dtype=np.float32))
+        if x.numel() != len(x) or not x.isfinite().all():
+            raise ValueError(f"inputs must be finite numbers (N,) or (N, 1), not {x.shape}")
+        predicted = predict_numbers(*conditional(network_outputs(network, draws, x.view(-1, 1)).double()))
+        columns = {"mean": predicted.mean, "standard_deviation": predicted.total}
+        columns |= {"aleatoric": predicted.aleatoric, "epistemic": predicted.epistemic}
+        return pd.DataFrame({name: column.numpy() for name, column in columns.items()})
+
+    return predict
+
+
+def _network(dataset: RegressionCurveConfig, options: NetworkConfig) -> tuple[Network, Conditional]:
+    conditional, outputs = conditional_gaussian(dataset)
+    network = build_network(options, (1,), outputs)
+    return on_unit_range(network, dataset.x_low, dataset.x_high) if dataset.scale_inputs else network, conditional
+
+
 def regression_task(config: Config, device: torch.device) -> Task:
     """Draw the points and say how the network is trained, judged and shown."""
     dataset, method = config.dataset, build_method(config.method)
@@ -41,10 +69,7 @@ def regression_task(config: Config, device: torch.device) -> Task:
     train, test = (split.to(device) for split in curve_points(dataset, config.seed))
     grid = torch.linspace(dataset.grid_low, dataset.grid_high, dataset.grid_points, dtype=torch.float64)
     points = grid.unsqueeze(1).to(device, torch.float32)
-    conditional, outputs = conditional_gaussian(dataset)
-    network = build_network(config.network, train.inputs.shape[1:], outputs)
-    if dataset.scale_inputs:
-        network = on_unit_range(network, dataset.x_low, dataset.x_high)
+    network, conditional = _network(dataset, config.network)
 
     def components(parameters: list[Tensor], inputs: Tensor, draws: Draws) -> tuple[Tensor, Tensor]:
         """Means and sigmas (S, N) of the predictive mixture, float64; S = 1 where the weights are not random."""

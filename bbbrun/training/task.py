@@ -1,9 +1,10 @@
 """The contract of a task: what is learnt, how it is judged, and the columns of its metrics.csv."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
 import pandas as pd
+from numpy.typing import ArrayLike
 from torch import Tensor
 
 from bbbrun.bayes.draws import Draws
@@ -63,6 +64,10 @@ class Predictions(NamedTuple):
     table: pd.DataFrame
     x: Tensor
     y: Tensor
+
+
+# (draws of the weights, inputs in the data set's own units) -> a row for each input
+Predictor = Callable[[Iterable[Tensor], ArrayLike], pd.DataFrame]
 
 
 class Task(NamedTuple):

@@ -1,0 +1,183 @@
+"""bbbrun from Python: compose and run a configuration, read runs, make any module Bayesian."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from omegaconf import DictConfig, OmegaConf
+from torch import Tensor, nn
+
+from bbbrun.bayes.draws import Draws
+from bbbrun.bayes.likelihoods import Likelihood
+from bbbrun.bayes.methods import METHODS, BayesByBackprop, build_method, drawn
+from bbbrun.bayes.networks import from_module
+from bbbrun.bayes.posterior import DiagonalGaussian
+from bbbrun.bayes.predictive import network_outputs
+from bbbrun.bayes.priors import Prior, placed
+from bbbrun.errors import UserError
+from bbbrun.runs.reader import Run, finished_runs
+from bbbrun.runtime.device import choose_device
+from bbbrun.schema.config import composed, option, validated, words_of
+from bbbrun.schema.replicas import replicas_of
+from bbbrun.tasks.kinds import Predictor, predictor
+from bbbrun.training.progress import Progress
+from bbbrun.training.task import Problem
+from bbbrun.training.trainer import Plan, Trainer
+
+
+def compose(*words: str) -> DictConfig:
+    """The configuration that the command line `bbbrun WORDS` composes: compose("experiment=mnist", "seed=3").
+
+    Raises hydra.errors.HydraException for words that do not compose. `run` checks the values.
+    """
+    return composed(words)
+
+
+def run(config: DictConfig, folder: str | Path) -> "TrainedRun":
+    """Train and evaluate what `config` asks for in `folder`, a new one, as the command line would; return the run.
+
+    config.resume = folder continues what an interrupted run left there. Raises bbbrun.errors.UserError for a value out
+    of its range, missing data, and a folder that holds another run.
+    """
+    from bbbrun.runner import Planned, require_same_run, require_unused
+    from bbbrun.runner import run as train
+
+    checked, path = validated(config), Path(folder).absolute()
+    if checked.replicas != 1:
+        raise UserError("replicas must be 1 from Python: call run once for each seed")
+    if checked.resume is None:
+        require_unused(path)
+    else:
+        require_same_run(config, path)
+    path.mkdir(parents=True, exist_ok=True)
+    words = words_of(config)
+    record = {"config.yaml": OmegaConf.to_yaml(config), "overrides.yaml": OmegaConf.to_yaml(OmegaConf.create(words))}
+    [replica] = replicas_of(config, 1)
+    train([Planned(replica.folder, checked, record)], path, f"bbbrun.run({words}, {str(folder)!r})", record)
+    return load_runs(path)[0]
+
+
+def load_runs(folder: str | Path) -> "list[TrainedRun]":
+    """Every finished run in or below `folder`, in the order of their paths.
+
+    Raises bbbrun.errors.UserError where there is none, or `folder` is not one.
+    """
+    return [TrainedRun(found) for found in finished_runs([Path(folder)])]
+
+
+class TrainedRun:
+    """A finished run: its configuration, its numbers, its weights, and what it predicts.
+
+    folder: where it lies. config: nested dictionaries. summary: what summary.json holds.
+    """
+
+    def __init__(self, record: Run) -> None:
+        self._record = record
+        self.folder, self.config, self.summary = record.folder, record.config, record.summary
+        self._predictor: Predictor | None = None
+
+    def __repr__(self) -> str:
+        return f"TrainedRun({str(self.folder)!r})"
+
+    def metrics(self) -> Any:
+        """metrics.csv as a pandas.DataFrame."""
+        return self._record.metrics()
+
+    def parameters(self) -> list[Tensor]:
+        """The method's parameters, each (P,): (mu, rho) of Bayes by Backprop, (weights,) of the others.
+
+        Raises bbbrun.errors.UserError where the folder is a record without weights.
+        """
+        return self._record.tensors()[: METHODS[self._record.method].tensors]
+
+    def posterior(self) -> DiagonalGaussian:
+        """The posterior N(mu, sigma^2) over the weights (P,), with `.mu`, `.sigma` and `.signal_to_noise()`.
+
+        Raises bbbrun.errors.UserError for a method without one.
+        """
+        if self._record.method != BayesByBackprop.name:
+            raise UserError(f"{self.folder} has no posterior: it was trained by method={self._record.method}")
+        return DiagonalGaussian(*self.parameters())
+
+    def predict(self, inputs: Any, draws: int = 100, seed: int = 0) -> Any:
+        """What the run predicts for `inputs` in the data set's own units, as a pandas.DataFrame with a row for each.
+
+        Images (N, H, W) in pixel values: `class`, its `probability`, and `p0`, `p1`, ..., the posterior predictive over
+        `draws` draws of the weights (paper, equation 1). Of a regression, x (N,) or (N, 1): `mean` and
+        `standard_deviation` of the predictive mixture. Both: `aleatoric` and `epistemic` uncertainty, nats for classes,
+        standard deviations for numbers. Raises ValueError for inputs of another shape, or that are not finite.
+        """
+        if self._predictor is None:
+            self._predictor = predictor(self.config)
+        method = build_method(option("method", self.config["method"]))
+        count = draws if method.tensors > 1 else 1
+        return self._predictor(drawn(method, self.parameters(), Draws(seed, 0, count)), inputs)
+
+
+def fit(
+    module: nn.Module,
+    likelihood: Likelihood,
+    inputs: Tensor,
+    targets: Tensor,
+    *,
+    prior: Prior,
+    epochs: int,
+    overrides: Sequence[str] = (),
+) -> DiagonalGaussian:
+    """Train a posterior over all parameters of a stateless module by Bayes by Backprop; return it, on the CPU.
+
+    The objective is equation 8 of the paper, on the summed likelihood of minibatches. mu starts at the module's own
+    parameters, which stay as they are. inputs (N, ...), targets (N, ...); likelihood: (outputs (B, K), targets (B, ...))
+    -> nll of each example (B,), such as bbbrun.likelihoods.categorical. overrides: words of the command line for method,
+    optimizer, train.batch_size, seed, device and compile, such as "optimizer.lr=1e-2" or "method.rho_init=[-4,-4]".
+    Raises ValueError for a module with buffers or dropout in training mode, and for inputs and targets of other lengths;
+    bbbrun.errors.UserError for an override out of its range, and where the objective stops being finite.
+    """
+    if len(inputs) != len(targets) or not len(inputs):
+        raise ValueError(f"inputs and targets must be as many, and some: not {len(inputs)} and {len(targets)}")
+    config = validated(composed(["experiment=digits", *overrides, f"train.epochs={epochs}"]))
+    device = choose_device(config.device)
+    network, weights = from_module(module)
+    plan = Plan(
+        seed=config.seed,
+        method=build_method(config.method),
+        prior=placed(prior, device),
+        optimizer=config.optimizer,
+        batch_size=config.train.batch_size,
+        compile=config.compile,
+        weights=weights.float(),
+    )
+    if plan.method.name != BayesByBackprop.name:
+        raise UserError(f"fit trains a posterior: method={plan.method.name} has none")
+    problem = Problem(inputs.to(device), targets.to(device), network, likelihood)
+    trainer = Trainer([plan], [problem], device, epochs)
+    progress = Progress(epochs * trainer.minibatches, 0, "fit")
+    try:
+        for epoch in range(epochs):
+            trainer.begin_epoch(epoch)
+            for _ in range(trainer.minibatches):
+                trainer.steps(1)
+                progress.update(1)
+            nll = trainer.mean_nll()
+            progress.show({"nll": nll})
+            if not nll < float("inf"):
+                raise UserError(f"training diverged: nll is {nll:g} in epoch {epoch + 1}; lower optimizer.lr")
+    finally:
+        progress.close()
+    return DiagonalGaussian(*(parameter.cpu() for parameter in trainer.parameters()))
+
+
+def predict(
+    module: nn.Module, posterior: DiagonalGaussian, inputs: Tensor, draws: int = 100, seed: int = 0
+) -> Tensor:
+    """The module's outputs for each draw of its parameters from the posterior, (S, N, K), S = `draws`.
+
+    The posterior predictive of classes is the mean over draws of PROBABILITIES: `.softmax(-1).mean(0)`.
+    Raises ValueError where the posterior is not of this module's parameters.
+    """
+    network, weights = from_module(module)
+    if posterior.mu.shape != weights.shape:
+        raise ValueError(f"the posterior has {len(posterior.mu)} weights, the module {len(weights)}")
+    numbers = Draws(seed, 0, draws)
+    return network_outputs(network, (numbers.sample(posterior, number)[0] for number in range(draws)), inputs)
