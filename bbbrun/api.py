@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
 from omegaconf import DictConfig, OmegaConf
 from torch import Tensor, nn
 
@@ -17,12 +16,13 @@ from bbbrun.bayes.predictive import network_outputs
 from bbbrun.bayes.priors import Prior, placed
 from bbbrun.errors import UserError
 from bbbrun.runs.reader import Run, finished_runs
+from bbbrun.runs.resume import require_same_run, require_unused
 from bbbrun.runtime.device import choose_device
 from bbbrun.schema.config import composed, option, validated, words_of
 from bbbrun.schema.replicas import replicas_of
-from bbbrun.tasks.kinds import Predictor, predictor
+from bbbrun.tasks.kinds import predictor
 from bbbrun.training.progress import Progress
-from bbbrun.training.task import Problem
+from bbbrun.training.task import Predictor, Problem
 from bbbrun.training.trainer import Plan, Trainer
 
 
@@ -40,7 +40,7 @@ def run(config: DictConfig, folder: str | Path) -> "TrainedRun":
     config.resume = folder continues what an interrupted run left there. Raises bbbrun.errors.UserError for a value out
     of its range, missing data, and a folder that holds another run.
     """
-    from bbbrun.runner import Planned, require_same_run, require_unused
+    from bbbrun.runner import Planned
     from bbbrun.runner import run as train
 
     checked, path = validated(config), Path(folder).absolute()
@@ -128,11 +128,11 @@ def fit(
     """Train a posterior over all parameters of a stateless module by Bayes by Backprop; return it, on the CPU.
 
     The objective is equation 8 of the paper, on the summed likelihood of minibatches. mu starts at the module's own
-    parameters, which stay as they are. inputs (N, ...), targets (N, ...); likelihood: (outputs (B, K), targets (B, ...))
-    -> nll of each example (B,), such as bbbrun.likelihoods.categorical. overrides: words of the command line for method,
-    optimizer, train.batch_size, seed, device and compile, such as "optimizer.lr=1e-2" or "method.rho_init=[-4,-4]".
-    Raises ValueError for a module with buffers or dropout in training mode, and for inputs and targets of other lengths;
-    bbbrun.errors.UserError for an override out of its range, and where the objective stops being finite.
+    parameters, which stay as they are. inputs (N, ...), targets (N, ...). likelihood: (outputs (B, K), targets
+    (B, ...)) -> nll of each example (B,), nats, such as bbbrun.likelihoods.categorical. overrides: words of the command
+    line for method, optimizer, train.batch_size, seed, device and compile, such as "optimizer.lr=1e-2".
+    Raises ValueError for a module with buffers or dropout in training mode, and for inputs and targets that are not as
+    many; bbbrun.errors.UserError for an override out of its range, and where the objective stops being finite.
     """
     if len(inputs) != len(targets) or not len(inputs):
         raise ValueError(f"inputs and targets must be as many, and some: not {len(inputs)} and {len(targets)}")
@@ -168,9 +168,7 @@ def fit(
     return DiagonalGaussian(*(parameter.cpu() for parameter in trainer.parameters()))
 
 
-def predict(
-    module: nn.Module, posterior: DiagonalGaussian, inputs: Tensor, draws: int = 100, seed: int = 0
-) -> Tensor:
+def predict(module: nn.Module, posterior: DiagonalGaussian, inputs: Tensor, draws: int = 100, seed: int = 0) -> Tensor:
     """The module's outputs for each draw of its parameters from the posterior, (S, N, K), S = `draws`.
 
     The posterior predictive of classes is the mean over draws of PROBABILITIES: `.softmax(-1).mean(0)`.

@@ -55,7 +55,7 @@ def _run_verb(verb: str, words: Sequence[str]) -> None:
     except (UserError, OSError) as error:
         if os.environ.get("HYDRA_FULL_ERROR") == "1":
             raise
-        from bbbrun.verbs.messages import one_line
+        from bbbrun.schema.messages import one_line
 
         print(f"bbbrun {verb}: error: {one_line(error)}", file=sys.stderr)
         sys.exit(1)

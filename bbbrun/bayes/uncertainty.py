@@ -38,7 +38,8 @@ class NumberPrediction(NamedTuple):
 
 def entropy(probabilities: Tensor) -> Tensor:
     """-sum_k p_k log p_k, nats (N,), for probabilities (N, K)."""
-    return torch.special.entr(probabilities).sum(dim=-1)
+    total: Tensor = torch.special.entr(probabilities).sum(dim=-1)
+    return total
 
 
 @torch.no_grad()

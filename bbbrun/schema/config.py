@@ -5,8 +5,8 @@ Imports nothing heavy: a wrong key is found before torch is loaded or data is re
 
 import math
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, fields, is_dataclass
 from enum import Enum
 from typing import Any
 
@@ -26,6 +26,7 @@ from bbbrun.schema.datasets import (
     RegressionCurveConfig,
     WheelConfig,
 )
+from bbbrun.schema.messages import one_line, unknown_key
 from bbbrun.schema.options import (
     AdamConfig,
     AgentConfig,
@@ -43,6 +44,7 @@ from bbbrun.schema.options import (
     ScaleMixtureConfig,
     SgdConfig,
 )
+from bbbrun.schema.quoting import quoted
 from bbbrun.schema.replicas import require_replicas
 
 
@@ -181,13 +183,23 @@ def validated(config: DictConfig) -> Config:
     try:
         checked: Any = OmegaConf.to_object(config)
     except OmegaConfBaseException as error:
-        raise UserError(" ".join(str(error).partition("full_key:")[0].split())) from error
+        raise UserError(one_line(error)) from error
     assert isinstance(checked, Config)
     return checked
 
 
+def _refuse_added_keys(node: DictConfig, prefix: str = "") -> None:
+    """Raise UserError for a key added with + that its dataclass does not have."""
+    schema: Any = OmegaConf.get_type(node)
+    for key, value in node.items_ex(resolve=False):
+        if is_dataclass(schema) and key not in {field.name for field in fields(schema)}:
+            raise UserError(unknown_key(prefix + str(key), schema))
+        if isinstance(value, DictConfig):
+            _refuse_added_keys(value, f"{prefix}{key!s}.")
+
+
 def words_of(config: DictConfig) -> list[str]:
-    """Overrides that compose this configuration: the options of its groups, then every value that differs from theirs."""
+    """Overrides that compose this configuration: its groups' options, then every value that differs from theirs."""
     words = [f"{group}={config[group].name}" for group in OPTIONS]
     return words + sorted(_differing("", plain(config), plain(composed(words))))
 

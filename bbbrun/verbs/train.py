@@ -4,7 +4,6 @@ import os
 import shlex
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import fields, is_dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -15,16 +14,15 @@ from hydra.errors import HydraException
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
-from yaml import YAMLError
 
 from bbbrun.errors import UserError
-from bbbrun.runs.files import CHECKPOINT, METRICS, SUMMARY
-from bbbrun.runs.identity import kept_from_resuming
-from bbbrun.schema.config import Config, register
+from bbbrun.runs.files import METRICS
+from bbbrun.runs.resume import is_finished, require_same_run, require_unused
+from bbbrun.schema.config import register, validated
 from bbbrun.schema.help import help_text
+from bbbrun.schema.messages import one_line
 from bbbrun.schema.replicas import Replica, replicas_of
 from bbbrun.verbs import VERBS
-from bbbrun.verbs.messages import one_line, unknown_key
 from bbbrun.verbs.words import flags_first, parsed
 
 
@@ -78,15 +76,15 @@ def _run(composed: DictConfig) -> dict[str, float]:
     words: Any = OmegaConf.to_container(hydra_config.overrides.task)
     replicas: list[Replica] = []
     try:
-        config = _validated(composed)
+        config = validated(composed)
         replicas = replicas_of(composed, config.replicas)
-        configs = [_validated(replica.composed) for replica in replicas]
+        configs = [validated(replica.composed) for replica in replicas]
         if config.resume is None:
-            _require_unused(folder)
+            require_unused(folder)
         else:
             folder = Path(config.resume).absolute()
-            words = _require_same_run(composed, folder)
-            if _finished(folder, replicas):
+            words = require_same_run(composed, folder)
+            if is_finished(folder, replicas):
                 print(f"already finished: {folder}", file=sys.stderr)
                 return {}
         from bbbrun.runner import Planned, run
@@ -108,74 +106,9 @@ def _run(composed: DictConfig) -> dict[str, float]:
         _remove_if_empty(Path(hydra_config.runtime.output_dir))
 
 
-def _validated(composed: DictConfig) -> Config:
-    _refuse_added_keys(composed)
-    try:
-        config: Any = OmegaConf.to_object(composed)
-    except OmegaConfBaseException as error:
-        raise UserError(one_line(error)) from error
-    assert isinstance(config, Config)
-    return config
-
-
-def _require_unused(folder: Path) -> None:
-    for name in (METRICS, CHECKPOINT, SUMMARY, ".hydra"):
-        if (folder / name).exists():
-            raise UserError(f"{folder} holds another run ({name}): continue it with resume=, or name another folder")
-
-
-def _refuse_added_keys(node: DictConfig, prefix: str = "") -> None:
-    """Raise UserError for a key added with + that its dataclass does not have."""
-    schema: Any = OmegaConf.get_type(node)
-    for key, value in node.items_ex(resolve=False):
-        if is_dataclass(schema) and key not in {field.name for field in fields(schema)}:
-            raise UserError(unknown_key(prefix + str(key), schema))
-        if isinstance(value, DictConfig):
-            _refuse_added_keys(value, f"{prefix}{key!s}.")
-
-
 def _command(words: list[str]) -> str:
     """The command line as the user typed it, for a shell; scripts/run names itself in BBBRUN_COMMAND."""
     return shlex.join([os.environ.get("BBBRUN_COMMAND", "bbbrun"), *words])
-
-
-def _require_same_run(composed: DictConfig, folder: Path) -> list[str]:
-    """The overrides that started the run in `folder`; raises UserError unless its configuration is this one."""
-    saved = folder / ".hydra" / "config.yaml"
-    if not saved.is_file():
-        raise UserError(f"resume: {folder} is not the folder of a run (it has no .hydra/config.yaml)")
-    try:
-        before: Any = OmegaConf.to_container(OmegaConf.load(saved))
-        if not isinstance(before, dict):
-            raise ValueError("no configuration")
-        overrides: Any = OmegaConf.to_container(OmegaConf.load(saved.with_name("overrides.yaml")))
-    except (YAMLError, OmegaConfBaseException, OSError, ValueError) as error:
-        raise UserError(f"resume: the record in {saved.parent} cannot be read: start a new run") from error
-    now: Any = OmegaConf.to_container(composed, enum_to_str=True)
-    if differences := kept_from_resuming(before, now):
-        key, (old, new) = next(iter(differences.items()))
-        raise UserError(
-            f"resume: {folder} was started with {key}={old}, not {new}: "
-            "repeat the overrides it was started with, or start a new run"
-        )
-    return [str(word) for word in overrides]
-
-
-def _finished(folder: Path, replicas: list[Replica]) -> bool:
-    """Whether the run in `folder`, with all its replicas, is finished.
-
-    Raises UserError for a single replica, since replicas resume together, and for replicas of which one is missing.
-    """
-    done = [(folder / replica.folder / SUMMARY).exists() for replica in replicas]
-    if not all(done) and (folder.parent / ".hydra").exists():
-        raise UserError(f"resume: {folder} is one of several replicas, which go on together: resume={folder.parent}")
-    if any(done) and not all(done) and not (folder / CHECKPOINT).exists():
-        missing = replicas[done.index(False)].override
-        raise UserError(f"resume: the replicas in {folder} were finished, and one has gone: run {missing} by itself")
-    if all(done) and replicas[0].folder:
-        # A kill may have come between the last summary and this.
-        (folder / CHECKPOINT).unlink(missing_ok=True)
-    return all(done)
 
 
 def _record(composed: DictConfig, override: str) -> dict[str, str]:

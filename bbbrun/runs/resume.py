@@ -1,0 +1,60 @@
+"""Whether a folder may take a run: a new one needs it unused, a resumed one needs the same configuration in it."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError
+
+from bbbrun.errors import UserError
+from bbbrun.runs.files import CHECKPOINT, METRICS, SUMMARY
+from bbbrun.runs.identity import kept_from_resuming
+from bbbrun.schema.replicas import Replica
+
+
+def require_unused(folder: Path) -> None:
+    """Raise UserError where `folder` holds a run."""
+    for name in (METRICS, CHECKPOINT, SUMMARY, ".hydra"):
+        if (folder / name).exists():
+            raise UserError(f"{folder} holds another run ({name}): continue it with resume=, or name another folder")
+
+
+def require_same_run(config: DictConfig, folder: Path) -> list[str]:
+    """The overrides that started the run in `folder`; raises UserError unless its configuration is this one."""
+    saved = folder / ".hydra" / "config.yaml"
+    if not saved.is_file():
+        raise UserError(f"resume: {folder} is not the folder of a run (it has no .hydra/config.yaml)")
+    try:
+        before: Any = OmegaConf.to_container(OmegaConf.load(saved))
+        if not isinstance(before, dict):
+            raise ValueError("no configuration")
+        overrides: Any = OmegaConf.to_container(OmegaConf.load(saved.with_name("overrides.yaml")))
+    except (YAMLError, OmegaConfBaseException, OSError, ValueError) as error:
+        raise UserError(f"resume: the record in {saved.parent} cannot be read: start a new run") from error
+    now: Any = OmegaConf.to_container(config, enum_to_str=True)
+    if differences := kept_from_resuming(before, now):
+        key, (old, new) = next(iter(differences.items()))
+        raise UserError(
+            f"resume: {folder} was started with {key}={old}, not {new}: "
+            "repeat the overrides it was started with, or start a new run"
+        )
+    return [str(word) for word in overrides]
+
+
+def is_finished(folder: Path, replicas: Sequence[Replica]) -> bool:
+    """Whether the run in `folder`, with all its replicas, is finished.
+
+    Raises UserError for a single replica, since replicas resume together, and for replicas of which one is missing.
+    """
+    done = [(folder / replica.folder / SUMMARY).exists() for replica in replicas]
+    if not all(done) and (folder.parent / ".hydra").exists():
+        raise UserError(f"resume: {folder} is one of several replicas, which go on together: resume={folder.parent}")
+    if any(done) and not all(done) and not (folder / CHECKPOINT).exists():
+        missing = replicas[done.index(False)].override
+        raise UserError(f"resume: the replicas in {folder} were finished, and one has gone: run {missing} by itself")
+    if all(done) and replicas[0].folder:
+        # A kill may have come between the last summary and this.
+        (folder / CHECKPOINT).unlink(missing_ok=True)
+    return all(done)

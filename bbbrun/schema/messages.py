@@ -1,0 +1,36 @@
+"""Errors as the one line that a user reads, without what only a developer of Hydra needs."""
+
+from dataclasses import fields, is_dataclass
+from typing import Any
+
+from hydra.errors import HydraException
+from omegaconf.errors import OmegaConfBaseException
+
+from bbbrun.errors import UserError
+
+
+def one_line(error: BaseException) -> str:
+    """The text of an error, in one line."""
+    if isinstance(error, UserError) and error.__cause__ is None:
+        return _without_tail(str(error))
+    if isinstance(error, OSError) and not isinstance(error, HydraException):
+        return f"{error.filename}: {error.strerror}" if error.filename else str(error)
+    cause = error.__cause__
+    if isinstance(cause, OmegaConfBaseException):
+        if cause.object_type_str is not None and "not in" in str(cause) and is_dataclass(cause.object_type):
+            return unknown_key(str(cause.full_key), cause.object_type)
+        return f"{_without_tail(str(error))}: {_without_tail(str(cause))}"
+    return _without_tail(str(error))
+
+
+def unknown_key(key: str, schema: Any) -> str:
+    """The message for a dotted key that the dataclass `schema` does not have: it lists the keys that it has."""
+    group = key.rpartition(".")[0]
+    names = {field.name for field in fields(schema)} | (set() if group else {"experiment"})
+    return f"unknown key '{key}': {f'the {group} chosen' if group else 'bbbrun'} takes {', '.join(sorted(names))}"
+
+
+def _without_tail(text: str) -> str:
+    for tail in ("Config search path:", "full_key:", "See https:"):
+        text = text.partition(tail)[0]
+    return " ".join(text.split())

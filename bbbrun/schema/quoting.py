@@ -1,0 +1,31 @@
+"""Values in the grammar of Hydra's overrides, so that what is printed or recorded can be given back."""
+
+import re
+from typing import Any
+
+
+def quoted(value: Any) -> str:
+    """The text that Hydra's parser reads as `value`: None, a bool, a number, a string, or a list or dict of these.
+
+    Strings stand in single quotes. There a backslash counts only before a quote or an interpolation, and is doubled.
+    """
+    if value is None:
+        return "null"
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, int | float):
+        return repr(value)
+    if isinstance(value, list | tuple):
+        return f"[{','.join(map(quoted, value))}]"
+    if isinstance(value, dict):
+        return f"{{{','.join(f'{key}:{quoted(part)}' for key, part in value.items())}}}"
+    return f"'{re.sub(_BEFORE, _escaped, str(value))}'"
+
+
+# Backslashes and what they stand before: an interpolation, a quote, or the end.
+_BEFORE = re.compile(r"(\\*)(\$\{|'|\Z)")
+
+
+def _escaped(match: re.Match[str]) -> str:
+    slashes, what = match.groups()
+    return 2 * slashes + ("\\" + what if what else "")
