@@ -90,8 +90,7 @@ class BayesByBackprop:
         def gradients(
             parameters: list[Tensor], seed: Tensor, prior: Prior | None, batch: Batch, weight: Tensor
         ) -> tuple[list[Tensor], Tensor]:
-            if prior is None:
-                raise ValueError("Bayes by Backprop needs a prior")
+            assert prior is not None
             *parts, nll = estimate(DiagonalGaussian(*parameters), prior, seed, step, batch, weight)
             return parts, nll
 
@@ -108,10 +107,7 @@ class BayesByBackprop:
         return parameters[0]
 
     def row(self, parameters: list[Tensor], prior: Prior | None, nll: float, draws: Draws) -> dict[str, float]:
-        """The log densities are of one draw, nats for the whole network; equation 8 is summed over the epoch.
-
-        free_energy = temperature * complexity + nll, as the minibatches' weights sum to 1.
-        """
+        """The log densities of one draw, and equation 8 summed over the epoch, whose minibatches' weights sum to 1."""
         assert prior is not None
         posterior = DiagonalGaussian(*parameters)
         eps = draws.sample(posterior, 0)[1]

@@ -3,6 +3,7 @@
 import statistics
 import time
 from dataclasses import replace
+from typing import cast
 
 import pandas as pd
 import torch
@@ -76,9 +77,9 @@ def measure(
 
 def step_ms(rounds: int, config: Config, task: Task, estimator: Estimator) -> float:
     """The median time, ms, of a step of the run's method with this estimator and SGD without momentum."""
-    assert isinstance(config.method, BayesByBackpropConfig)
+    method = cast(BayesByBackpropConfig, config.method)
     inputs, network = task.problem.inputs, task.problem.network
     widths = [inputs[0].numel(), *config.network.hidden, network.shapes[-1][0]]
-    setting = make_setting(widths, config.train.batch_size, config.method.train_samples, inputs.device)
-    step = bbbrun_step(setting, replace(config.method, estimator=estimator), config.prior)
+    setting = make_setting(widths, config.train.batch_size, method.train_samples, inputs.device)
+    step = bbbrun_step(setting, replace(method, estimator=estimator), config.prior)
     return median_ms({"step": step}, rounds, inputs.device)["step"]

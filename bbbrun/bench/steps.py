@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from bbbrun.bayes.likelihoods import categorical, fixed_sigma, gaussian
-from bbbrun.bayes.methods import build_method
+from bbbrun.bayes.methods import BayesByBackprop, build_method
 from bbbrun.bayes.networks import initial_weights, mlp
 from bbbrun.bayes.priors import build_prior
 from bbbrun.bench.peers import Built, peers
@@ -67,7 +67,7 @@ def make_setting(widths: list[int], batch: int, draws: int, device: torch.device
 def bayes_by_backprop(draws: int, estimator: Estimator) -> BayesByBackpropConfig:
     """Bayes by Backprop as it is timed."""
     return BayesByBackpropConfig(
-        name="bbb",
+        name=BayesByBackprop.name,
         train_samples=draws,
         test_samples=1,
         final_samples=None,

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pandas as pd
 import torch
@@ -48,7 +48,7 @@ def configuration(run: Run) -> Config:
         raise UserError(f"the run in {run.folder} is of another version of bbbrun, or damaged: {changed} differ by now")
     config = OmegaConf.to_object(now)
     assert isinstance(config, Config)
-    if not isinstance(config.method, BayesByBackpropConfig) or not isinstance(config.dataset, ImageDatasetConfig):
+    if config.method.name != BayesByBackprop.name or not isinstance(config.dataset, ImageDatasetConfig):
         raise UserError(f"the run in {run.folder} is not method=bbb on images")
     return config
 
@@ -90,8 +90,7 @@ def gradient_at(
     config: Config, task: Task, posterior: DiagonalGaussian, estimator: Estimator
 ) -> Callable[[int], list[Tensor]]:
     """The gradient in mu and in rho, each (P,), at `posterior`, for the noise of step number `step` of another seed."""
-    method = config.method
-    assert isinstance(method, BayesByBackpropConfig)
+    method = cast(BayesByBackpropConfig, config.method)
     device = posterior.mu.device
     examples = min(config.train.batch_size, len(task.problem.inputs))
     batch = Batch(task.problem.inputs[:examples], task.problem.targets[:examples], torch.ones(examples, device=device))
