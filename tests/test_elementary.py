@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from bbbrun.runtime import elementary
-from bbbrun.runtime.device import compiled
+from bbbrun.runtime.compile import compiled
 
 CASES = {
     "exp": torch.cat([torch.linspace(-87, 0, 200_001), -torch.logspace(-30, 1, 1001)]),

@@ -4,10 +4,9 @@ import torch.nn.functional as F
 from torch.fx.experimental.proxy_tensor import make_fx
 
 from bbbrun.bayes.networks import mlp
-from bbbrun.runtime.device import compiled
+from bbbrun.runtime.compile import compiled
 from bbbrun.runtime.matmul import large_product, matrix_product
-from bbbrun.runtime.matmul_loops import is_small
-from bbbrun.runtime.matmul_pass import Products
+from bbbrun.runtime.matmul_pass import Products, is_small
 
 GENERATOR = torch.Generator().manual_seed(0)
 

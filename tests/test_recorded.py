@@ -12,7 +12,7 @@ from test_step import ADAM, INPUTS, LABELS, MIXTURE, bbb, make_step, start, two_
 from bbbrun.bayes.likelihoods import categorical
 from bbbrun.bayes.networks import mlp
 from bbbrun.bayes.priors import build_prior
-from bbbrun.runtime.device import compiled
+from bbbrun.runtime.compile import compiled
 from bbbrun.runtime.replay import Recorded
 from bbbrun.training.step import changed, initial_state
 

@@ -11,7 +11,7 @@ from bbbrun.bayes.networks import from_module, initial_weights, layered, mlp
 from bbbrun.bayes.posterior import DiagonalGaussian
 from bbbrun.bayes.priors import build_prior
 from bbbrun.bench.steps import bayes_by_backprop
-from bbbrun.runtime.device import compiled
+from bbbrun.runtime.compile import compiled
 from bbbrun.runtime.matmul import large_product
 from bbbrun.runtime.noise import standard_normal
 from bbbrun.schema.options import (

@@ -11,7 +11,7 @@ from bbbrun.bayes.objective import complexity_gradient, free_energy_gradient
 from bbbrun.bayes.posterior import DiagonalGaussian, Gradient, Moments
 from bbbrun.bayes.priors import build_prior
 from bbbrun.bench.steps import LR, MINIBATCHES, PRIORS, Setting, Timed
-from bbbrun.runtime.device import compiled
+from bbbrun.runtime.compile import compiled
 from bbbrun.runtime.matmul import matrix_product
 from bbbrun.runtime.noise import Stream, standard_normal
 from bbbrun.training.optimizers import Sgd

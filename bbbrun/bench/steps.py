@@ -14,7 +14,7 @@ from bbbrun.bayes.methods import BayesByBackprop, build_method
 from bbbrun.bayes.networks import initial_weights, mlp
 from bbbrun.bayes.priors import build_prior
 from bbbrun.bench.peers import Built, peers
-from bbbrun.runtime.device import compiled
+from bbbrun.runtime.compile import compiled
 from bbbrun.runtime.replay import Recorded
 from bbbrun.schema.options import (
     BayesByBackpropConfig,

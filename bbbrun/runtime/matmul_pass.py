@@ -1,24 +1,34 @@
-"""What `devices.compiled` does with matrix products: large ones to `products.large_product`, small ones into loops."""
+"""The compiler pass of a training step: large matrix products go to oneDNN, small ones become loops.
 
+At a hundred units a library's call costs as much as the product in it. As sums they fuse with what surrounds them, and
+a step that is one loop after another needs no call.
+
+Importing this module loads torch's compiler and fails where torch lacks one of the private names that follow, so it is
+imported by `compile.product_pass` alone.
+"""
+
+import hashlib
 import operator
+from pathlib import Path
 from typing import Any
 
 import torch
-from torch import fx
+from torch import Tensor, fx
 from torch._inductor import inductor_prims
-from torch._inductor.custom_graph_pass import CustomGraphPass, get_hash_for_files
+from torch._inductor.custom_graph_pass import CustomGraphPass
 from torch._inductor.decomposition import select_decomp_table
-from torch._prims_common import is_non_overlapping_and_dense_or_false
 from torch.fx.experimental.proxy_tensor import make_fx
 
-from bbbrun.runtime import matmul as products
-from bbbrun.runtime import matmul_loops as product_loops
+from bbbrun.runtime import matmul
 from bbbrun.runtime.matmul import is_large, large_product
-from bbbrun.runtime.matmul_loops import is_small, loops, realised
+
+_MOST = 2_500_000  # floating point operations; above, a library's blocking for the caches pays
+_LARGEST = 32_768  # elements of an operand: what stays near the core
+_ROWS = range(4, 11)  # accumulators of a loop: the more, the better their latency hides, as long as registers hold them
 
 _aten = torch.ops.aten
-_IN_MEMORY = inductor_prims.force_stride_order  # product_loops.realised
-# Of several results only those of split and unbind are views; `_in_memory` stops at any other.
+_ordered = inductor_prims.force_stride_order
+# split and unbind alone return several views; `_in_memory` stops at any other operator of several results.
 _VIEWS = (
     operator.getitem,
     _aten.expand.default,
@@ -40,11 +50,12 @@ class Products(CustomGraphPass):
     """Replaces each matrix product a b, or a b + bias, of a graph that `is_large` or `is_small`."""
 
     def __init__(self) -> None:
-        # Here, since a graph out of the compiler's cache calls it without passing through this again.
+        # Here, since a graph from the compiler's cache calls the operator without passing through `__call__`.
         self._large: Any = large_product()
 
     def __call__(self, graph: fx.Graph) -> None:
-        # A sum's strides may be others than its product's, and as_strided alone would tell.
+        """Replace them in `graph`, which stays a graph of the same results to rounding."""
+        # A sum may have other strides than its product, and as_strided alone would tell.
         sums = not graph.find_nodes(op="call_function", target=_aten.as_strided.default)
         for node in list(graph.nodes):
             operands = _operands(node)
@@ -66,7 +77,70 @@ class Products(CustomGraphPass):
 
     def uuid(self) -> Any:
         """What a graph in the compiler's cache depends on besides itself."""
-        return get_hash_for_files((__file__, products.__file__, product_loops.__file__), str(self._large))
+        sources = b"".join(Path(file).read_bytes() for file in (__file__, matmul.__file__))
+        return hashlib.sha256(sources).hexdigest() + str(self._large)
+
+
+def is_small(a: Tensor, b: Tensor) -> bool:
+    """Whether a b, (M, K) times (K, N), is what `loops` should compute in a compiled graph."""
+    if a.device.type != "cpu" or not a.dtype == b.dtype == torch.float32:
+        return False
+    if 2 * a.numel() * b.shape[1] > _MOST or max(a.numel(), b.numel()) > _LARGEST:
+        return False
+    rows = b.shape[1] if _by_columns(b) else a.shape[0]
+    return 1 in (*a.shape, b.shape[1]) or _blocks(rows) > 0
+
+
+def loops(a: Tensor, b: Tensor) -> Tensor:
+    """a b, (M, N), in terms of which the compiler makes one loop over N in vectors, for a few rows of a at a time.
+
+    The sums of a block have one shape, so the compiler fuses them: a vector of b, once loaded, serves all its rows.
+    """
+    if a.shape[1] == 1:
+        return a * b
+    if 1 in (a.shape[0], b.shape[1]):
+        return _sums(a, b)
+    if _by_columns(b):
+        # Vectors of a's columns then: those of b lie apart in memory.
+        columns = a.t()
+        return loops(b.t(), _with_strides(columns, (columns.shape[1], 1))).t()
+    step = _blocks(a.shape[0])
+    blocks = [_sums(a[first::step], b) for first in range(step)]
+    return torch.stack(blocks, 1).reshape(a.shape[0], b.shape[1])
+
+
+def _sums(a: Tensor, b: Tensor) -> Tensor:
+    return (a.unsqueeze(2) * b.unsqueeze(0)).sum(1)
+
+
+def _by_columns(b: Tensor) -> bool:
+    return b.stride(0) == 1 and b.stride(1) > 1
+
+
+def _blocks(rows: int) -> int:
+    """How many rows a block has, 0 where none of _ROWS divides them."""
+    return max((count for count in _ROWS if rows % count == 0), default=0)
+
+
+def _with_strides(x: Tensor, strides: tuple[int, ...]) -> Tensor:
+    """x as an array in memory with these strides."""
+    result: Tensor = _ordered(x, strides)
+    return result
+
+
+def _realised(x: Tensor) -> Tensor:
+    """x as an array in memory, which the compiler would otherwise compute anew in each loop that reads it."""
+    return _with_strides(x, x.stride())
+
+
+def _is_dense(x: Tensor) -> bool:
+    """Whether x's elements fill their place in memory, each at its own: what `_realised` needs."""
+    expected = 1
+    for stride, size in sorted(zip(x.stride(), x.shape, strict=True)):
+        if size != 1 and stride != expected:
+            return False
+        expected *= size
+    return True
 
 
 def _operands(node: Any) -> tuple[Any, Any, Any] | None:
@@ -82,24 +156,24 @@ def _operands(node: Any) -> tuple[Any, Any, Any] | None:
 
 
 def _in_memory(graph: fx.Graph, x: Any) -> Any:
-    """x, or what stands for it once the array that it is or is a view of is one in memory: for speed alone."""
+    """x, or its replacement once the array that it is or is a view of is one in memory: for speed alone."""
     whole = x
     while whole.target in _VIEWS:
         whole = whole.args[0]
     value = whole.meta["val"]
-    # What no call makes, an input or a constant, lies in memory already.
-    done = whole.op != "call_function" or whole.target is _IN_MEMORY
-    if done or not isinstance(value, torch.Tensor) or not is_non_overlapping_and_dense_or_false(value):
+    # An input or a constant, which no call makes, lies in memory already.
+    done = whole.op != "call_function" or whole.target is _ordered
+    if done or not isinstance(value, Tensor) or not _is_dense(value):
         return x
     with graph.inserting_after(whole):
-        kept = _inline(graph, realised, whole)
-    whole.replace_all_uses_with(kept, delete_user_cb=lambda user: user is not kept)
-    return kept if whole is x else x
+        array = _inline(graph, _realised, whole)
+    whole.replace_all_uses_with(array, delete_user_cb=lambda user: user is not array)
+    return array if whole is x else x
 
 
 def _inline(graph: fx.Graph, function: Any, *operands: Any) -> Any:
-    """The nodes of function(operands), copied into the graph where it inserts; returns the result's."""
-    # Not the function itself, whose default arguments would be traced as well.
+    """The nodes of function(operands), copied into the graph at its point of insertion; returns the result's node."""
+    # A lambda, since the default arguments of the function itself would be traced as well.
     trace = make_fx(lambda *arrays: function(*arrays), select_decomp_table())
     traced = trace(*(operand.meta["val"] for operand in operands))
     # A graph's first nodes are its inputs.

@@ -1,7 +1,7 @@
 """Counter-based noise: a pure function of (seed, step, draw, index), the same on every device and thread count.
 
-Threefry-2x32 with 20 rounds (Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", SC 2011) as
-ordinary tensor code, so that it compiles into whatever uses it and leaves no generator state to save.
+The generator is Threefry-2x32 with 20 rounds (Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", SC 2011).
+It is ordinary tensor code, so it compiles into the step that uses it, and it has no state to save.
 """
 
 from enum import IntEnum
@@ -14,9 +14,9 @@ from bbbrun.runtime.elementary import log, polynomial
 _ROTATIONS = ((13, 15, 26, 6), (17, 29, 16, 24))
 _PARITY = 0x1BD11BDA  # Threefry's key schedule constant, from Skein
 
-# -cos(2 pi u) and -sin(2 pi u) / u as polynomials of u^2, fitted at 400 Chebyshev nodes on abs(u) <= 1/2: within
-# 1.1e-8 and 2.3e-9 of them, 5e-7 once rounded to float32. No range to reduce, and no call that a compiler
-# cannot see into.
+# -cos(2 pi u) and -sin(2 pi u) / u as polynomials of u^2, fitted at 400 Chebyshev nodes on abs(u) <= 1/2. They are
+# within 1.1e-8 and 2.3e-9, and within 5e-7 once rounded to float32. There is no range to reduce, and no library call to
+# keep the compiler from inlining them.
 _COSINE = (
     -0.9999999890590222,
     19.73920449945387,
@@ -93,7 +93,7 @@ def random_words(
 
 
 def _uniform(words: Tensor) -> Tensor:
-    # 24 bits are what a float32 holds exactly: k / 2^24, k = 0 .. 2^24 - 1.
+    # A float32 holds 24 bits exactly: k / 2^24, k = 0 .. 2^24 - 1.
     return ((words >> 8) & 0xFFFFFF).to(torch.float32) * 2.0**-24
 
 
@@ -146,7 +146,7 @@ def signs(
     size: int,
     device: torch.device | str | None = None,
 ) -> Tensor:
-    """Random signs, -1 or 1, float32 (size,); element i depends on (seed, step, draw, i) alone. A bit each."""
+    """Random signs, -1 or 1, float32 (size,), one bit each; element i depends on (seed, step, draw, i) alone."""
     words = _interleave(*random_words(seed, step, draw, (size + 63) // 64, device), (size + 31) // 32)
     bits = (words.unsqueeze(-1) >> torch.arange(32, dtype=torch.int32, device=device)) & 1
     return (2 * bits - 1).to(torch.float32).flatten()[:size]
@@ -155,9 +155,9 @@ def signs(
 def integers(seed: int, step: int | Tensor, draw: int, size: int, bound: int | Tensor) -> Tensor:
     """Whole numbers 0 .. bound - 1, int64 (size,) on the CPU; element i depends on (seed, step, draw, i) alone.
 
-    For steps and bounds of shape (T, 1) the result is (T, size), a row for each.
+    Steps and bounds of shape (T, 1) give (T, size), a row for each.
 
-    floor(word * bound / 2^32), word uniform on 0 .. 2^32 - 1: each has the chance 1 / bound within 2^-32.
+    floor(word * bound / 2^32), word uniform on 0 .. 2^32 - 1: each number has probability 1 / bound within 2^-32.
     Source: Lemire, "Fast random integer generation in an interval", 2019, section 3, without rejection.
     """
     words = _interleave(*random_words(seed, step, draw, (size + 1) // 2), size)

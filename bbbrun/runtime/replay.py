@@ -1,10 +1,11 @@
-"""A step called again and again without what Python does around the work that it gives the device."""
+"""A step repeated without the work that Python does around what it gives the device."""
 
 import sys
 import warnings
 from collections import deque
 from collections.abc import Callable, Sequence
 from itertools import repeat, starmap
+from types import ModuleType
 from typing import NamedTuple
 
 import torch
@@ -12,29 +13,29 @@ from torch import Tensor
 
 
 class Call(NamedTuple):
-    """A function that is a whole step, and what to call it with."""
+    """A function that is a whole step, and the arrays to call it with."""
 
     function: Callable[..., object]
     arrays: tuple[Tensor, ...]
 
 
 class Recorded:
-    """A step without arguments or result, to be taken many times, that goes faster once it has been recorded.
+    """A step without arguments or result, taken many times, that is faster from its third or fourth time on.
 
-    On CUDA the second step is captured as a CUDA graph, which later ones replay: one launch in place of dozens.
-    On the CPU, where a compiled step is one C++ function, the code around it makes the arrays for what is computed on
-    the way, and views of them: a quarter of the time of a bandit's step. So the second step is recorded, with these
-    arrays. At the third they are spoilt, the function called, and what it leaves compared with what the compiled step
-    leaves from the same start: if it is the same, later steps call the function alone.
-    Either way the tensors that a step reads and changes must then stay where they are: one put in another's place would
-    not be noticed.
-    changed: all the tensors that a step changes.
+    changed: all the tensors that a step changes. They and the tensors that it reads must stay where they are in memory:
+    a step would not notice another one in their place.
+
+    On CUDA step 2 is captured as a CUDA graph, and later steps replay it: one launch in place of dozens. On the CPU a
+    compiled step is one C++ function, and the Python around it allocates its scratch arrays and makes views: a quarter
+    of the time of a bandit's step. Step 2 records the function and its arrays. Step 3 checks them: fill the scratch
+    arrays with NaN, call the function alone, require the same result as the compiled step. If the results are equal,
+    later steps call the function alone, else they go on as before.
     """
 
     def __init__(self, step: Callable[[], None], changed: Sequence[Tensor]) -> None:
         self._step, self._changed = step, changed
-        self._first = iter((step, self._capture) if changed[0].is_cuda else (step, self._record, self._compare))
-        self._recorded: Call | None = None
+        self._stage = 0
+        self._candidate: Call | None = None
         self.call: Call | None = None
 
     def __call__(self, count: int) -> None:
@@ -44,16 +45,29 @@ class Recorded:
                 # All that are left, without a trip through the interpreter for each.
                 deque(starmap(self.call.function, repeat(self.call.arrays, left)), maxlen=0)
                 return
-            next(self._first, self._step)()
+            self._take()
+
+    def _take(self) -> None:
+        """The next step by its stage: the first (0) compiles, 1 and 2 are as the class says."""
+        stage, self._stage = self._stage, self._stage + 1
+        on_cuda = self._changed[0].is_cuda
+        if stage == 1 and on_cuda:
+            self._capture()
+        elif stage == 1:
+            self._candidate = _only_call(self._step)
+        elif stage == 2 and not on_cuda:
+            self._check()
+        else:
+            self._step()
 
     def _capture(self) -> None:
         graph = torch.cuda.CUDAGraph()
         try:
-            # What is captured does not run.
+            # Capturing does not run the step.
             with torch.cuda.graph(graph):
                 self._step()
         except RuntimeError as error:
-            # To leave a capture that failed fails as well.
+            # Leaving a capture that failed fails as well, with an error of its own.
             cause = error.__context__ or error
             if not isinstance(cause, RuntimeError):
                 raise cause from None
@@ -64,33 +78,31 @@ class Recorded:
         self.call = Call(graph.replay, ())
         graph.replay()
 
-    def _record(self) -> None:
-        self._recorded = _only_call(self._step)
-
-    def _compare(self) -> None:
-        second, self._recorded = self._recorded, None
-        if second is None:
+    def _check(self) -> None:
+        candidate, self._candidate = self._candidate, None
+        if candidate is None:
             self._step()
             return
         start = [tensor.clone() for tensor in self._changed]
         third = _only_call(self._step)
-        stepped = [tensor.clone() for tensor in self._changed]
+        expected = [tensor.clone() for tensor in self._changed]
         _copy(start, self._changed)
-        if third and third.function is second.function and _spoilt(second.arrays, third.arrays):
-            second.function(*second.arrays)
-            if all(map(torch.equal, self._changed, stepped)):
-                self.call = second
+        if third and third.function is candidate.function and _fill_scratch(candidate.arrays, third.arrays):
+            candidate.function(*candidate.arrays)
+            if all(map(torch.equal, self._changed, expected)):
+                self.call = candidate
                 return
-        _copy(stepped, self._changed)
+        _copy(expected, self._changed)
 
 
-def _spoilt(second: tuple[Tensor, ...], third: tuple[Tensor, ...]) -> bool:
-    """Make not-a-number of all that the second step computed on the way; whether all of it could be.
+def _fill_scratch(arrays: tuple[Tensor, ...], others: tuple[Tensor, ...]) -> bool:
+    """Fill the scratch arrays among `arrays` with NaN; whether all of them could be.
 
-    It is what lies elsewhere in the third, since it is still held.
+    Scratch arrays lie elsewhere in each step as long as those of the step before are alive; `others` are the next
+    step's.
     """
-    made = [array for array, other in zip(second, third, strict=True) if array.data_ptr() != other.data_ptr()]
-    for array in made:
+    scratch = [array for array, other in zip(arrays, others, strict=True) if array.data_ptr() != other.data_ptr()]
+    for array in scratch:
         if not array.is_floating_point():
             return False
         array.fill_(torch.nan)
@@ -103,9 +115,9 @@ def _copy(sources: Sequence[Tensor], targets: Sequence[Tensor]) -> None:
 
 
 def _only_call(step: Callable[[], None]) -> Call | None:
-    """Take the step, and return its call of a C++ function of the compiler's; None where there are none or several.
+    """Take the step, and return its call of one of the compiler's C++ functions; None if it makes none or several.
 
-    What else the step calls, a library's products say, is not seen.
+    Other calls of the step, of a library's products for example, are not seen.
     """
     calls: list[Call] = []
     count = 0
@@ -114,20 +126,13 @@ def _only_call(step: Callable[[], None]) -> Call | None:
         def call(*arrays: Tensor) -> None:
             nonlocal count
             count += 1
-            # Of several none is kept, nor its arrays: those of a large network's step are large.
+            # The arrays of several calls are not held: those of a large network's step are large.
             calls[:] = [Call(function, arrays)] if count == 1 else []
             function(*arrays)
 
         return call
 
-    compiler = sys.modules.get("torch._inductor.codecache")  # which takes seconds to load, where nothing is compiled
-    modules = getattr(getattr(compiler, "PyCodeCache", None), "modules", [])
-    functions = [
-        (module, name, function)
-        for module in modules
-        for name, function in vars(module).items()
-        if name.startswith("cpp_fused")
-    ]
+    functions = _compiled_functions()
     try:
         for module, name, function in functions:
             setattr(module, name, recording(function))
@@ -136,3 +141,15 @@ def _only_call(step: Callable[[], None]) -> Call | None:
         for module, name, function in functions:
             setattr(module, name, function)
     return calls[0] if calls else None
+
+
+def _compiled_functions() -> list[tuple[ModuleType, str, Callable[..., None]]]:
+    """The compiler's C++ functions so far, as (module, name, function); none where torch keeps them elsewhere."""
+    compiler = sys.modules.get("torch._inductor.codecache")  # its import takes seconds, where nothing is compiled
+    modules = getattr(getattr(compiler, "PyCodeCache", None), "modules", [])
+    return [
+        (module, name, function)
+        for module in modules
+        for name, function in vars(module).items()
+        if name.startswith("cpp_fused")
+    ]

@@ -14,7 +14,7 @@ from bbbrun.bayes.networks import Network, initial_weights
 from bbbrun.bayes.priors import Prior, build_prior, join_priors
 from bbbrun.errors import UserError
 from bbbrun.runs.files import CHECKPOINT
-from bbbrun.runtime.device import compiled, should_compile
+from bbbrun.runtime.compile import compile_errors, compiled, should_compile
 from bbbrun.runtime.noise import permutation
 from bbbrun.runtime.replay import Recorded
 from bbbrun.schema.config import Config
@@ -159,7 +159,7 @@ class Trainer:
         """The next `count` minibatches; falls back to uncompiled steps, with one warning, where compiling fails."""
         try:
             self._steps(count)
-        except torch._dynamo.exc.TorchDynamoException as error:
+        except compile_errors() as error:
             # Compiling fails before anything runs, so the state is as it was.
             reason = str(error).strip().splitlines()[0]
             warnings.warn(
