@@ -24,6 +24,13 @@ def test_compiled_they_are_within_a_few_roundings(name):
     torch.testing.assert_close(ours(x).double(), expected, rtol=3e-7, atol=0)
 
 
+@pytest.mark.parametrize("name", CASES)
+def test_under_vmap_as_replicas_have_them_they_are_as_accurate(name):
+    x, ours = torch.stack([CASES[name], CASES[name].flip(0)]), getattr(elementary, name)
+    results = compiled(lambda: torch.vmap(ours)(x))()
+    torch.testing.assert_close(results.double(), getattr(torch, name)(x.double()), rtol=3e-7, atol=0)
+
+
 def test_what_is_tiny_stays_finite_and_falls_no_further():
     x = torch.tensor([-87.0, -88.0, -104.0, -1e30, -torch.inf])
     exponentials = compiled(lambda: elementary.exp(x))()

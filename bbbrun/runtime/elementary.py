@@ -25,6 +25,7 @@ _LOG = (
 )
 _LEAST = -87.0  # e^-87 = 1.6e-38; below 1.2e-38 a float32 loses digits
 _SQRT_HALF = 0x3F3504F3  # its bits as a float32
+_NO_BITS_IN_VMAP = torch.__version__ < "2.13"  # there vmap cannot view a float32's bits
 # log(2) in two parts. The first has so few bits that its product with an exponent is exact.
 _LOG_2 = (0.693359375, math.log(2) - 0.693359375)
 
@@ -67,7 +68,15 @@ def sigmoid(x: Tensor) -> Tensor:
 
 
 def _inlined(x: Tensor) -> bool:
-    return torch.compiler.is_compiling() and x.device.type == "cpu" and x.dtype == torch.float32
+    """Whether to write a function of x out for the compiler."""
+    inlines = torch.compiler.is_compiling() and x.device.type == "cpu" and x.dtype == torch.float32
+    return inlines and not (_NO_BITS_IN_VMAP and _is_batched(x))
+
+
+def _is_batched(x: Tensor) -> bool:
+    """Whether x is what vmap gives to its function."""
+    batched: bool = torch._C._functorch.is_batchedtensor(x)
+    return batched
 
 
 def polynomial(coefficients: tuple[float, ...], x: Tensor) -> Tensor:
