@@ -82,7 +82,7 @@ class BayesByBackprop:
 
     def init(self, weights: Tensor, seed: int) -> list[Tensor]:
         low, high = self.config.rho_init
-        return [weights, low + (high - low) * uniform(seed, 0, Stream.INITIALISE + 1, len(weights))]
+        return [weights, low + (high - low) * uniform(seed, 0, Stream.RHO, len(weights))]
 
     def gradients(self, network: Network, likelihood: Likelihood, step: Tensor) -> Gradients:
         estimate = free_energy_estimator(self.config, network, likelihood)

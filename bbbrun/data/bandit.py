@@ -10,8 +10,6 @@ from bbbrun.data.wheel import wheel_contexts, wheel_expected
 from bbbrun.runtime.noise import Stream, integers, standard_normal
 from bbbrun.schema.datasets import DatasetConfig, MushroomConfig, WheelConfig
 
-_VISITS = Stream.DATA + 8
-
 
 class RewardNoise(Enum):
     """The distribution of xi, of mean 0 and variance 1: -1 or 1 with equal chance, or N(0, 1)."""
@@ -67,7 +65,7 @@ def visits(config: DatasetConfig, seed: int, steps: int, rows: int) -> Tensor:
     """
     match config:
         case MushroomConfig():
-            return integers(seed, 0, _VISITS, steps, rows)
+            return integers(seed, 0, Stream.VISITS, steps, rows)
         case WheelConfig():
             assert rows >= steps
             return torch.arange(steps)

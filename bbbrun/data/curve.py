@@ -24,9 +24,12 @@ def curve_points(config: RegressionCurveConfig, seed: int) -> tuple[Split, Split
     x is uniform on [x_low, x_high), e ~ N(0, noise_sigma^2); both splits are drawn alike.
     """
 
-    def split(points: int, stream: int) -> Split:
-        x = config.x_low + (config.x_high - config.x_low) * uniform(seed, 0, stream, points)
-        e = config.noise_sigma * standard_normal(seed, 0, stream + 1, points)
+    def split(points: int, where: Stream, noise: Stream) -> Split:
+        x = config.x_low + (config.x_high - config.x_low) * uniform(seed, 0, where, points)
+        e = config.noise_sigma * standard_normal(seed, 0, noise, points)
         return Split(x.unsqueeze(1), curve(x, e))
 
-    return split(config.train_points, Stream.DATA), split(config.test_points, Stream.DATA + 2)
+    return (
+        split(config.train_points, Stream.DATA, Stream.DATA_NOISE),
+        split(config.test_points, Stream.TEST, Stream.TEST_NOISE),
+    )

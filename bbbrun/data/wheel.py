@@ -11,15 +11,13 @@ from torch import Tensor
 from bbbrun.runtime.noise import Stream, uniform
 from bbbrun.schema.datasets import WheelConfig
 
-_CONTEXTS = Stream.DATA + 9
-
 
 def wheel_contexts(seed: int, size: int) -> Tensor:
     """Points uniform on the unit disk, float32 (size, 2); row t depends on (seed, t) alone.
 
     x = sqrt(u) (cos, sin)(2 pi v): the square of the radius is uniform.
     """
-    u, v = uniform(seed, 0, _CONTEXTS, 2 * size).view(size, 2).unbind(dim=1)
+    u, v = uniform(seed, 0, Stream.CONTEXTS, 2 * size).view(size, 2).unbind(dim=1)
     radius, angle = torch.sqrt(u), 2 * math.pi * v
     return torch.stack((radius * torch.cos(angle), radius * torch.sin(angle)), dim=1)
 

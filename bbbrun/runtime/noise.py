@@ -38,18 +38,28 @@ _SINE = (
 
 
 class Stream(IntEnum):
-    """What the noise is for, added to the draw's number, so that no two uses ever share a value."""
+    """What the noise is for, added to the number of the draw or layer, so that no two uses ever share a value.
 
-    TRAIN = 0
-    EVALUATE = 1 << 24
+    A use that adds a number has 2^24 of them to itself.
+    """
+
+    TRAIN = 0  # + draw
+    EVALUATE = 1 << 24  # + draw
     INITIALISE = 2 << 24
+    RHO = (2 << 24) + 1
     SHUFFLE = 3 << 24
-    DROPOUT = 4 << 24
+    DROPOUT = 4 << 24  # + layer
     DATA = 5 << 24
-    REWARD = 6 << 24
+    DATA_NOISE = (5 << 24) + 1
+    TEST = (5 << 24) + 2
+    TEST_NOISE = (5 << 24) + 3
+    VISITS = (5 << 24) + 8
+    CONTEXTS = (5 << 24) + 9
+    REWARD = 6 << 24  # + draw
     ACTION = 7 << 24
-    ACTIVATION = 8 << 24
-    SIGN = 9 << 24
+    CHOICE = (7 << 24) + 1
+    ACTIVATION = 8 << 24  # + draw and layer
+    SIGN = 9 << 24  # + draw, layer and side
 
 
 def _rotate_left(x: Tensor, bits: int) -> Tensor:

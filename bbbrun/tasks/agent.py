@@ -65,7 +65,7 @@ class Agent:
         problem = Problem(*self.memory, self.network, gaussian(fixed_sigma(config.agent.likelihood_sigma)))
         self.trainer = Trainer.of([config], [problem], device, config.agent.steps, config.agent.updates)
         self._explores = uniform(config.seed, 0, Stream.ACTION, config.agent.steps) < config.agent.epsilon
-        self._chances = integers(config.seed, 0, Stream.ACTION + 1, config.agent.steps, actions)
+        self._chances = integers(config.seed, 0, Stream.CHOICE, config.agent.steps, actions)
         self._block, self._places = -1, torch.zeros(0)
 
     def act(self, t: int, row: int) -> int:
