@@ -23,5 +23,6 @@ def require_reward(key: str, value: float) -> None:
     require(-1e15 <= value <= 1e15, key, "from -1e15 to 1e15", value)
 
 
-def require_count(key: str, value: int, least: int = 1) -> None:
-    require(value >= least, key, f"a whole number of at least {least}", value)
+def require_count(key: str, value: int, least: int = 1, most: float = math.inf) -> None:
+    expected = f"a whole number of at least {least}" if most == math.inf else f"a whole number from {least} to {most}"
+    require(least <= value <= most, key, expected, value)

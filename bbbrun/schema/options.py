@@ -5,6 +5,9 @@ from enum import Enum
 
 from bbbrun.schema.checks import require, require_count, require_deviation, require_positive
 
+# So that what the noise of a training step adds to its stream stays below 2^24, whatever the estimator.
+MOST_DRAWS, MOST_LAYERS = 1 << 16, 100
+
 
 class MinibatchWeights(Enum):
     uniform = "uniform"
@@ -39,6 +42,8 @@ class NetworkConfig:
     def __post_init__(self) -> None:
         for units in self.hidden:
             require(units >= 1, "network.hidden", "a list of whole numbers of at least 1", self.hidden)
+        layers = len(self.hidden)
+        require(layers <= MOST_LAYERS, "network.hidden", f"a list of at most {MOST_LAYERS} layers", f"of {layers}")
         require_positive("network.init_scale", self.init_scale)
 
 
@@ -89,10 +94,10 @@ class BayesByBackpropConfig(MethodConfig):
     rho_init: list[float]
 
     def __post_init__(self) -> None:
-        require_count("method.train_samples", self.train_samples)
-        require_count("method.test_samples", self.test_samples)
+        require_count("method.train_samples", self.train_samples, most=MOST_DRAWS)
+        require_count("method.test_samples", self.test_samples, most=MOST_DRAWS)
         if self.final_samples is not None:
-            require_count("method.final_samples", self.final_samples)
+            require_count("method.final_samples", self.final_samples, most=MOST_DRAWS)
         require_positive("method.temperature", self.temperature)
         require(
             len(self.rho_init) == 2 and -50 <= self.rho_init[0] <= self.rho_init[-1] <= 50,
