@@ -1,7 +1,6 @@
 """One run from a valid configuration to its summary: the only place that knows the order of things."""
 
 import platform
-import subprocess
 import sys
 from contextlib import ExitStack, closing
 from importlib.metadata import version
@@ -13,6 +12,7 @@ import torch
 from bbbrun.errors import UserError
 from bbbrun.report.plots import draw_metrics, predictive_band
 from bbbrun.runs.files import CHECKPOINT, FIGURES, METRICS
+from bbbrun.runs.provenance import commit
 from bbbrun.runs.writer import RunFolder, keep_record
 from bbbrun.runtime.device import choose_device, keep_freed_memory, set_products, set_threads
 from bbbrun.schema.config import Config
@@ -67,7 +67,7 @@ def run(planned: list[Planned], folder: Path, command: str, record: dict[str, st
         print(f"run folder: {folder}", file=sys.stderr)
         about = {
             "versions": {"python": platform.python_version()} | {name: version(name) for name in _VERSIONS},
-            "commit": _commit(),
+            "commit": commit(),
             "device": torch.cuda.get_device_name(device) if device.type == "cuda" else f"cpu ({platform.machine()})",
             "threads": threads,
             "replicas": len(runs),
@@ -101,20 +101,3 @@ def _finish(config: Config, run: RunFolder, outcome: Outcome, about: dict[str, A
         predictive_band(*outcome.predictions, figures, title)
     numbers = {name: getattr(outcome, name) for name in ("metrics", "seconds", "steps_per_second", "compiled")}
     run.finish(numbers | {"seed": config.seed} | about)
-
-
-def _commit() -> str | None:
-    """The commit of the source tree this package runs from, `+changes` where files differ; None when installed."""
-    source = Path(__file__).resolve().parent.parent
-    if not (source / ".git").exists():
-        return None
-
-    def git(*words: str) -> str:
-        return subprocess.run(
-            ["git", "-C", str(source), *words], capture_output=True, text=True, check=True
-        ).stdout.strip()
-
-    try:
-        return git("rev-parse", "HEAD") + ("+changes" if git("status", "--porcelain") else "")
-    except (OSError, subprocess.CalledProcessError):
-        return None

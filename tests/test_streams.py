@@ -5,18 +5,18 @@ import sys
 from collections import defaultdict
 from pathlib import Path
 
+import bbbrun.noise
 import pytest
 import torch
-from matplotlib.figure import Figure
-from omegaconf import OmegaConf
-
-import bbbrun.noise
 from bbbrun.config import composed
 from bbbrun.estimators import Estimator, data_term
 from bbbrun.networks import mlp
 from bbbrun.noise import Stream
 from bbbrun.options import MOST_DRAWS, MOST_LAYERS
 from bbbrun.posterior import DiagonalGaussian
+from matplotlib.figure import Figure
+from omegaconf import OmegaConf
+
 from bbbrun.runner import Planned, run
 
 WIDTH = 1 << 24
