@@ -1,0 +1,112 @@
+"""Every option has one name, in all the places where it has one; and what experiments, methods and priors go together.
+
+To add an option is to add its YAML, its dataclass and its row in the code: nothing here.
+"""
+
+from collections.abc import Iterable
+from importlib import resources
+from pathlib import Path
+
+import pytest
+from omegaconf import OmegaConf
+
+from bbbrun.config import OPTIONS, Config, composed
+from bbbrun.errors import UserError
+
+CONFIGS = Path(str(resources.files("bbbrun.configs")))
+
+# group -> the names in the table by which the code finds what the option names. A row for each table that there is.
+TABLES: dict[str, Iterable[str]] = {}
+
+
+def names(group: str) -> list[str]:
+    """The options that a folder of YAML files holds."""
+    return sorted(path.stem for path in (CONFIGS / group).glob("*.yaml"))
+
+
+EXPERIMENTS, METHODS, PRIORS = names("experiment"), names("method"), names("prior")
+OPTION = [(group, name) for group in OPTIONS for name in names(group)]
+
+
+def validated(*words: str) -> Config:
+    """What the command line makes of `words`; raises UserError where it refuses them."""
+    config = OmegaConf.to_object(composed(words))
+    assert isinstance(config, Config)
+    return config
+
+
+def refusal(*words: str) -> str:
+    """The one line with which `words` are refused."""
+    with pytest.raises(UserError) as refused:
+        validated(*words)
+    assert len(str(refused.value).splitlines()) == 1
+    return str(refused.value)
+
+
+@pytest.mark.parametrize("group", OPTIONS)
+def test_the_options_of_a_group_are_its_files(group):
+    assert sorted(OPTIONS[group]) == names(group)
+    assert sorted(TABLES.get(group, OPTIONS[group])) == names(group)
+
+
+def test_every_folder_of_options_is_a_group():
+    folders = {path.name for path in CONFIGS.iterdir() if path.is_dir() and path.name != "__pycache__"}
+    assert folders == {*OPTIONS, "experiment", "experiment_for"}
+    assert set(TABLES) <= set(OPTIONS)
+
+
+@pytest.mark.parametrize(("group", "name"), OPTION)
+def test_an_option_is_called_what_its_file_is(group, name):
+    part = composed([f"{group}={name}"])[group]
+    assert OmegaConf.get_type(part) is OPTIONS[group][name]
+    # A group with one option may leave the name out.
+    assert part.get("name", name) == name
+    assert "name" in part or len(OPTIONS[group]) == 1
+
+
+def test_what_an_experiment_sets_for_one_option_is_for_one_that_there_is():
+    for path in (CONFIGS / "experiment_for").rglob("*.yaml"):
+        experiment, _, option = path.stem.partition("_")
+        assert experiment in EXPERIMENTS
+        assert option in names(path.parent.name)
+
+
+@pytest.mark.parametrize("experiment", EXPERIMENTS)
+@pytest.mark.parametrize("method", METHODS)
+def test_every_experiment_goes_with_every_method(experiment, method):
+    config = validated(f"experiment={experiment}", f"method={method}")
+    assert (config.name, config.method.name) == (experiment, method)
+    assert (config.prior.name == "none") == (method != "bbb")
+    assert (config.agent.name == "none") == (config.train.epochs is not None)
+
+
+@pytest.mark.parametrize("experiment", EXPERIMENTS)
+@pytest.mark.parametrize("prior", [prior for prior in PRIORS if prior != "none"])
+def test_every_experiment_goes_with_every_prior(experiment, prior):
+    assert validated(f"experiment={experiment}", f"prior={prior}").prior.name == prior
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("prior", PRIORS)
+def test_a_prior_goes_with_a_method_that_has_one(method, prior):
+    words = (f"method={method}", f"prior={prior}")
+    if (prior == "none") == (method != "bbb"):
+        assert validated(*words).prior.name == prior
+    else:
+        line = refusal(*words)
+        assert f"method={method}" in line
+        assert "prior" in line
+
+
+@pytest.mark.parametrize("experiment", EXPERIMENTS)
+def test_an_agent_goes_with_a_bandit_alone(experiment):
+    kept = composed([f"experiment={experiment}"]).agent.name
+    for agent in set(names("agent")) - {kept}:
+        line = refusal(f"experiment={experiment}", f"agent={agent}")
+        assert line.startswith(f"agent must be {kept} with dataset=")
+
+
+@pytest.mark.parametrize("experiment", EXPERIMENTS)
+@pytest.mark.parametrize("optimizer", names("optimizer"))
+def test_every_experiment_goes_with_every_optimizer(experiment, optimizer):
+    assert validated(f"experiment={experiment}", f"optimizer={optimizer}").optimizer.name == optimizer
