@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 from omegaconf import OmegaConf
 
-from bbbrun.config import OPTIONS, Config, composed
 from bbbrun.errors import UserError
+from bbbrun.schema.config import OPTIONS, Config, composed
 
 CONFIGS = Path(str(resources.files("bbbrun.configs")))
 

@@ -1,4 +1,4 @@
-"""The committed records of the paper's runs give the committed Table 1, by `bbbrun-report` and by another way."""
+"""The committed records of the paper's runs give the committed Table 1, by `bbbrun report` and by another way."""
 
 import csv
 import json
@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from bbbrun.report import main as report
+from bbbrun.verbs.report import main as report
 
 PAPER = Path(__file__).parent.parent / "results" / "paper"
 KEY = ("method", "units", "temperature")
@@ -37,7 +37,7 @@ def rows(path: Path) -> dict[tuple[str, ...], dict[str, str]]:
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory) -> Path:
-    """The table1/ that bbbrun-report makes of all records of MNIST."""
+    """The table1/ that bbbrun report makes of all records of MNIST."""
     output = tmp_path_factory.mktemp("report")
     report([str(PAPER / "runs" / "mnist"), "-o", str(output), "--only", "table1"])
     return output / "table1"

@@ -5,19 +5,19 @@ import sys
 from collections import defaultdict
 from pathlib import Path
 
-import bbbrun.noise
 import pytest
 import torch
-from bbbrun.config import composed
-from bbbrun.estimators import Estimator, data_term
-from bbbrun.networks import mlp
-from bbbrun.noise import Stream
-from bbbrun.options import MOST_DRAWS, MOST_LAYERS
-from bbbrun.posterior import DiagonalGaussian
 from matplotlib.figure import Figure
 from omegaconf import OmegaConf
 
+import bbbrun.runtime.noise
+from bbbrun.bayes.estimators import Batch, Estimator, data_term
+from bbbrun.bayes.networks import mlp
+from bbbrun.bayes.posterior import DiagonalGaussian
 from bbbrun.runner import Planned, run
+from bbbrun.runtime.noise import Stream
+from bbbrun.schema.config import composed
+from bbbrun.schema.options import MOST_DRAWS, MOST_LAYERS
 
 WIDTH = 1 << 24
 SMALL = "network.hidden=[8,8] compile=false threads=1 device=cpu "
@@ -29,11 +29,11 @@ RUNS = [
     DIGITS + "method.train_samples=3 method.estimator=local",
     DIGITS + "method.train_samples=3 method.estimator=flipout prior=gaussian",
     SMALL + "train.epochs=2 method=dropout",
-    SMALL + "train.epochs=2 method=sgd",
+    SMALL + "train.epochs=2 method=mle",
     SMALL + "experiment=regression train.epochs=2 method.final_samples=3",
     BANDIT + "experiment=wheel",
     BANDIT + "experiment=bandit",
-    BANDIT + "experiment=bandit method=sgd agent.epsilon=0.5",
+    BANDIT + "experiment=bandit method=mle agent.epsilon=0.5",
 ]
 # Two words for one thing, the order of the examples in an epoch: a bandit's are drawn, and it has no permutation.
 TWO_WAYS = {Stream.SHUFFLE}
@@ -51,12 +51,12 @@ class Recorder:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.asked: dict[tuple[int, int, int], list[str]] = defaultdict(list)
-        self._words = bbbrun.noise.random_words
-        monkeypatch.setattr(bbbrun.noise, "random_words", self)
+        self._words = bbbrun.runtime.noise.random_words
+        monkeypatch.setattr(bbbrun.runtime.noise, "random_words", self)
 
     def __call__(self, seed, step, draw, pairs, device=None):
         frame = sys._getframe(1)
-        while frame.f_code.co_filename == bbbrun.noise.__file__:
+        while frame.f_code.co_filename == bbbrun.runtime.noise.__file__:
             frame = frame.f_back
         caller = f"{Path(frame.f_code.co_filename).stem}.{frame.f_code.co_qualname}"
         for now in torch.as_tensor(step).flatten().tolist():
@@ -74,7 +74,7 @@ class Recorder:
 @pytest.fixture
 def few_mushrooms(monkeypatch):
     contexts = torch.arange(600).view(200, 3) % 2
-    monkeypatch.setattr("bbbrun.mushroom.load_mushrooms", lambda root: (contexts.float(), contexts[:, 0] == 1))
+    monkeypatch.setattr("bbbrun.data.mushroom.load_mushrooms", lambda root: (contexts.float(), contexts[:, 0] == 1))
 
 
 def test_each_use_has_a_stream_of_its_own_and_no_two_share_a_value(monkeypatch, few_mushrooms, tmp_path):
@@ -108,7 +108,7 @@ def test_the_last_draw_of_the_deepest_network_stays_in_its_stream(monkeypatch, e
     assert MOST_DRAWS <= WIDTH
     network = mlp(1, [1] * MOST_LAYERS, 1)
     parameters = [torch.zeros(network.size), torch.zeros(network.size)]
-    batch = (torch.zeros(2, 1), torch.zeros(2), torch.ones(2))
+    batch = Batch(torch.zeros(2, 1), torch.zeros(2), torch.ones(2))
     term = data_term(estimator, network, lambda outputs, targets: outputs[:, 0] - targets)
     step = torch.zeros((), dtype=torch.int32)
     for draw in (0, 1, MOST_DRAWS - 1):
