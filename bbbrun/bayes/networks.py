@@ -3,7 +3,7 @@
 import itertools
 import math
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from bbbrun.runtime.matmul import matrix_product
 from bbbrun.runtime.noise import Stream, standard_normal, uniform
-from bbbrun.schema.options import Init, NetworkConfig
+from bbbrun.schema.options import Init, MlpConfig, NetworkConfig
 
 Affine = Callable[[int, Tensor], Tensor]  # (number of the layer, its inputs (B, in)) -> (B, out)
 
@@ -77,12 +77,12 @@ def mlp(inputs: int, hidden: Sequence[int], outputs: int) -> Network:
     return layered(shapes, layers)
 
 
-def _mlp_of(config: NetworkConfig, input_shape: Sequence[int], outputs: int) -> Network:
+def _mlp_of(config: MlpConfig, input_shape: Sequence[int], outputs: int) -> Network:
     return mlp(math.prod(input_shape), config.hidden, outputs)
 
 
 # name -> (its options, the shape of one input, K) -> network
-NETWORKS: dict[str, Callable[[NetworkConfig, Sequence[int], int], Network]] = {"mlp": _mlp_of}
+NETWORKS: dict[str, Callable[[Any, Sequence[int], int], Network]] = {"mlp": _mlp_of}
 
 
 def build_network(config: NetworkConfig, input_shape: Sequence[int], outputs: int) -> Network:

@@ -14,7 +14,7 @@ from bbbrun.bench.steps import Timed, bbbrun_step, contenders, make_setting
 from bbbrun.errors import UserError
 from bbbrun.runtime.device import synchronize
 from bbbrun.schema.config import Config
-from bbbrun.schema.options import BayesByBackpropConfig, Estimator
+from bbbrun.schema.options import BayesByBackpropConfig, Estimator, MlpConfig
 from bbbrun.training.task import Task
 
 _FIRST, _SECOND, _OURS = "sgd, PyTorch eager", "dropout, PyTorch eager", "bbb scale_mixture weights, bbbrun"
@@ -79,6 +79,7 @@ def step_ms(rounds: int, config: Config, task: Task, estimator: Estimator) -> fl
     """The median time, ms, of a step of the run's method with this estimator and SGD without momentum."""
     method = cast(BayesByBackpropConfig, config.method)
     inputs, network = task.problem.inputs, task.problem.network
+    assert isinstance(config.network, MlpConfig)
     widths = [inputs[0].numel(), *config.network.hidden, network.shapes[-1][0]]
     setting = make_setting(widths, config.train.batch_size, method.train_samples, inputs.device)
     step = bbbrun_step(setting, replace(method, estimator=estimator), config.prior)

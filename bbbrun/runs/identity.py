@@ -9,6 +9,7 @@ _FREE = (*FREE_ON_RESUME, "seed", "replicas", "name", "compile", "train.evaluate
 
 # Keys that configurations of earlier versions lack, with the values that this stands for.
 _LATER = {"tf32": False}
+_LATER_IN = {"network": {"name": "mlp"}}
 # Methods that earlier versions called otherwise.
 _RENAMED_METHODS = {"sgd": "mle"}
 
@@ -25,12 +26,12 @@ def _leaves(tree: Any, prefix: str = "") -> dict[str, str]:
 def whole(config: dict[str, Any]) -> dict[str, Any]:
     """A run's configuration in the words of this version: later keys added, renamed options under their new names."""
     config = _LATER | config
+    for group, later in _LATER_IN.items():
+        if isinstance(config.get(group), dict):
+            config[group] = later | config[group]
     method = config.get("method")
     if isinstance(method, dict) and method.get("name") in _RENAMED_METHODS:
         config["method"] = method | {"name": _RENAMED_METHODS[method["name"]]}
-    network = config.get("network")
-    if isinstance(network, dict):
-        config["network"] = {"name": "mlp"} | network
     return config
 
 

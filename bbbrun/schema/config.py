@@ -17,35 +17,35 @@ from omegaconf.errors import OmegaConfBaseException
 
 from bbbrun.errors import UserError
 from bbbrun.schema.checks import require, require_count
-from bbbrun.schema.datasets import (
-    BanditDatasetConfig,
-    DatasetConfig,
-    DigitsConfig,
-    MnistConfig,
-    MushroomConfig,
-    RegressionCurveConfig,
-    WheelConfig,
-)
 from bbbrun.schema.messages import one_line, unknown_key
 from bbbrun.schema.options import (
     AdamConfig,
     AgentConfig,
     BayesByBackpropConfig,
     ContextualAgentConfig,
+    DatasetConfig,
+    DigitsConfig,
     DropoutConfig,
     GaussianPriorConfig,
     MaximumLikelihoodConfig,
     MethodConfig,
+    MlpConfig,
+    MnistConfig,
+    MushroomConfig,
     NetworkConfig,
     NoAgentConfig,
     NoPriorConfig,
     OptimizerConfig,
     PriorConfig,
+    RegressionCurveConfig,
     ScaleMixtureConfig,
     SgdConfig,
+    WheelConfig,
 )
 from bbbrun.schema.quoting import quoted
 from bbbrun.schema.replicas import require_replicas
+
+_NONE = "none"  # the option of a group that stands for having no such part
 
 
 class Device(Enum):
@@ -74,6 +74,17 @@ class TrainConfig:
         )
 
 
+def require_name(name: str) -> None:
+    """Raise UserError unless `name` can be the folder of a run, in the user's own words.
+
+    Hydra reads 1e5 as a number before this sees it, and writes it as 100000.0.
+    """
+    plain = re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9._-]*", name) is not None
+    require(plain, "name", "a plain folder name: letters, digits, '.', '_' and '-'", repr(name))
+    changed = re.fullmatch(r"-?[0-9.]+(e[+-]?[0-9]+)?|nan|inf|True|False", name) is not None and not name.isdigit()
+    require(not changed, "name", "a word that Hydra reads as it is written (1e5 becomes 100000.0)", name)
+
+
 @dataclass(slots=True, kw_only=True)
 class Config:
     """The whole configuration of a run."""
@@ -95,8 +106,7 @@ class Config:
     train: TrainConfig
 
     def __post_init__(self) -> None:
-        plain = re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9._-]*", self.name) is not None
-        require(plain, "name", "a plain folder name: letters, digits, '.', '_' and '-'", repr(self.name))
+        require_name(self.name)
         require(0 <= self.seed < 2**31, "seed", "from 0 to 2147483647", self.seed)
         require_replicas(self.replicas)
         if self.threads is not None:
@@ -104,37 +114,37 @@ class Config:
         self.compile = self.compile.lower()
         require(self.compile in ("auto", "true", "false"), "compile", "auto, true or false", self.compile)
         for group, options in OPTIONS.items():
-            if group != "network":
-                part = getattr(self, group)
-                named = options.get(part.name)
-                require(named is type(part), f"{group}.name", f"that of the option chosen by {group}=...", part.name)
+            part = getattr(self, group)
+            ours = options.get(part.name) is type(part)
+            require(ours, f"{group}.name", f"that of the option chosen by {group}=...", part.name)
+        require(getattr(self.dataset, "root", None) != "", "dataset.root", "a folder, or null", "an empty word")
         self._check_agent()
-        needs_prior = isinstance(self.method, BayesByBackpropConfig)
-        if needs_prior and isinstance(self.prior, NoPriorConfig):
-            choices = [name for name, option in OPTIONS["prior"].items() if option is not NoPriorConfig]
-            raise UserError(f"prior must be {' or '.join(choices)} with method={self.method.name}, not none")
-        if not needs_prior and not isinstance(self.prior, NoPriorConfig):
-            raise UserError(
-                f"prior={self.prior.name} has no effect with method={self.method.name}: leave it out or say prior=none"
-            )
+        self._check_prior()
 
     def _check_agent(self) -> None:
-        """A bandit has an agent and no epochs; what is learnt from a whole data set has epochs and no agent."""
-        if isinstance(self.dataset, BanditDatasetConfig) == isinstance(self.agent, NoAgentConfig):
-            wanted = [name for name, option in OPTIONS["agent"].items() if option is not type(self.agent)]
+        """A bandit has an agent and no epochs. What is learnt from a whole data set has epochs and no agent."""
+        acts = self.agent.name != _NONE
+        if self.dataset.bandit != acts:
+            wanted = [name for name in OPTIONS["agent"] if (name != _NONE) == self.dataset.bandit]
             raise UserError(f"agent must be {wanted[0]} with dataset={self.dataset.name}, not {self.agent.name}")
-        if isinstance(self.agent, NoAgentConfig):
+        if not acts:
             require(self.train.epochs is not None, "train.epochs", "a whole number of at least 1", "null")
             return
+        require(self.train.epochs is None, "train.epochs", "null where agent.steps is the length", self.train.epochs)
         require(
             self.replicas == 1, "replicas", "1 where an agent acts (its seeds are runs of their own)", self.replicas
         )
-        if isinstance(self.method, BayesByBackpropConfig):
-            draws = self.method.final_samples
-            require(draws is None, "method.final_samples", "null where an agent acts", draws)
-        require(
-            self.train.epochs is None, "train.epochs", "null where agent.steps says how long to run", self.train.epochs
-        )
+        draws = getattr(self.method, "final_samples", None)
+        require(draws is None, "method.final_samples", "null where an agent acts", draws)
+
+    def _check_prior(self) -> None:
+        """A method that uses a prior has one, and no other has."""
+        method, prior = self.method.name, self.prior.name
+        if self.method.uses_prior and prior == _NONE:
+            choices = [name for name in OPTIONS["prior"] if name != _NONE]
+            raise UserError(f"prior must be {' or '.join(choices)} with method={method}, not none")
+        if not self.method.uses_prior and prior != _NONE:
+            raise UserError(f"prior={prior} has no effect with method={method}: leave it out or say prior=none")
 
 
 # group -> option -> dataclass: each option's YAML composes its dataclass from here and fills in the values.
@@ -146,7 +156,7 @@ OPTIONS: dict[str, dict[str, type[Any]]] = {
         "mushroom": MushroomConfig,
         "wheel": WheelConfig,
     },
-    "network": {"mlp": NetworkConfig},
+    "network": {"mlp": MlpConfig},
     "method": {"bbb": BayesByBackpropConfig, "mle": MaximumLikelihoodConfig, "dropout": DropoutConfig},
     "prior": {"scale_mixture": ScaleMixtureConfig, "gaussian": GaussianPriorConfig, "none": NoPriorConfig},
     "optimizer": {"sgd": SgdConfig, "adam": AdamConfig},

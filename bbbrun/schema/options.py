@@ -1,86 +1,162 @@
-"""The options of network, agent, method, prior and optimizer: keys, types and ranges. YAML in configs/ holds values."""
+"""The options of each group: keys, types and ranges. Mirrors configs/, whose YAML holds every value and its meaning."""
 
+import math
 from dataclasses import dataclass
-from enum import Enum
+from enum import StrEnum
+from typing import ClassVar
 
-from bbbrun.schema.checks import require, require_count, require_deviation, require_positive
-
-# So that what the noise of a training step adds to its stream stays below 2^24, whatever the estimator.
-MOST_DRAWS, MOST_LAYERS = 1 << 16, 100
-
-
-class MinibatchWeights(Enum):
-    uniform = "uniform"
-    paper = "paper"
-
-
-class Schedule(Enum):
-    constant = "constant"
-    step = "step"
-    inverse = "inverse"
-    cosine = "cosine"
-
-
-class Estimator(Enum):
-    weights = "weights"
-    local = "local"
-    flipout = "flipout"
-
-
-class Init(Enum):
-    he = "he"
-    uniform = "uniform"
+from bbbrun.schema.checks import (
+    MOST_ROWS,
+    require,
+    require_count,
+    require_deviation,
+    require_draws,
+    require_layers,
+    require_positive,
+    require_reward,
+)
 
 
 @dataclass(slots=True, kw_only=True)
-class NetworkConfig:
+class DatasetConfig:
     name: str
-    hidden: list[int]
-    init: Init
-    init_scale: float
+    bandit: ClassVar[bool] = False  # whether an agent acts on it; else it is learnt from in epochs
+
+
+@dataclass(slots=True, kw_only=True)
+class ImageDatasetConfig(DatasetConfig):
+    """Images of K classes, pixels divided by `pixel_divisor`, `valid_size` of the training images held out."""
+
+    valid_size: int
+    pixel_divisor: float
 
     def __post_init__(self) -> None:
-        for units in self.hidden:
-            require(units >= 1, "network.hidden", "a list of whole numbers of at least 1", self.hidden)
-        layers = len(self.hidden)
-        require(layers <= MOST_LAYERS, "network.hidden", f"a list of at most {MOST_LAYERS} layers", f"of {layers}")
-        require_positive("network.init_scale", self.init_scale)
+        require_count("dataset.valid_size", self.valid_size, least=0)
+        require_positive("dataset.pixel_divisor", self.pixel_divisor)
 
 
 @dataclass(slots=True, kw_only=True)
-class AgentConfig:
-    """Base of what acts on a data set: nobody, or an agent."""
-
-    name: str
+class MnistConfig(ImageDatasetConfig):
+    root: str | None
 
 
 @dataclass(slots=True, kw_only=True)
-class NoAgentConfig(AgentConfig):
+class DigitsConfig(ImageDatasetConfig):
     pass
 
 
 @dataclass(slots=True, kw_only=True)
-class ContextualAgentConfig(AgentConfig):
-    """An agent that meets `steps` contexts one by one and learns from the last `buffer_size` of them."""
+class RegressionCurveConfig(DatasetConfig):
+    """Points of the paper's curve for x in [x_low, x_high), and the grid on which predictions are shown.
 
-    steps: int
-    epsilon: float
-    buffer_size: int
-    updates: int
-    likelihood_sigma: float
+    scale_inputs: the network sees x with [x_low, x_high] mapped onto [-1, 1].
+    likelihood_sigma: None where the network gives mean and sigma, else the sigma of a network that gives the mean.
+    """
+
+    train_points: int
+    test_points: int
+    x_low: float
+    x_high: float
+    noise_sigma: float
+    scale_inputs: bool
+    likelihood_sigma: float | None
+    sigma_scale: float
+    sigma_floor: float
+    grid_low: float
+    grid_high: float
+    grid_points: int
 
     def __post_init__(self) -> None:
-        for key in ("steps", "buffer_size", "updates"):
-            require_count(f"agent.{key}", getattr(self, key))
-        require(0 <= self.epsilon <= 1, "agent.epsilon", "from 0 to 1", self.epsilon)
-        require_deviation("agent.likelihood_sigma", self.likelihood_sigma)
+        for key, least in (("train_points", 1), ("test_points", 1), ("grid_points", 2)):
+            require_count(f"dataset.{key}", getattr(self, key), least, MOST_ROWS, size=8)  # x and y, float32
+        for part in ("x", "grid"):
+            low, high = getattr(self, f"{part}_low"), getattr(self, f"{part}_high")
+            require(-math.inf < low < math.inf, f"dataset.{part}_low", "a finite number", low)
+            require(low < high < math.inf, f"dataset.{part}_high", f"finite and above dataset.{part}_low = {low}", high)
+        require(0 <= self.noise_sigma < math.inf, "dataset.noise_sigma", "0 or more", self.noise_sigma)
+        if self.likelihood_sigma is not None:
+            require_deviation("dataset.likelihood_sigma", self.likelihood_sigma)
+        require_deviation("dataset.sigma_scale", self.sigma_scale)
+        require_deviation("dataset.sigma_floor", self.sigma_floor)
+
+
+@dataclass(slots=True, kw_only=True)
+class BanditDatasetConfig(DatasetConfig):
+    """Base of the contextual bandits: a context is shown, one action taken, its reward seen."""
+
+    bandit: ClassVar[bool] = True
+
+
+@dataclass(slots=True, kw_only=True)
+class MushroomConfig(BanditDatasetConfig):
+    """Eating pays `edible_reward`, or one of the two `poisonous_rewards` with equal chance; passing pays 0."""
+
+    root: str | None
+    edible_reward: float
+    poisonous_rewards: list[float]
+
+    def __post_init__(self) -> None:
+        require_reward("dataset.edible_reward", self.edible_reward)
+        two = len(self.poisonous_rewards) == 2
+        require(two, "dataset.poisonous_rewards", "a list of two numbers", self.poisonous_rewards)
+        for reward in self.poisonous_rewards:
+            require_reward("dataset.poisonous_rewards", reward)
+
+
+@dataclass(slots=True, kw_only=True)
+class WheelConfig(BanditDatasetConfig):
+    """Rewards N(mu, sigma^2): mu1 for the first action, mu3 for one of the others beyond `delta`, else mu2."""
+
+    delta: float
+    mu1: float
+    mu2: float
+    mu3: float
+    sigma: float
+
+    def __post_init__(self) -> None:
+        require(0 < self.delta < 1, "dataset.delta", "above 0 and below 1", self.delta)
+        for key in ("mu1", "mu2", "mu3"):
+            require_reward(f"dataset.{key}", getattr(self, key))
+        # The order makes the first action the best one inside the wheel, and never the best one outside.
+        between = f"between dataset.mu2 = {self.mu2} and dataset.mu3 = {self.mu3}"
+        require(self.mu2 < self.mu1 < self.mu3, "dataset.mu1", between, self.mu1)
+        require(0 <= self.sigma <= 1e15, "dataset.sigma", "from 0 to 1e15", self.sigma)
+
+
+Init = StrEnum("Init", ["he", "uniform"])
+
+
+@dataclass(slots=True, kw_only=True)
+class NetworkConfig:
+    """Base of the networks, with what their weights start from."""
+
+    name: str
+    init: Init
+    init_scale: float
+
+    def __post_init__(self) -> None:
+        require_positive("network.init_scale", self.init_scale)
+
+
+@dataclass(slots=True, kw_only=True)
+class MlpConfig(NetworkConfig):
+    hidden: list[int]
+
+    def __post_init__(self) -> None:
+        NetworkConfig.__post_init__(self)
+        require_layers("network.hidden", self.hidden)
+
+
+Estimator = StrEnum("Estimator", ["weights", "local", "flipout"])
+
+
+MinibatchWeights = StrEnum("MinibatchWeights", ["uniform", "paper"])
 
 
 @dataclass(slots=True, kw_only=True)
 class MethodConfig:
-    """Base of the methods."""
-
     name: str
+    uses_prior: ClassVar[bool] = False
 
 
 @dataclass(slots=True, kw_only=True)
@@ -92,19 +168,21 @@ class BayesByBackpropConfig(MethodConfig):
     minibatch_weights: MinibatchWeights
     temperature: float
     rho_init: list[float]
+    uses_prior: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
-        require_count("method.train_samples", self.train_samples, most=MOST_DRAWS)
-        require_count("method.test_samples", self.test_samples, most=MOST_DRAWS)
+        require_draws("method.train_samples", self.train_samples)
+        require_draws("method.test_samples", self.test_samples)
         if self.final_samples is not None:
-            require_count("method.final_samples", self.final_samples, most=MOST_DRAWS)
+            require_draws("method.final_samples", self.final_samples)
         require_positive("method.temperature", self.temperature)
-        require(
-            len(self.rho_init) == 2 and -50 <= self.rho_init[0] <= self.rho_init[-1] <= 50,
-            "method.rho_init",
-            "[lowest, highest] with -50 <= lowest <= highest <= 50",
-            self.rho_init,
-        )
+        ordered = len(self.rho_init) == 2 and -50 <= self.rho_init[0] <= self.rho_init[-1] <= 50
+        require(ordered, "method.rho_init", "[lowest, highest] with -50 <= lowest <= highest <= 50", self.rho_init)
+
+
+@dataclass(slots=True, kw_only=True)
+class MaximumLikelihoodConfig(MethodConfig):
+    pass
 
 
 @dataclass(slots=True, kw_only=True)
@@ -118,14 +196,7 @@ class DropoutConfig(MethodConfig):
 
 
 @dataclass(slots=True, kw_only=True)
-class MaximumLikelihoodConfig(MethodConfig):
-    pass
-
-
-@dataclass(slots=True, kw_only=True)
 class PriorConfig:
-    """Base of the priors."""
-
     name: str
 
 
@@ -153,6 +224,9 @@ class GaussianPriorConfig(PriorConfig):
 @dataclass(slots=True, kw_only=True)
 class NoPriorConfig(PriorConfig):
     pass
+
+
+Schedule = StrEnum("Schedule", ["constant", "step", "inverse", "cosine"])
 
 
 @dataclass(slots=True, kw_only=True)
@@ -191,3 +265,31 @@ class AdamConfig(OptimizerConfig):
         for key, beta in (("beta1", self.beta1), ("beta2", self.beta2)):
             require(0 <= beta < 1, f"optimizer.{key}", "at least 0 and below 1", beta)
         require_positive("optimizer.epsilon", self.epsilon)
+
+
+@dataclass(slots=True, kw_only=True)
+class AgentConfig:
+    name: str
+
+
+@dataclass(slots=True, kw_only=True)
+class NoAgentConfig(AgentConfig):
+    pass
+
+
+@dataclass(slots=True, kw_only=True)
+class ContextualAgentConfig(AgentConfig):
+    """An agent that meets `steps` contexts one by one and learns from the last `buffer_size` of them."""
+
+    steps: int
+    epsilon: float
+    buffer_size: int
+    updates: int
+    likelihood_sigma: float
+
+    def __post_init__(self) -> None:
+        require_count("agent.steps", self.steps, most=MOST_ROWS, size=21)  # row, reward, action, whether by chance
+        require(0 <= self.epsilon <= 1, "agent.epsilon", "from 0 to 1", self.epsilon)
+        require_count("agent.buffer_size", self.buffer_size, most=MOST_ROWS, size=8)  # an input and a target at least
+        require_count("agent.updates", self.updates)
+        require_deviation("agent.likelihood_sigma", self.likelihood_sigma)

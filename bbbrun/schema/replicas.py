@@ -21,6 +21,8 @@ REPLICABLE = (
     "optimizer.decay_factor",
 )
 
+_MOST = 1000  # each has a folder, open files and a configuration of its own
+
 
 class Replica(NamedTuple):
     """One of the runs: its folder below that of the command, its override, and the configuration it would have alone.
@@ -45,7 +47,7 @@ def require_replicas(replicas: Any) -> None:
         require(distinct, "replicas", f"{{{key}: [values]}}, the values numbers that differ", values)
     else:
         require(type(replicas) is int, "replicas", "how many seeds, or {key: [values]}", repr(replicas))
-        require_count("replicas", replicas)
+        require_count("replicas", replicas, most=_MOST)
 
 
 def replicas_of(composed: DictConfig, replicas: Any) -> list[Replica]:
