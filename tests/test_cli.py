@@ -392,8 +392,18 @@ def test_a_refused_run_takes_nothing_of_the_users_away(bbbrun, tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["kept"]
 
 
-def test_a_network_beyond_memory_is_one_line(bbbrun):
-    result = bbbrun("network.hidden=[100000000,100000000]")
+@pytest.mark.skipif(sys.platform != "linux", reason="the limit on memory is Linux's")
+def test_a_network_beyond_memory_is_one_line(tmp_path):
+    # 2 GiB more than it takes to start, where the weights alone are 6.
+    limited = """if True:
+        import re, resource, torch
+        import bbbrun.runner
+        start = 1024 * int(re.search("VmSize: *(.*) kB", open("/proc/self/status").read())[1])
+        resource.setrlimit(resource.RLIMIT_AS, (start + (2 << 30), resource.RLIM_INFINITY))
+        from bbbrun.cli import main
+        main()"""
+    words = ["network.hidden=[40000,40000]", *FAST[2:]]
+    result = subprocess.run([sys.executable, "-c", limited, *words], cwd=tmp_path, capture_output=True, text=True)
     assert result.returncode == 1
     assert "out of memory: make network.hidden" in result.stderr.splitlines()[-1]
     assert "Traceback" not in result.stderr

@@ -97,9 +97,9 @@ class MushroomConfig(BanditDatasetConfig):
 
     def __post_init__(self) -> None:
         require_reward("dataset.edible_reward", self.edible_reward)
-        two = len(self.poisonous_rewards) == 2
-        require(two, "dataset.poisonous_rewards", "a list of two numbers", self.poisonous_rewards)
-        for reward in self.poisonous_rewards:
+        rewards = self.poisonous_rewards
+        require(len(rewards) == 2, "dataset.poisonous_rewards", "a list of two numbers", rewards)
+        for reward in rewards:
             require_reward("dataset.poisonous_rewards", reward)
 
 
@@ -128,8 +128,6 @@ Init = StrEnum("Init", ["he", "uniform"])
 
 @dataclass(slots=True, kw_only=True)
 class NetworkConfig:
-    """Base of the networks, with what their weights start from."""
-
     name: str
     init: Init
     init_scale: float
@@ -231,10 +229,8 @@ Schedule = StrEnum("Schedule", ["constant", "step", "inverse", "cosine"])
 
 @dataclass(slots=True, kw_only=True)
 class OptimizerConfig:
-    """Base of the optimizers: `lr` is on the summed minibatch likelihood, decayed by `schedule`."""
-
     name: str
-    lr: float
+    lr: float  # on the summed likelihood of a minibatch
     schedule: Schedule
     decay_epochs: int
     decay_factor: float

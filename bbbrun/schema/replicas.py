@@ -8,15 +8,12 @@ from omegaconf.errors import OmegaConfBaseException
 from bbbrun.errors import UserError
 from bbbrun.schema.checks import require, require_count
 
-# What a training starts from, or its step reads as a tensor; anything else would be another graph.
+# What a training starts from, or its step reads as a tensor; anything else would be another graph. With the numbers of
+# every prior.
 REPLICABLE = (
     "seed",
     "network.init_scale",
     "method.temperature",
-    "prior.pi",
-    "prior.sigma1",
-    "prior.sigma2",
-    "prior.sigma",
     "optimizer.lr",
     "optimizer.decay_factor",
 )
@@ -41,7 +38,9 @@ def require_replicas(replicas: Any) -> None:
         wanted = "{key: [values]} of one key"
         require(len(replicas) == 1, "replicas", wanted, replicas)
         [(key, values)] = replicas.items()
-        require(key in REPLICABLE, "replicas", f"{wanted} of {', '.join(REPLICABLE)} (sweep others with -m)", repr(key))
+        replicable = key in REPLICABLE or str(key).startswith("prior.")
+        keys = f"{', '.join(REPLICABLE)}, or of a prior's numbers"
+        require(replicable, "replicas", f"{wanted} of {keys} (sweep others with -m)", repr(key))
         numbers = isinstance(values, list) and all(type(value) in (int, float) for value in values)
         distinct = numbers and len(values) == len(set(values)) > 0
         require(distinct, "replicas", f"{{{key}: [values]}}, the values numbers that differ", values)
