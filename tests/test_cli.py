@@ -165,7 +165,7 @@ def test_help_and_configuration_load_no_torch(bbbrun, tmp_path):
         assert "torch was imported" not in result.stderr
     shown = bbbrun("--help", "experiment=mnist", "method=dropout").stdout
     assert "method: bbb, dropout, mle\n" in shown
-    assert "experiment: bandit, digits, mnist, regression, wheel\n" in shown
+    assert "experiment: bandit, bandit_greedy, digits, mnist, mnist_dropout, mnist_gaussian, mnist_mle," in shown
     assert "  input_rate: 0.2\n" in shown
     wrong = bbbrun("--help", "sed=1")
     assert (wrong.returncode, wrong.stdout, len(wrong.stderr.splitlines())) == (1, "", 1)
@@ -356,7 +356,7 @@ WRONG = [
     ("method=dropout method.hidden_rate=1", "method.hidden_rate must be at least 0 and below 1, not 1.0"),
     ("method=mle prior=gaussian", "prior=gaussian has no effect with method=mle"),
     ("method=dropout prior=scale_mixture", "prior=scale_mixture has no effect with method=dropout"),
-    ("prior=none", "prior must be scale_mixture or gaussian with method=bbb, not none"),
+    ("prior=none", "prior must be scale_mixture or gaussian"),
     ("prior.pi=1.5", "prior.pi must be from 1e-6 to 1 - 1e-6, not 1.5"),
     ("prior.sigma1=nan", "prior.sigma1 must be from 1e-15 to 1e15, not nan"),
     ("prior.sigma2=2", "prior.sigma1 must be above prior.sigma2 = 2.0, not 1.0"),

@@ -139,13 +139,24 @@ def test_every_whole_number_has_a_bound():
 
 @pytest.mark.parametrize("word", ["1e5", "1.50", "-1e3", "true", "nan", "inf"])
 def test_a_name_that_is_not_kept_as_it_is_written_is_refused(word):
-    with pytest.raises(UserError, match="^name must be a "):
+    with pytest.raises(UserError, match=r"^name must be a "):
         validated(f"name={word}")
 
 
 @pytest.mark.parametrize("word", ["2024", "run1e5", "v1.0", "e5", "1e5_again", "a.b-c"])
 def test_a_name_is_kept_as_it_is_written(word):
     assert validated(f"name={word}").name == word
+
+
+def test_a_method_and_its_prior_go_together():
+    priors = [name for name in OPTIONS["prior"] if name != "none"]
+    with pytest.raises(UserError) as refused:
+        validated("prior=none")
+    assert str(refused.value) == f"prior must be {' or '.join(priors)} with method=bbb, not none"
+    for prior in priors:
+        assert validated(f"prior={prior}").prior.name == prior
+        with pytest.raises(UserError, match=rf"^prior={prior} has no effect with method=mle"):
+            validated("method=mle", f"prior={prior}")
 
 
 @pytest.mark.parametrize("experiment", ["mnist", "bandit"])

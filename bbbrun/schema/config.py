@@ -130,7 +130,9 @@ class Config:
         if not acts:
             require(self.train.epochs is not None, "train.epochs", "a whole number of at least 1", "null")
             return
-        require(self.train.epochs is None, "train.epochs", "null where agent.steps is the length", self.train.epochs)
+        require(
+            self.train.epochs is None, "train.epochs", "null where agent.steps says how long to run", self.train.epochs
+        )
         require(
             self.replicas == 1, "replicas", "1 where an agent acts (its seeds are runs of their own)", self.replicas
         )
