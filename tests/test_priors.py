@@ -2,10 +2,10 @@ import math
 
 import pytest
 import torch
-from torch.distributions import Categorical, MixtureSameFamily, Normal
+from torch.distributions import Categorical, Laplace, MixtureSameFamily, Normal
 
 from bbbrun.bayes.priors import build_prior
-from bbbrun.schema.options import GaussianPriorConfig, NoPriorConfig, ScaleMixtureConfig
+from bbbrun.schema.options import GaussianPriorConfig, LaplacePriorConfig, NoPriorConfig, ScaleMixtureConfig
 
 
 def scale_mixture(pi: float, sigma1: float, sigma2: float):
@@ -19,6 +19,10 @@ def gaussian(sigma: float):
     return GaussianPriorConfig(name="gaussian", sigma=sigma), Normal(0.0, torch.tensor(sigma, dtype=torch.float64))
 
 
+def laplace(scale: float):
+    return LaplacePriorConfig(name="laplace", scale=scale), Laplace(0.0, torch.tensor(scale, dtype=torch.float64))
+
+
 # The paper's grid corners, and every prior of the package.
 CASES = [
     scale_mixture(0.5, 1.0, math.exp(-6)),
@@ -26,6 +30,8 @@ CASES = [
     scale_mixture(0.75, math.exp(-2), math.exp(-8)),
     gaussian(1.0),
     gaussian(math.exp(-2)),
+    laplace(1.0),
+    laplace(math.exp(-2)),
 ]
 
 

@@ -12,7 +12,7 @@ from torch import Tensor
 from bbbrun.bayes.likelihoods import log_normal
 from bbbrun.bayes.posterior import Gradient, Moments
 from bbbrun.runtime.elementary import sigmoid
-from bbbrun.schema.options import GaussianPriorConfig, PriorConfig, ScaleMixtureConfig
+from bbbrun.schema.options import GaussianPriorConfig, LaplacePriorConfig, PriorConfig, ScaleMixtureConfig
 
 
 class Prior(Protocol):
@@ -92,6 +92,20 @@ class ScaleMixture(NamedTuple):
         return -weights * (self.wide_precision + narrow * self.precision_gap)
 
 
+class Laplace(NamedTuple):
+    """P(w) = exp(-abs(w) / b) / (2 b); the scale b is a tensor without dimensions. Its deviation is sqrt(2) b."""
+
+    scale: Tensor
+
+    def log_prob(self, weights: Tensor) -> Tensor:
+        """-abs(w) / b - log(2 b), nats."""
+        return -weights.abs() / self.scale - torch.log(2 * self.scale)
+
+    def score(self, weights: Tensor) -> Tensor:
+        """-sign(w) / b, and 0 at the kink."""
+        return -weights.sign() / self.scale
+
+
 def build_prior(config: PriorConfig, device: torch.device | str) -> Prior:
     """The prior that the configuration names, its numbers float32 tensors on `device`.
 
@@ -106,6 +120,8 @@ def build_prior(config: PriorConfig, device: torch.device | str) -> Prior:
             return ScaleMixture.of(scalar(config.pi), scalar(config.sigma1), scalar(config.sigma2))
         case GaussianPriorConfig():
             return Gaussian.of(scalar(config.sigma))
+        case LaplacePriorConfig():
+            return Laplace(scalar(config.scale))
     raise TypeError(f"no prior for {config!r}")
 
 

@@ -27,6 +27,7 @@ from bbbrun.schema.options import (
     DigitsConfig,
     DropoutConfig,
     GaussianPriorConfig,
+    LaplacePriorConfig,
     MaximumLikelihoodConfig,
     MethodConfig,
     MlpConfig,
@@ -160,7 +161,12 @@ OPTIONS: dict[str, dict[str, type[Any]]] = {
     },
     "network": {"mlp": MlpConfig},
     "method": {"bbb": BayesByBackpropConfig, "mle": MaximumLikelihoodConfig, "dropout": DropoutConfig},
-    "prior": {"scale_mixture": ScaleMixtureConfig, "gaussian": GaussianPriorConfig, "none": NoPriorConfig},
+    "prior": {
+        "scale_mixture": ScaleMixtureConfig,
+        "gaussian": GaussianPriorConfig,
+        "laplace": LaplacePriorConfig,
+        "none": NoPriorConfig,
+    },
     "optimizer": {"sgd": SgdConfig, "adam": AdamConfig},
     "agent": {"none": NoAgentConfig, "contextual": ContextualAgentConfig},
 }

@@ -220,6 +220,14 @@ class GaussianPriorConfig(PriorConfig):
 
 
 @dataclass(slots=True, kw_only=True)
+class LaplacePriorConfig(PriorConfig):
+    scale: float
+
+    def __post_init__(self) -> None:
+        require_deviation("prior.scale", self.scale)
+
+
+@dataclass(slots=True, kw_only=True)
 class NoPriorConfig(PriorConfig):
     pass
 
