@@ -8,6 +8,7 @@ from importlib import resources
 from pathlib import Path
 
 import pytest
+from hydra.errors import ConfigCompositionException
 from omegaconf import OmegaConf
 
 from bbbrun.errors import UserError
@@ -26,6 +27,21 @@ def names(group: str) -> list[str]:
 
 EXPERIMENTS, METHODS, PRIORS = names("experiment"), names("method"), names("prior")
 OPTION = [(group, name) for group in OPTIONS for name in names(group)]
+
+
+# Experiments that set a number of one option of a group refuse the other options of it.
+ONE_OPTION = {
+    ("mnist_gaussian", "method"): "bbb",
+    ("mnist_tempered", "method"): "bbb",
+    ("regression_mle", "optimizer"): "adam",
+}
+
+
+def pairs(group: str) -> list[tuple[str, str]]:
+    """The experiments with the options of a group that they go with."""
+    return [
+        (each, name) for each in EXPERIMENTS for name in names(group) if ONE_OPTION.get((each, group), name) == name
+    ]
 
 
 def validated(*words: str) -> Config:
@@ -59,9 +75,7 @@ def test_every_folder_of_options_is_a_group():
 def test_an_option_is_called_what_its_file_is(group, name):
     part = composed([f"{group}={name}"])[group]
     assert OmegaConf.get_type(part) is OPTIONS[group][name]
-    # A group with one option may leave the name out.
-    assert part.get("name", name) == name
-    assert "name" in part or len(OPTIONS[group]) == 1
+    assert part.name == name
 
 
 def test_what_an_experiment_sets_for_one_option_is_for_one_that_there_is():
@@ -71,8 +85,7 @@ def test_what_an_experiment_sets_for_one_option_is_for_one_that_there_is():
         assert option in names(path.parent.name)
 
 
-@pytest.mark.parametrize("experiment", EXPERIMENTS)
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize(("experiment", "method"), pairs("method"))
 def test_every_experiment_goes_with_every_method(experiment, method):
     config = validated(f"experiment={experiment}", f"method={method}")
     assert (config.name, config.method.name) == (experiment, method)
@@ -106,7 +119,13 @@ def test_an_agent_goes_with_a_bandit_alone(experiment):
         assert line.startswith(f"agent must be {kept} with dataset=")
 
 
-@pytest.mark.parametrize("experiment", EXPERIMENTS)
-@pytest.mark.parametrize("optimizer", names("optimizer"))
+@pytest.mark.parametrize(("experiment", "optimizer"), pairs("optimizer"))
 def test_every_experiment_goes_with_every_optimizer(experiment, optimizer):
     assert validated(f"experiment={experiment}", f"optimizer={optimizer}").optimizer.name == optimizer
+
+
+@pytest.mark.parametrize(("experiment", "group"), ONE_OPTION)
+def test_an_experiment_that_sets_a_number_of_one_option_refuses_the_others(experiment, group):
+    for name in set(names(group)) - {ONE_OPTION[experiment, group]}:
+        with pytest.raises(ConfigCompositionException, match="Key '.*' not in "):
+            composed([f"experiment={experiment}", f"{group}={name}"])

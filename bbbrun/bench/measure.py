@@ -79,8 +79,7 @@ def step_ms(rounds: int, config: Config, task: Task, estimator: Estimator) -> fl
     """The median time, ms, of a step of the run's method with this estimator and SGD without momentum."""
     method = cast(BayesByBackpropConfig, config.method)
     inputs, network = task.problem.inputs, task.problem.network
-    assert isinstance(config.network, MlpConfig)
-    widths = [inputs[0].numel(), *config.network.hidden, network.shapes[-1][0]]
+    widths = [inputs[0].numel(), *cast(MlpConfig, config.network).hidden, network.shapes[-1][0]]
     setting = make_setting(widths, config.train.batch_size, method.train_samples, inputs.device)
     step = bbbrun_step(setting, replace(method, estimator=estimator), config.prior)
     return median_ms({"step": step}, rounds, inputs.device)["step"]
