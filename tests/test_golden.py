@@ -14,7 +14,7 @@ import pytest
 import torch
 from forked import Forks
 
-from bbbrun.noise import Stream, integers, permutation, signs, standard_normal, uniform
+from bbbrun.runtime.noise import Stream, integers, permutation, signs, standard_normal, uniform
 
 GOLDEN = Path(__file__).with_name("golden.json")
 
@@ -44,7 +44,7 @@ _STEPS = "optimizer.schedule=step optimizer.decay_epochs=1"
 CASES = {
     "digits": [
         "",
-        "method=sgd",
+        "method=mle",
         "method=dropout",
         "method.estimator=local",
         "method.estimator=flipout",
@@ -54,9 +54,9 @@ CASES = {
         f"optimizer=sgd optimizer.momentum=0.9 optimizer.lr=1e-4 {_STEPS} method.rho_init=[-6,-3] network.init=uniform "
         "network.init_scale=0.1",
     ],
-    "regression": ["", "method=sgd"],
-    "wheel": ["", "method=sgd agent.epsilon=0.1"],
-    "bandit": ["", "method=sgd agent.epsilon=0.1"],
+    "regression": ["", "method=mle"],
+    "wheel": ["", "method=mle agent.epsilon=0.1"],
+    "bandit": ["", "method=mle agent.epsilon=0.1"],
 }
 NAMES = [(experiment, words) for experiment, several in CASES.items() for words in several]
 
