@@ -231,3 +231,14 @@ def test_mushrooms_by_the_command_line(bbbrun, tmp_path, data_root):
     assert 0 <= eaten <= 40
     # The oracle's expected reward is 5 an edible mushroom, and passing costs just that.
     assert float(row["cumulative_expected_regret"]) % 5 == 0
+
+
+@pytest.mark.parametrize("cold", ["true", "false"])
+def test_the_complexity_counts_once_or_as_often_as_memory_is_gone_through(cold):
+    words = ("agent.steps=12", f"agent.cold_start={cold}", "method.temperature=0.5")
+    agent = Agent(configured(*words), MUSHROOMS, CPU)
+    for t in range(12):
+        agent.learn(t, t % 5, t % 2, 1.0)
+        # 4 minibatches of 6 examples, out of a memory for 8.
+        rounds = 1 if cold == "true" else 4 * 6 / min(t + 1, 8)
+        assert agent.trainer.epoch.numbers[:, 0].tolist() == pytest.approx([0.5 * rounds / 4] * 4)

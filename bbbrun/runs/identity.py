@@ -9,7 +9,11 @@ _FREE = (*FREE_ON_RESUME, "seed", "replicas", "name", "compile", "train.evaluate
 
 # Keys that configurations of earlier versions lack, with the values that this stands for.
 _LATER = {"tf32": False}
-_LATER_IN = {"network": {"name": "mlp"}}
+# The same for one option of a group, or for each of them.
+_LATER_IN: dict[tuple[str, str | None], dict[str, Any]] = {
+    ("network", None): {"name": "mlp"},
+    ("agent", "contextual"): {"cold_start": True},
+}
 # Methods that earlier versions called otherwise.
 _RENAMED_METHODS = {"sgd": "mle"}
 
@@ -26,9 +30,10 @@ def _leaves(tree: Any, prefix: str = "") -> dict[str, str]:
 def whole(config: dict[str, Any]) -> dict[str, Any]:
     """A run's configuration in the words of this version: later keys added, renamed options under their new names."""
     config = _LATER | config
-    for group, later in _LATER_IN.items():
-        if isinstance(config.get(group), dict):
-            config[group] = later | config[group]
+    for (group, name), later in _LATER_IN.items():
+        option = config.get(group)
+        if isinstance(option, dict) and name in (None, option.get("name")):
+            config[group] = later | option
     method = config.get("method")
     if isinstance(method, dict) and method.get("name") in _RENAMED_METHODS:
         config["method"] = method | {"name": _RENAMED_METHODS[method["name"]]}

@@ -289,6 +289,7 @@ class ContextualAgentConfig(AgentConfig):
     epsilon: float
     buffer_size: int
     updates: int
+    cold_start: bool
     likelihood_sigma: float
 
     def __post_init__(self) -> None:

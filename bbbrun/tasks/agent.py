@@ -86,8 +86,9 @@ class Agent:
     def learn(self, t: int, row: int, action: int, reward: float) -> None:
         """Remember interaction t, then take agent.updates steps on minibatches of what is remembered.
 
-        They are an epoch (the paper's 64 minibatches of 64 are its buffer's 4,096): together they carry the
-        complexity once, also while memory fills and they go through it several times.
+        They are an epoch: the paper's 64 minibatches of 64 are its buffer's 4,096. While memory holds n examples, fewer
+        than are drawn, each counts draws / n times. Where the complexity counts as often, the objective is draws / n
+        times the free energy of the n examples. With agent.cold_start it counts once: temperature n / draws.
         """
         self.memory.remember(t, self._inputs[row, action], reward)
         examples = self._agent.updates * self._batch
@@ -96,7 +97,9 @@ class Agent:
             first = block * _BLOCK
             held = (first + 1 + torch.arange(_BLOCK)).clamp(max=self._agent.buffer_size)
             self._block, self._places = block, minibatch_places(self._config.seed, first, held, examples)
-        self.trainer.begin_epoch(t, self._places[within])
+        remembered = min(t + 1, self._agent.buffer_size)
+        rounds = 1 if self._agent.cold_start else examples / remembered
+        self.trainer.begin_epoch(t, self._places[within], rounds)
         self.trainer.steps(self._agent.updates)
 
     def saved(self) -> list[Tensor]:

@@ -89,8 +89,7 @@ class Trainer:
             position=torch.zeros(1, dtype=torch.int64, device=device),
         )
         self.epoch.present.view(-1)[: self._examples] = 1
-        for numbers_of, each in zip(self._each(self.epoch.numbers), plans, strict=True):
-            numbers_of[:, 0].copy_(each.method.shares(self.minibatches))
+        self._shares = [each.method.shares(self.minibatches) for each in plans]
         starts = [each.method.init(each.weights, each.seed) for each in plans]
         parameters = [_joined(parts).to(device) for parts in zip(*starts, strict=True)]
         self.state = initial_state(parameters, optimizer)
@@ -138,15 +137,17 @@ class Trainer:
         """The method's parameters of a replica, each (P,)."""
         return [self._each(parameter)[replica] for parameter in self.state.parameters]
 
-    def begin_epoch(self, epoch: int, order: Tensor | None = None) -> list[Tensor]:
+    def begin_epoch(self, epoch: int, order: Tensor | None = None, rounds: float = 1) -> list[Tensor]:
         """Write the tables of an epoch (counted from 0) and return the learning rates (M,) of each replica.
 
-        order: the examples to visit, minibatch by minibatch; by default all of them, in the seed's order.
+        order: the examples to visit, minibatch by minibatch; by default all of them, in the seed's order. rounds: how
+        often the minibatches together count the complexity.
         """
         epoch_rates: list[Tensor] = []
         tables = zip(self._each(self.epoch.numbers), self._each(self.epoch.order), self._plans, strict=True)
         for replica, (numbers, places, plan) in enumerate(tables):
             rates = learning_rates(plan.optimizer, epoch, self._epochs, self.minibatches)
+            numbers[:, 0].copy_(self._shares[replica] * rounds)
             numbers[:, 1:].copy_(self._optimizer.rates(rates, epoch * self.minibatches))
             visited = permutation(plan.seed, epoch, self._examples) if order is None else order
             places.view(-1)[: self._examples] = (visited + replica * self._offset).to(places.device)
