@@ -165,7 +165,10 @@ def test_help_and_configuration_load_no_torch(bbbrun, tmp_path):
         assert "torch was imported" not in result.stderr
     shown = bbbrun("--help", "experiment=mnist", "method=dropout").stdout
     assert "method: bbb, dropout, mle\n" in shown
-    assert "experiment: bandit, bandit_greedy, digits, mnist, mnist_dropout, mnist_gaussian, mnist_mle," in shown
+    assert (
+        "experiment: bandit, bandit_cold, bandit_greedy, digits, mnist, mnist_dropout, mnist_gaussian, mnist_mle,"
+        in shown
+    )
     assert "  input_rate: 0.2\n" in shown
     wrong = bbbrun("--help", "sed=1")
     assert (wrong.returncode, wrong.stdout, len(wrong.stderr.splitlines())) == (1, "", 1)

@@ -30,14 +30,14 @@ COLUMNS = {
     ],
     "regression": [*_TRAINING, "test_rmse", "test_nll"],
     "wheel": _BANDIT,
-    "bandit": _BANDIT,
+    "bandit_cold": _BANDIT,
 }
 
 _SHORT = {
     "digits": "train.epochs=3 network.hidden=[16]",
     "regression": "train.epochs=20 train.evaluate_every=10",
     "wheel": "agent.steps=200 agent.updates=1 network.hidden=[16]",
-    "bandit": "agent.steps=200 agent.updates=1 network.hidden=[16]",
+    "bandit_cold": "agent.steps=200 agent.updates=1 network.hidden=[16]",
 }
 _STEPS = "optimizer.schedule=step optimizer.decay_epochs=1"
 # experiment -> words
@@ -56,7 +56,7 @@ CASES = {
     ],
     "regression": ["", "method=mle"],
     "wheel": ["", "method=mle agent.epsilon=0.1"],
-    "bandit": ["", "method=mle agent.epsilon=0.1"],
+    "bandit_cold": ["", "method=mle agent.epsilon=0.1"],
 }
 NAMES = [(experiment, words) for experiment, several in CASES.items() for words in several]
 
@@ -110,7 +110,7 @@ def golden() -> dict[str, dict[str, dict[str, list[float | None]]]]:
 @pytest.mark.parametrize(("experiment", "words"), NAMES, ids=[" ".join(name).strip() for name in NAMES])
 def test_a_short_run_gives_the_numbers_it_gave(bbbrun, tmp_path, golden, experiment, words, request):
     environment = {}
-    if experiment == "bandit":
+    if experiment == "bandit_cold":
         environment["BBBRUN_DATA"] = str(request.getfixturevalue("data_root"))
     result = bbbrun(*command(experiment, words), **environment)
     assert result.returncode == 0, result.stderr
@@ -142,8 +142,8 @@ def _write() -> None:
     found["noise"] = {"streams": {stream.name: int(stream) for stream in Stream}, "values": noise()}
     forks = Forks(Path(tempfile.mkdtemp()))
     for experiment, several in CASES.items():
-        if experiment == "bandit" and "BBBRUN_DATA" not in os.environ:
-            print("BBBRUN_DATA is not set: the numbers of experiment=bandit stay as they are", file=sys.stderr)
+        if experiment == "bandit_cold" and "BBBRUN_DATA" not in os.environ:
+            print("BBBRUN_DATA is not set: the numbers of experiment=bandit_cold stay as they are", file=sys.stderr)
             continue
         found[experiment] = {}
         for words in several:
