@@ -16,7 +16,7 @@ def test_digits_are_split_without_overlap_and_scaled():
     images = load_images(DigitsConfig(name="digits", valid_size=200, pixel_divisor=8.0), torch.device("cpu"))
     sizes = [len(split.inputs) for split in (images.train, images.valid, images.test)]
     assert sizes == [1797 - 200 - 360, 200, 360]
-    assert images.train.inputs.shape[1] == 64
+    assert images.train.inputs.shape[1:] == (1, 8, 8)
     assert images.classes == 10
     assert images.train.inputs.max() == 2
     rows = torch.cat([split.inputs for split in (images.train, images.valid, images.test)])
@@ -39,7 +39,7 @@ def test_the_real_mnist_from_packed_files_that_are_left_alone(data_root, tmp_pat
         10_000,
         10_000,
     ]
-    assert images.train.inputs.shape == (50_000, 784)
+    assert images.train.inputs.shape == (50_000, 1, 28, 28)
     assert images.train.inputs.max().item() == pytest.approx(255 / 126)
     # The published test set begins 7 2 1 0 4 and the training set 5 0 4 1 9; the mean pixel is 33.3 of 255.
     assert images.test.labels[:5].tolist() == [7, 2, 1, 0, 4]

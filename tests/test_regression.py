@@ -12,11 +12,10 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from bbbrun.bayes.mixtures import log_mixture, mixture_quantile
 from scipy import integrate, optimize, stats
 from torch.distributions import Categorical, MixtureSameFamily, Normal
 
-from bbbrun.bayes.likelihoods import log_normal
+from bbbrun.bayes.likelihoods import log_mixture, log_normal, mixture_quantile
 from bbbrun.bayes.networks import mlp
 from bbbrun.data.curve import curve, curve_points
 from bbbrun.schema.options import RegressionCurveConfig

@@ -16,8 +16,8 @@ from bbbrun.bayes.networks import mlp
 from bbbrun.bayes.posterior import DiagonalGaussian
 from bbbrun.runner import Planned, run
 from bbbrun.runtime.noise import Stream
+from bbbrun.schema.checks import MOST_DRAWS, MOST_LAYERS
 from bbbrun.schema.config import composed
-from bbbrun.schema.options import MOST_DRAWS, MOST_LAYERS
 
 WIDTH = 1 << 24
 SMALL = "network.hidden=[8,8] compile=false threads=1 device=cpu "

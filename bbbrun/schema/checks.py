@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from bbbrun.errors import UserError
 
 _MOST = 2**31 - 1  # the noise counts steps in a word of 31 bits
-_MOST_DRAWS, _MOST_LAYERS = 1 << 16, 100  # and draws, layers and both together in 24 bits
+MOST_DRAWS, MOST_LAYERS = 1 << 16, 100  # and draws, layers and both together in 24 bits
 _MOST_WEIGHTS = 2 * _MOST  # and weights in pairs
 MOST_ROWS = 10**8  # of data that lie in memory
 
@@ -38,13 +38,13 @@ def require_count(key: str, value: int, least: int = 1, most: int = _MOST, size:
 
 
 def require_draws(key: str, value: int) -> None:
-    require_count(key, value, most=_MOST_DRAWS)
+    require_count(key, value, most=MOST_DRAWS)
 
 
 def require_layers(key: str, units: Sequence[int]) -> None:
     """units: of each hidden layer. Counts the weights between them; those of inputs and outputs come on top."""
     require(all(count >= 1 for count in units), key, "a list of whole numbers of at least 1", units)
-    require(len(units) <= _MOST_LAYERS, key, f"a list of at most {_MOST_LAYERS} layers", f"of {len(units)}")
+    require(len(units) <= MOST_LAYERS, key, f"a list of at most {MOST_LAYERS} layers", f"of {len(units)}")
     weights = sum(units) + sum(a * b for a, b in itertools.pairwise(units))
     expected = f"layers of at most {_MOST_WEIGHTS} weights"
     require(weights <= _MOST_WEIGHTS, key, expected, f"{units}, which would need at least {_gibibytes(4 * weights)}")
