@@ -13,13 +13,20 @@ from omegaconf import OmegaConf
 
 from bbbrun.bayes.methods import METHODS as METHODS_TABLE
 from bbbrun.bayes.networks import NETWORKS
+from bbbrun.bayes.priors import PRIORS as PRIORS_TABLE
 from bbbrun.errors import UserError
 from bbbrun.schema.config import OPTIONS, Config, composed
+from bbbrun.training.optimizers import OPTIMIZERS
 
 CONFIGS = Path(str(resources.files("bbbrun.configs")))
 
 # group -> the names in the table by which the code finds what the option names. A row for each table that there is.
-TABLES: dict[str, Iterable[str]] = {"method": METHODS_TABLE, "network": NETWORKS}
+TABLES: dict[str, Iterable[str]] = {
+    "method": METHODS_TABLE,
+    "network": NETWORKS,
+    "prior": [*PRIORS_TABLE, "none"],
+    "optimizer": OPTIMIZERS,
+}
 
 
 def names(group: str) -> list[str]:

@@ -3,7 +3,7 @@
 README.md says what to touch to add one.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, Protocol, cast
 
 import torch
@@ -12,7 +12,7 @@ from torch import Tensor
 from bbbrun.bayes.likelihoods import log_normal
 from bbbrun.bayes.posterior import Gradient, Moments
 from bbbrun.runtime.elementary import sigmoid
-from bbbrun.schema.options import GaussianPriorConfig, LaplacePriorConfig, PriorConfig, ScaleMixtureConfig
+from bbbrun.schema.options import PriorConfig
 
 
 class Prior(Protocol):
@@ -97,6 +97,11 @@ class Laplace(NamedTuple):
 
     scale: Tensor
 
+    @classmethod
+    def of(cls, scale: Tensor | float) -> "Laplace":
+        """The prior of this scale."""
+        return cls(_number(scale))
+
     def log_prob(self, weights: Tensor) -> Tensor:
         """-abs(w) / b - log(2 b), nats."""
         return -weights.abs() / self.scale - torch.log(2 * self.scale)
@@ -106,23 +111,22 @@ class Laplace(NamedTuple):
         return -weights.sign() / self.scale
 
 
+# name -> the prior of its options
+PRIORS: dict[str, Callable[[Any], Prior]] = {
+    "scale_mixture": lambda options: ScaleMixture.of(options.pi, options.sigma1, options.sigma2),
+    "gaussian": lambda options: Gaussian.of(options.sigma),
+    "laplace": lambda options: Laplace.of(options.scale),
+}
+
+
 def build_prior(config: PriorConfig, device: torch.device | str) -> Prior:
     """The prior that the configuration names, its numbers float32 tensors on `device`.
 
     Tensors, not Python numbers: a compiled step then serves every value of a sweep.
     """
-
-    def scalar(value: float) -> Tensor:
-        return torch.tensor(value, dtype=torch.float32, device=device)
-
-    match config:
-        case ScaleMixtureConfig():
-            return ScaleMixture.of(scalar(config.pi), scalar(config.sigma1), scalar(config.sigma2))
-        case GaussianPriorConfig():
-            return Gaussian.of(scalar(config.sigma))
-        case LaplacePriorConfig():
-            return Laplace(scalar(config.scale))
-    raise TypeError(f"no prior for {config!r}")
+    if config.name not in PRIORS:
+        raise TypeError(f"no prior for {config!r}")
+    return placed(PRIORS[config.name](config), device)
 
 
 def placed(prior: Prior, device: torch.device | str) -> Prior:

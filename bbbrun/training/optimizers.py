@@ -1,13 +1,13 @@
 """Optimizers as in-place tensor updates that fuse into the training step, and learning rate schedules."""
 
 import math
-from collections.abc import Sequence
-from typing import NamedTuple, Protocol
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple, Protocol
 
 import torch
 from torch import Tensor
 
-from bbbrun.schema.options import AdamConfig, OptimizerConfig, Schedule, SgdConfig
+from bbbrun.schema.options import OptimizerConfig, Schedule
 
 
 class Optimizer(Protocol):
@@ -72,14 +72,16 @@ class Adam(NamedTuple):
         parameter.sub_(rates[0] * mean / (torch.sqrt(square) + rates[1]))
 
 
+# name -> the optimizer of its options
+OPTIMIZERS: dict[str, Callable[[Any], Optimizer]] = {
+    "sgd": lambda options: Sgd(options.momentum),
+    "adam": lambda options: Adam(options.beta1, options.beta2, options.epsilon),
+}
+
+
 def build_optimizer(config: OptimizerConfig) -> Optimizer:
     """The optimizer that the configuration names."""
-    match config:
-        case SgdConfig():
-            return Sgd(config.momentum)
-        case AdamConfig():
-            return Adam(config.beta1, config.beta2, config.epsilon)
-    raise TypeError(f"no optimizer for {config!r}")
+    return OPTIMIZERS[config.name](config)
 
 
 def learning_rates(config: OptimizerConfig, epoch: int, epochs: int, minibatches: int) -> Tensor:
