@@ -126,31 +126,17 @@ class BayesByBackprop:
         return {name: part.item() for name, part in sums._asdict().items() if name != "nll"}
 
 
-@dataclass(frozen=True)
-class MaximumLikelihood:
-    """One network that makes the training data likely: the paper's SGD, its standard network, its greedy agents."""
+class OneNetwork:
+    """What methods without a posterior share: their parameters are the weights of one network."""
 
-    config: MaximumLikelihoodConfig
-
-    name: ClassVar[str] = "mle"
-    label: ClassVar[str] = "SGD"
     tensors: ClassVar[int] = 1
-
-    @property
-    def train_draws(self) -> int:
-        return 1
+    train_draws: ClassVar[int] = 1
 
     def shares(self, minibatches: int) -> Tensor:
         return torch.zeros(minibatches, dtype=torch.float64)
 
     def init(self, weights: Tensor, seed: int) -> list[Tensor]:
         return [weights]
-
-    def gradients(self, network: Network, likelihood: Likelihood, step: Tensor) -> Gradients:
-        def outputs(weights: list[Tensor], inputs: Tensor, seed: Tensor) -> Tensor:
-            return network.apply(weights, inputs)
-
-        return _likelihood_gradients(network, likelihood, outputs)
 
     def draws(self, last: bool) -> int:
         return 1
@@ -166,7 +152,23 @@ class MaximumLikelihood:
 
 
 @dataclass(frozen=True)
-class Dropout:
+class MaximumLikelihood(OneNetwork):
+    """One network that makes the training data likely: the paper's SGD, its standard network, its greedy agents."""
+
+    config: MaximumLikelihoodConfig
+
+    name: ClassVar[str] = "mle"
+    label: ClassVar[str] = "SGD"
+
+    def gradients(self, network: Network, likelihood: Likelihood, step: Tensor) -> Gradients:
+        def outputs(weights: list[Tensor], inputs: Tensor, seed: Tensor) -> Tensor:
+            return network.apply(weights, inputs)
+
+        return _likelihood_gradients(network, likelihood, outputs)
+
+
+@dataclass(frozen=True)
+class Dropout(OneNetwork):
     """Dropout of inputs and hidden units in training, none in prediction (Hinton et al., 2012).
 
     Inverted: what stays is divided by 1 - rate, so that prediction needs no scaling.
@@ -176,17 +178,6 @@ class Dropout:
 
     name: ClassVar[str] = "dropout"
     label: ClassVar[str] = "SGD, dropout"
-    tensors: ClassVar[int] = 1
-
-    @property
-    def train_draws(self) -> int:
-        return 1
-
-    def shares(self, minibatches: int) -> Tensor:
-        return torch.zeros(minibatches, dtype=torch.float64)
-
-    def init(self, weights: Tensor, seed: int) -> list[Tensor]:
-        return [weights]
 
     def gradients(self, network: Network, likelihood: Likelihood, step: Tensor) -> Gradients:
         layers = network.layers
@@ -203,18 +194,6 @@ class Dropout:
             return layers(dropped, inputs)
 
         return _likelihood_gradients(network, likelihood, outputs)
-
-    def draws(self, last: bool) -> int:
-        return 1
-
-    def draw(self, parameters: list[Tensor], draws: Draws, number: int) -> Tensor:
-        return parameters[0]
-
-    def mean(self, parameters: list[Tensor]) -> Tensor | None:
-        return None
-
-    def row(self, parameters: list[Tensor], prior: Prior | None, nll: float, draws: Draws) -> dict[str, float]:
-        return {}
 
 
 METHODS: dict[str, type[Any]] = {method.name: method for method in (BayesByBackprop, MaximumLikelihood, Dropout)}
