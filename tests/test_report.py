@@ -16,7 +16,7 @@ import bbbrun.report.items.table2
 import bbbrun.report.items.tradeoff
 from bbbrun.bayes.networks import mlp
 from bbbrun.bayes.posterior import DiagonalGaussian
-from bbbrun.bayes.pruning import decibels, kept
+from bbbrun.bayes.pruning import decibels, pruning_mask
 from bbbrun.data.images import Images, Split
 from bbbrun.report.check import judge, recorded_claims
 from bbbrun.report.items.figure4 import _shape
@@ -181,8 +181,8 @@ def test_the_papers_tolerances_are_twice_the_binomial_standard_error():
 def test_pruning_removes_the_lowest_signal_to_noise_in_mean_and_variance():
     posterior = DiagonalGaussian(torch.tensor([1.0, -3.0, 0.1, 2.0]), torch.tensor([0.0, 0.0, -9.0, 4.0]))
     # abs(mu) / sigma: 1.44, 4.3, 810, 0.498
-    assert kept(posterior, 50).tolist() == [0, 1, 1, 0]
-    assert kept(posterior, 0).tolist() == [1, 1, 1, 1]
+    assert pruning_mask(posterior, 50).tolist() == [0, 1, 1, 0]
+    assert pruning_mask(posterior, 0).tolist() == [1, 1, 1, 1]
     assert decibels(posterior)[1].item() == pytest.approx(10 * math.log10(3 / math.log(2)), rel=1e-5)
 
 
@@ -197,7 +197,7 @@ def test_table_2_judges_what_is_left_of_the_network(tmp_path, monkeypatch):
     rows = pd.DataFrame(prune(run, Images(split, split, split, 2))).set_index("removed")
     assert rows["error_mean"][0] == 0
     assert rows["weights"].to_list() == [network.size - round(network.size * percent / 100) for percent in rows.index]
-    half = mu * kept(DiagonalGaussian(mu, rho), 50)
+    half = mu * pruning_mask(DiagonalGaussian(mu, rho), 50)
     expected = 100 * (network(half, inputs).argmax(dim=1) != labels).double().mean().item()
     assert rows["error_mean"][50] == pytest.approx(expected)
     loaded = Images(split, split, split, 2)
@@ -237,7 +237,7 @@ def test_what_a_setting_costs_in_weights(tmp_path, monkeypatch, capsys):
     errors = {name: pruned_errors(network, posterior, images.valid) for name, posterior in runs.items()}
     assert errors["30.1"][0] == 0
     for percent, error in errors["40.1"].items():
-        weights = runs["40.1"].mu * kept(runs["40.1"], percent)
+        weights = runs["40.1"].mu * pruning_mask(runs["40.1"], percent)
         assert error == pytest.approx(100 * (network(weights, inputs).argmax(dim=1) != labels).double().mean().item())
     assert table["valid_error"][0.1] == pytest.approx(errors["40.1"][0] / 2)
     assert table["removable"][0.1] == pytest.approx((removable(errors["30.1"]) + removable(errors["40.1"])) / 2)

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from bbbrun.runs.identity import kept_from_resuming, setting, whole
+from bbbrun.runs.identity import differing_on_resume, setting, whole
 
 WORDS = [
     "device=cpu",
@@ -266,8 +266,8 @@ def test_a_damaged_run_is_refused_in_one_line(bbbrun, tmp_path, finished, damage
 
 def test_a_configuration_that_lacks_a_later_key_is_what_it_was():
     before, now = {"seed": 3, "train": {"epochs": 2}}, {"seed": 3, "train": {"epochs": 2}, "tf32": False}
-    assert (setting(before), kept_from_resuming(before, now)) == (setting(now), {})
+    assert (setting(before), differing_on_resume(before, now)) == (setting(now), {})
     now["tf32"] = True
     assert setting(before) != setting(now)
     assert whole(before)["tf32"] is False
-    assert kept_from_resuming(before, now) == {"tf32": ("False", "True")}
+    assert differing_on_resume(before, now) == {"tf32": ("False", "True")}

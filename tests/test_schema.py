@@ -9,7 +9,7 @@ import pytest
 from omegaconf import OmegaConf
 
 from bbbrun.errors import UserError
-from bbbrun.runs.identity import kept_from_resuming, setting, whole
+from bbbrun.runs.identity import differing_on_resume, setting, whole
 from bbbrun.runs.jobs import wanted
 from bbbrun.schema.config import OPTIONS, Config, TrainConfig, composed, plain
 
@@ -78,7 +78,7 @@ def test_a_run_of_an_earlier_version_is_read_in_the_words_of_this_one():
     del earlier["tf32"]
     assert whole(earlier) == whole(now)
     assert setting(earlier) == setting(now)
-    assert not kept_from_resuming(earlier, now)
+    assert not differing_on_resume(earlier, now)
     # What it was given is left alone.
     assert "name" not in earlier["network"]
 

@@ -6,10 +6,10 @@ from torch import Tensor
 from bbbrun.bayes.posterior import DiagonalGaussian
 
 
-def kept(posterior: DiagonalGaussian, percent: float) -> Tensor:
+def pruning_mask(posterior: DiagonalGaussian, percent: float) -> Tensor:
     """1.0 for each weight that stays and 0.0 for the `percent` of lowest signal-to-noise, (P,).
 
-    A removed weight is zero itself, in mean and in variance: w * kept, not rho = 0, which would be a sigma of 0.69.
+    A removed weight is zero itself, in mean and in variance: w * mask, not rho = 0, which would be a sigma of 0.69.
     """
     ratio = posterior.signal_to_noise()
     mask = torch.ones_like(ratio)

@@ -39,11 +39,11 @@ def configuration(run: Run) -> Config:
     try:
         words: Any = OmegaConf.to_container(OmegaConf.load(saved))
         now = composed(words)
-        told = setting(plain(now))
+        current = setting(plain(now))
     except (OSError, ValueError, TypeError, YAMLError, HydraException, OmegaConfBaseException) as error:
         raise UserError(f"{saved} does not hold the words of a run of this version: name another run") from error
-    if told != setting(run.config):
-        changed = ", ".join(sorted(differing(told, setting(run.config))))
+    if current != setting(run.config):
+        changed = ", ".join(sorted(differing(current, setting(run.config))))
         raise UserError(f"the run in {run.folder} is of another version of bbbrun, or damaged: {changed} differ by now")
     config = OmegaConf.to_object(now)
     assert isinstance(config, Config)

@@ -41,17 +41,17 @@ def whole(config: dict[str, Any]) -> dict[str, Any]:
 
 
 def setting(config: dict[str, Any]) -> frozenset[tuple[str, str]]:
-    """What a run was told to do, equal for the seeds of one experiment."""
+    """What a run does, key by key: equal for the seeds of one experiment."""
     return frozenset((key, leaf) for key, leaf in _leaves(whole(config)).items() if key not in _FREE)
 
 
-def differing(told: frozenset[tuple[str, str]], other: frozenset[tuple[str, str]]) -> set[str]:
+def differing(one: frozenset[tuple[str, str]], other: frozenset[tuple[str, str]]) -> set[str]:
     """The keys in which two settings differ."""
-    return {key for key, _ in told ^ other}
+    return {key for key, _ in one ^ other}
 
 
-def kept_from_resuming(before: dict[str, Any], now: dict[str, Any]) -> dict[str, tuple[str | None, str | None]]:
-    """The keys that differ and must not where a run of configuration `before` is to go on as `now`: before and now."""
+def differing_on_resume(before: dict[str, Any], now: dict[str, Any]) -> dict[str, tuple[str | None, str | None]]:
+    """The keys, with both values, whose difference forbids resuming a run of configuration `before` as `now`."""
     old, new = _leaves(whole(before)), _leaves(whole(now))
     return {
         key: (old.get(key), new.get(key))

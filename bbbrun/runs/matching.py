@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from bbbrun.runs.files import CHECKPOINT, FIGURES, SUMMARY
-from bbbrun.runs.identity import kept_from_resuming, setting
+from bbbrun.runs.identity import differing_on_resume, setting
 from bbbrun.runs.jobs import Job
 from bbbrun.runs.reader import RunOnDisk, runs_on_disk
 
@@ -18,7 +18,7 @@ def match(job: Job, runs: Iterable[RunOnDisk]) -> RunOnDisk | None:
         for run in runs
         if setting(run.config) == setting(job.config)
         and run.config["seed"] == job.config["seed"]
-        and (run.finished or not kept_from_resuming(run.config, job.config))
+        and (run.finished or not differing_on_resume(run.config, job.config))
     ]
     return max(reversed(candidates), key=lambda run: (run.finished, run.in_progress, run.done), default=None)
 

@@ -10,7 +10,7 @@ from yaml import YAMLError
 
 from bbbrun.errors import UserError
 from bbbrun.runs.files import CHECKPOINT, METRICS, SUMMARY
-from bbbrun.runs.identity import kept_from_resuming
+from bbbrun.runs.identity import differing_on_resume
 from bbbrun.schema.replicas import Replica
 
 
@@ -34,7 +34,7 @@ def require_same_run(config: DictConfig, folder: Path) -> list[str]:
     except (YAMLError, OmegaConfBaseException, OSError, ValueError) as error:
         raise UserError(f"resume: the record in {saved.parent} cannot be read: start a new run") from error
     now: Any = OmegaConf.to_container(config, enum_to_str=True)
-    if differences := kept_from_resuming(before, now):
+    if differences := differing_on_resume(before, now):
         key, (old, new) = next(iter(differences.items()))
         raise UserError(
             f"resume: {folder} was started with {key}={old}, not {new}: "

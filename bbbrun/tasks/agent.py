@@ -41,13 +41,13 @@ def action_inputs(contexts: Tensor, actions: int) -> Tensor:
     return torch.cat([contexts.unsqueeze(1).expand(-1, actions, -1), one_of_k], dim=2)
 
 
-def minibatch_places(seed: int, first: int, held: Tensor, size: int) -> Tensor:
+def minibatch_places(seed: int, first: int, filled: Tensor, size: int) -> Tensor:
     """`size` places in memory after each of the interactions from `first` on, int64 (T, size), with repetition.
 
-    Uniform on 0 .. held - 1, held (T,): what memory holds then. A function of (seed, t, held) alone.
+    Uniform on 0 .. filled - 1, filled (T,): how many memory holds then. A function of (seed, t, filled) alone.
     """
-    t = first + torch.arange(len(held), dtype=torch.int32)
-    return integers(seed, t.unsqueeze(1), Stream.SHUFFLE, size, held.unsqueeze(1))
+    t = first + torch.arange(len(filled), dtype=torch.int32)
+    return integers(seed, t.unsqueeze(1), Stream.SHUFFLE, size, filled.unsqueeze(1))
 
 
 class Agent:
@@ -95,8 +95,8 @@ class Agent:
         block, within = divmod(t, _BLOCK)
         if block != self._block:
             first = block * _BLOCK
-            held = (first + 1 + torch.arange(_BLOCK)).clamp(max=self._agent.buffer_size)
-            self._block, self._places = block, minibatch_places(self._config.seed, first, held, examples)
+            filled = (first + 1 + torch.arange(_BLOCK)).clamp(max=self._agent.buffer_size)
+            self._block, self._places = block, minibatch_places(self._config.seed, first, filled, examples)
         remembered = min(t + 1, self._agent.buffer_size)
         rounds = 1 if self._agent.cold_start else examples / remembered
         self.trainer.begin_epoch(t, self._places[within], rounds)
@@ -107,7 +107,7 @@ class Agent:
         return [*self.trainer.saved(), self.memory.inputs.cpu(), self.memory.targets.cpu()]
 
     def load(self, saved: dict[str, Any]) -> None:
-        """Continue from what `saved` held."""
+        """Continue from what `saved` holds."""
         *trained, inputs, targets = saved["tensors"]
         self.trainer.load({"tensors": trained})
         self.memory.inputs.copy_(inputs)

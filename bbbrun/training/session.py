@@ -64,7 +64,7 @@ class Session:
         return self._timed_steps / self._timed_seconds if self._timed_seconds else None
 
     def start_lap(self) -> None:
-        """Time steps from here on, once the device has done what it was told."""
+        """Time steps from here on, once the device has finished its queue."""
         synchronize(self._device)
         self._lap = time.perf_counter()
 

@@ -32,10 +32,10 @@ class Epoch(NamedTuple):
 
 
 class State(NamedTuple):
-    """What training changes, under the rule of the step (see Epoch). Its tensors are all that a resume needs.
+    """What training changes, under the rule of the step (see Epoch). A resume needs all of it but nll.
 
-    parameters: the method's, each (P,). slots: the optimizer's, for
-    each parameter. step: int32, steps done. nll: float64 (1,), the sum over the epoch's examples so far, nats.
+    parameters: the method's, each (P,). slots: the optimizer's, for each parameter. step: int32, steps done. nll:
+    float64 (1,), the sum over the epoch's examples so far, nats.
     R replicas have parameters and slots (R, P), nll (R,).
     """
 

@@ -187,7 +187,7 @@ class Trainer:
         return {"nll": mean_nll} | parts
 
     def load(self, saved: dict[str, Any]) -> None:
-        """Continue from what `saved` held; raises UserError where it is of another network or optimizer."""
+        """Continue from the tensors of `saved`; raises UserError where it is of another network or optimizer."""
         shapes = [tensor.shape for tensor in self.state.tensors()]
         if [tensor.shape for tensor in saved["tensors"]] != shapes:
             raise UserError(f"{CHECKPOINT} is of another network or optimizer: start a new run")

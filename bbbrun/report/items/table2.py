@@ -10,7 +10,7 @@ from bbbrun.bayes.draws import Draws
 from bbbrun.bayes.networks import Network
 from bbbrun.bayes.posterior import DiagonalGaussian
 from bbbrun.bayes.predictive import class_probabilities
-from bbbrun.bayes.pruning import kept
+from bbbrun.bayes.pruning import pruning_mask
 from bbbrun.bayes.scores import error_percent
 from bbbrun.data.images import Images, load_images
 from bbbrun.report.groups import mean_and_spread, network_of, parameters, write_runs, write_table
@@ -49,7 +49,7 @@ def prune(run: Run, images: Images) -> list[dict[str, Any]]:
     """
     posterior, inputs = DiagonalGaussian(*parameters(run)), images.test.inputs
     network, draws = network_of(run, images), Draws(run.seed, 0, _DRAWS)
-    masks = {percent: kept(posterior, percent) for percent in REMOVED}
+    masks = {percent: pruning_mask(posterior, percent) for percent in REMOVED}
     predictive = {percent: torch.zeros(()) for percent in REMOVED}
     with torch.no_grad():
         for number in range(draws.count):

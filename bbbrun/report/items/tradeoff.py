@@ -12,7 +12,7 @@ from bbbrun.bayes.methods import BayesByBackprop
 from bbbrun.bayes.networks import Network
 from bbbrun.bayes.posterior import DiagonalGaussian
 from bbbrun.bayes.predictive import class_probabilities
-from bbbrun.bayes.pruning import kept
+from bbbrun.bayes.pruning import pruning_mask
 from bbbrun.bayes.scores import error_percent
 from bbbrun.data.images import Images, Split, load_images
 from bbbrun.errors import UserError
@@ -92,7 +92,7 @@ def pruned_errors(network: Network, posterior: DiagonalGaussian, valid: Split) -
     """The validation error, percent, with w = mu, after each share of REMOVED is set to zero."""
     return {
         percent: error_percent(
-            class_probabilities(network, posterior.mu * kept(posterior, percent), valid.inputs), valid.labels
+            class_probabilities(network, posterior.mu * pruning_mask(posterior, percent), valid.inputs), valid.labels
         )
         for percent in REMOVED
     }
