@@ -49,7 +49,7 @@ def expected(sizes: tuple[int, int, int], count: int) -> Tensor:
 
 
 def operators(step: Recorded) -> set[str]:
-    with torch.profiler.profile() as profile:
+    with torch.profiler.profile(acc_events=True) as profile:
         step(1)
     return {event.key for event in profile.key_averages()}
 

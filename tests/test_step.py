@@ -336,7 +336,7 @@ def test_a_compiled_step_of_large_products_equals_the_eager_one():
         state, epoch = initial_state(start(network), PLAIN), two_minibatches(1e-3)
         step = wrap(make_step(network, categorical, bbb(), prior, PLAIN, INPUTS, LABELS, 0, epoch, state))
         # Once: of a million ReLUs some stand so near 0 that a second step would go another way.
-        with torch.profiler.profile() as profile:
+        with torch.profiler.profile(acc_events=True) as profile:
             step()
         called = {event.key for event in profile.key_averages()}
         assert ("bbbrun::product" in called) == (wrap is compiled and large_product() is not None)
