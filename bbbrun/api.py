@@ -19,6 +19,7 @@ from bbbrun.runs.reader import Run, finished_runs
 from bbbrun.runs.resume import require_same_run, require_unused
 from bbbrun.runtime.device import choose_device
 from bbbrun.schema.config import composed, option, validated, words_of
+from bbbrun.schema.fixing import fixed
 from bbbrun.schema.replicas import replicas_of
 from bbbrun.tasks.kinds import predictor
 from bbbrun.training.progress import Progress
@@ -43,6 +44,7 @@ def run(config: DictConfig, folder: str | Path) -> "TrainedRun":
     from bbbrun.runner import Planned
     from bbbrun.runner import run as train
 
+    config = fixed(config)
     checked, path = validated(config), Path(folder).absolute()
     if checked.replicas != 1:
         raise UserError("replicas must be 1 from Python: call run once for each seed")

@@ -1,6 +1,7 @@
 """A run killed at any moment and resumed ends in the metrics.csv of one that was never interrupted."""
 
 import csv
+import json
 import os
 import re
 import shlex
@@ -13,8 +14,10 @@ from pathlib import Path
 
 import pytest
 import torch
+from omegaconf import OmegaConf
 
 from bbbrun.runs.identity import differing_on_resume, setting, whole
+from bbbrun.schema.quoting import word
 
 WORDS = [
     "device=cpu",
@@ -271,3 +274,37 @@ def test_a_configuration_that_lacks_a_later_key_is_what_it_was():
     assert setting(before) != setting(now)
     assert whole(before)["tf32"] is False
     assert differing_on_resume(before, now) == {"tf32": ("False", "True")}
+
+
+def test_a_record_keeps_the_values_that_the_environment_gave(bbbrun, tmp_path):
+    words = ("experiment=digits", "train.epochs=1", "network.hidden=[4]", "threads=1", "compile=false")
+    first = bbbrun(*words, "seed=${oc.env:N}", "hydra.run.dir=r", N="3")
+    assert first.returncode == 0, first.stderr
+    kept = OmegaConf.load(tmp_path / "r" / ".hydra" / "config.yaml")
+    assert OmegaConf.to_container(kept, resolve=False)["seed"] == 3
+    overrides = OmegaConf.load(tmp_path / "r" / ".hydra" / "overrides.yaml")
+    assert "seed=${oc.env:N}" in OmegaConf.to_container(overrides, resolve=False)
+    other = bbbrun(*words, "seed=${oc.env:N}", "resume=r", N="9")
+    assert (other.returncode, other.stderr.count("\n")) == (1, 1)
+    assert "was started with seed=3, not 9" in other.stderr
+    missing = bbbrun(*words, "seed=${oc.env:N}", "resume=r")
+    assert (missing.returncode, missing.stderr.count("\n")) == (1, 1)
+    assert "N" in missing.stderr
+
+
+@pytest.mark.parametrize("name", ["josé", "Dropbox (Uni)", "a,b", "a=b", "it's", "1e5", "[a]", "b\\"])
+def test_the_command_that_continues_is_read_as_it_is_meant(bbbrun, tmp_path, name):
+    own = tmp_path / "own files" / "experiment"
+    own.mkdir(parents=True)
+    (own / "mine.yaml").write_text("# @package _global_\nname: mine\ntrain: {epochs: 1}\nnetwork: {hidden: [4]}\n")
+    words = ["--config-dir", "own files", "experiment=mine", "threads=1", "compile=false", "seed=${oc.env:N}"]
+    begun = bbbrun(*words, word("hydra.run.dir", name), N="3")
+    assert begun.returncode == 0, begun.stderr
+    folder = tmp_path / name
+    command = json.loads((folder / "summary.json").read_text())["command"]
+    _, *typed = shlex.split(command)
+    again = bbbrun(*typed, word("hydra.run.dir", "again"), N="3")
+    assert again.returncode == 0, again.stderr
+    assert untimed(tmp_path / "again") == untimed(folder)
+    resumed = bbbrun(*typed, word("resume", str(folder)), N="3")
+    assert (resumed.returncode, resumed.stderr) == (0, f"already finished: {folder}\n")

@@ -26,6 +26,18 @@ def quoted(value: Any) -> str:
 _BEFORE = re.compile(r"(\\*)(\$\{|'|\Z)")
 
 
+# What Hydra reads as text that stands without quotes. Words such as 1e5, null and inf are not in it.
+_PLAIN = re.compile(r"(?:/|[A-Za-z_])[A-Za-z0-9_/.-]*")
+_READ_OTHERWISE = ("null", "true", "false", "nan", "inf")
+
+
+def word(key: str, value: Any) -> str:
+    """The override that gives `key` its value, without quotes where Hydra needs none."""
+    text = str(value)
+    plain = isinstance(value, str) and _PLAIN.fullmatch(text) and text.lower() not in _READ_OTHERWISE
+    return f"{key}={text if plain else quoted(value)}"
+
+
 def _escaped(match: re.Match[str]) -> str:
     slashes, what = match.groups()
     return 2 * slashes + ("\\" + what if what else "")

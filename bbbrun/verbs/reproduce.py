@@ -14,6 +14,7 @@ from bbbrun.runs.jobs import Job, wanted
 from bbbrun.runs.matching import copy_record, expected_seconds, match
 from bbbrun.runs.reader import RunOnDisk, runs_on_disk
 from bbbrun.schema.config import Device
+from bbbrun.schema.quoting import word
 
 _RUNS = Path("results/runs")  # bbbrun's default
 
@@ -128,7 +129,7 @@ def _finish(job: Job, device: str) -> str | None:
         return f"skipped: bbbrun {words} ({_in_progress(run)})"
     command = [*job.words, f"device={device}"]
     resumed = run.folder if run is not None and (run.folder / CHECKPOINT).exists() else None
-    command += [f"resume={resumed}"] if resumed else []
+    command += [word("resume", str(resumed))] if resumed else []
     print(f"bbbrun {shlex.join(command)}", file=sys.stderr)
     with subprocess.Popen([sys.executable, "-m", "bbbrun", *command]) as child:
         try:

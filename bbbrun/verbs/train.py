@@ -5,6 +5,7 @@ import shlex
 import sys
 from collections.abc import Callable, Sequence
 from datetime import datetime
+from enum import Enum
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +20,10 @@ from bbbrun.errors import UserError
 from bbbrun.runs.files import METRICS
 from bbbrun.runs.resume import is_finished, require_same_run, require_unused
 from bbbrun.schema.config import register, validated
+from bbbrun.schema.fixing import fixed
 from bbbrun.schema.help import help_text
 from bbbrun.schema.messages import one_line
+from bbbrun.schema.quoting import word
 from bbbrun.schema.replicas import Replica, replicas_of
 from bbbrun.verbs import VERBS
 from bbbrun.verbs.words import flags_first, parsed
@@ -76,6 +79,7 @@ def _run(composed: DictConfig) -> dict[str, float]:
     words: Any = OmegaConf.to_container(hydra_config.overrides.task)
     replicas: list[Replica] = []
     try:
+        composed = fixed(composed)
         config = validated(composed)
         replicas = replicas_of(composed, config.replicas)
         configs = [validated(replica.composed) for replica in replicas]
@@ -97,7 +101,11 @@ def _run(composed: DictConfig) -> dict[str, float]:
         return run(planned, folder, _command(words), record)
     except KeyboardInterrupt:
         has_rows = any((folder / replica.folder / METRICS).exists() for replica in replicas)
-        remedy = f"continue with: {_command([*words, f'resume={folder}'])}" if has_rows else "nothing was begun"
+        remedy = (
+            f"continue with: {_command([*_fixed_words(words, composed), word('resume', str(folder))])}"
+            if has_rows
+            else "nothing was begun"
+        )
         if hydra_config.mode is RunMode.MULTIRUN:
             remedy += f"; then run the sweep's jobs {'after this one' if has_rows else 'from this one on'}, if any"
         print(f"\ninterrupted; {remedy}", file=sys.stderr)
@@ -107,8 +115,45 @@ def _run(composed: DictConfig) -> dict[str, float]:
 
 
 def _command(words: list[str]) -> str:
-    """The command line as the user typed it, for a shell; scripts/run names itself in BBBRUN_COMMAND."""
-    return shlex.join([os.environ.get("BBBRUN_COMMAND", "bbbrun"), *words])
+    """The command line for a shell: the user's words, and the flags that say where else configurations lie.
+
+    scripts/run names itself in BBBRUN_COMMAND.
+    """
+    return shlex.join([os.environ.get("BBBRUN_COMMAND", "bbbrun"), *_sources(), *words])
+
+
+def _sources() -> list[str]:
+    """--config-dir, --config-path, --config-name and hydra.searchpath, as far as they are not bbbrun's own.
+
+    From what Hydra keeps of each job: a job may run in another process than the one that was given the flags.
+    """
+    hydra_config = HydraConfig.get()
+    flags = []
+    for source in hydra_config.runtime.config_sources:
+        if source.provider == "command-line":
+            flags += ["--config-dir", source.path]
+        elif source.provider == "main" and source.path != "bbbrun.configs":
+            flags += ["--config-path", source.path]
+    name = hydra_config.job.config_name
+    if name not in (None, "config"):
+        flags += ["--config-name", str(name)]
+    if hydra_config.searchpath:
+        flags.append(word("hydra.searchpath", list(hydra_config.searchpath)))
+    return flags
+
+
+def _fixed_words(words: list[str], composed: DictConfig) -> list[str]:
+    """The words with a value in the place of an interpolation: pasted, they mean the run that was begun."""
+    values = []
+    for text in words:
+        key, _, value = text.partition("=")
+        fixed_value = OmegaConf.select(composed, key) if "${" in value else None
+        if fixed_value is None or OmegaConf.is_dict(fixed_value):
+            values.append(text)
+        else:
+            plain = OmegaConf.to_container(fixed_value) if OmegaConf.is_config(fixed_value) else fixed_value
+            values.append(word(key, plain.name if isinstance(plain, Enum) else plain))
+    return values
 
 
 def _record(composed: DictConfig, override: str) -> dict[str, str]:
