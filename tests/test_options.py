@@ -94,6 +94,7 @@ def test_what_an_experiment_sets_for_one_option_is_for_one_that_there_is():
         assert any(path.stem.removesuffix(f"_{name}") in EXPERIMENTS for name in ends)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("experiment", "method"), pairs("method"))
 def test_every_experiment_goes_with_every_method(experiment, method):
     config = validated(f"experiment={experiment}", f"method={method}")
@@ -102,6 +103,7 @@ def test_every_experiment_goes_with_every_method(experiment, method):
     assert (config.agent.name == "none") == (config.train.epochs is not None)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("experiment", EXPERIMENTS)
 @pytest.mark.parametrize("prior", [prior for prior in PRIORS if prior != "none"])
 def test_every_experiment_goes_with_every_prior(experiment, prior):
@@ -133,6 +135,7 @@ def test_an_agent_goes_with_a_bandit_alone(experiment):
         assert line.startswith(f"agent must be {kept} with dataset=")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("experiment", "optimizer"), pairs("optimizer"))
 def test_every_experiment_goes_with_every_optimizer(experiment, optimizer):
     assert validated(f"experiment={experiment}", f"optimizer={optimizer}").optimizer.name == optimizer
