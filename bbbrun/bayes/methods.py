@@ -1,6 +1,6 @@
 """The methods side by side: what each keeps as parameters, how it learns, and how it predicts.
 
-Every class has the same members in the same order; nothing outside this module asks which method it has.
+Every class has the same members; nothing outside this module asks which method it has.
 """
 
 from collections.abc import Callable, Iterator
