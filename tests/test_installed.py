@@ -1,6 +1,5 @@
 """The wheel, installed into a folder of its own: all that the checkout's package has is in it, and it runs."""
 
-import importlib.util
 import json
 import os
 import shutil
@@ -8,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from importlib import resources
+from importlib.metadata import distributions
 from pathlib import Path
 
 import pytest
@@ -23,9 +23,9 @@ Python = Callable[..., subprocess.CompletedProcess[str]]
 @pytest.fixture(scope="module")
 def installed(tmp_path_factory) -> Path:
     """The folder that the wheel of the checkout is installed into."""
-    for needed in ("pip", "setuptools"):
-        if importlib.util.find_spec(needed) is None:
-            pytest.skip(f"this environment has no {needed}")
+    # Not find_spec: a search for pip's module makes setuptools leave distutils to Python, whose import warns.
+    if missing := {"pip", "setuptools"} - {found.name for found in distributions()}:
+        pytest.skip(f"this environment lacks {' and '.join(sorted(missing))}")
     folder = tmp_path_factory.mktemp("installed")
     # A copy: building leaves files beside the sources, and takes what an earlier build left there.
     unwanted = shutil.ignore_patterns(".*", "results", "shared", "build", "dist", "*.egg-info", "__pycache__")
