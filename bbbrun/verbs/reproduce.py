@@ -45,8 +45,6 @@ def main(words: Sequence[str] | None = None) -> None:
             raise UserError(f"--only takes tables and figures, joined by commas, not {arguments.only!r}")
         jobs = wanted(only, seeds)
         if arguments.records:
-            if "smoke" in only:
-                raise UserError("--records keeps the paper's runs, which those of --only smoke are not")
             _require_folder(arguments.records)
     except UserError as error:
         parser.error(str(error))
