@@ -17,12 +17,11 @@ from bbbrun.runs.identity import setting
 from bbbrun.runs.jobs import wanted
 from bbbrun.runs.reader import Run, finished_runs
 
-_ALARMS = 0.05  # how many sound runs may have a number outside its band, at most
+_ALARMS = 0.01  # the share of sound runs that may have a number outside its band, at most
 _LEAST_SEEDS = 3
 _RELATIVE = 1e-3  # digits that a number must share with the record: rounding differs between machines
-# Up to this step a run of a recorded seed has the record's digits: later, rounding has grown.
+# Up to this step, or interaction, a run of a recorded seed has the record's digits: later, rounding has grown.
 _DIGITS_UNTIL = 20
-_NOT_JUDGED = ("epoch", "step", "seconds")
 # A regression's interquartile range at x = 1 divided by that inside the data, as in the paper's Figure 5, at its end.
 _WIDENING = "widening"
 Numbers = NDArray[np.float64]
@@ -33,22 +32,22 @@ def smoke(short: Sequence[Run], records: Sequence[Run]) -> pd.DataFrame:
 
     Columns: run, number, rule, at, ours, least, most, seeds, verdict (pass, miss, not run). The rules are:
     band: at every row mean +- k s sqrt(1 + 1/n), of n >= 3 recorded runs of the same setting and other seeds. k is
-    Student's quantile for n - 1 degrees of freedom at which at most 5 % of sound runs have any number outside
+    Student's quantile for n - 1 degrees of freedom at which at most 1 % of sound runs have any number outside
     (Bonferroni). digits: the record of the same seed, within a thousandth, at the rows up to step 20.
-    No band is narrower than a thousandth of its middle, or one unit of what is counted, such as an image.
+    No band is narrower than a thousandth of its middle, or than one unit of what is counted, such as an image.
     Raises UserError for a run that cannot be read.
     """
     return pd.DataFrame([row for run in short for row in _judged(run, records)])
 
 
-def smoke_of(short: Path, records: Path) -> pd.DataFrame:
+def smoke_of(short: Path, records: Path, seeds: Sequence[int] | None = None) -> pd.DataFrame:
     """`smoke` of the latest runs of `bbbrun reproduce --only smoke` in `short`, against those recorded in `records`.
 
-    A missing run has the verdict not run. Raises UserError where a folder holds no runs, or a run is damaged.
+    seeds: those that `--seeds` named, by default the listed ones. A missing run has the verdict not run. Raises UserError where a folder holds no runs, or a run is damaged.
     """
     runs, recorded = finished_runs([short]), finished_runs([records])
     tables = []
-    for job in wanted(["smoke"], None):
+    for job in wanted(["smoke"], seeds):
         alike = [run for run in runs if setting(run.config) == setting(job.config) and run.seed == job.config["seed"]]
         try:
             tables.append(smoke(alike[-1:], recorded))
@@ -74,7 +73,8 @@ def _judged(run: Run, records: Sequence[Run]) -> list[dict[str, Any]]:
     about = {"run": run.summary["command"]}
     if len(others) < _LEAST_SEEDS or any(not ours.index.isin(other.index).all() for other in others + same_seed):
         return [about | _NOTHING | {"seeds": len(others), "verdict": "not run"}]
-    names = [name for name in others[0].columns.union(ours.columns, sort=False) if name not in _NOT_JUDGED]
+    columns = others[0].columns.union(ours.columns, sort=False)
+    names = [name for name in columns if name not in ("seconds", ours.index.name)]
     count = int(others[0].reindex(index=ours.index, columns=names).notna().to_numpy().sum())
     quantile = float(t.ppf(1 - _ALARMS / (2 * count), len(others) - 1)) * np.sqrt(1 + 1 / len(others))
     early = ours.index[ours["step"] <= _DIGITS_UNTIL]
@@ -133,7 +133,12 @@ def _column(table: pd.DataFrame, name: str, index: pd.Index) -> Numbers:
 
 
 def _unit(recorded: Numbers) -> float:
-    """The step between the values of a column that counts, such as 0.5 % of 200 images; 0 where there is none."""
+    """The step between the values of a column that counts, such as 0.5 % of 200 images; 0 where there is none.
+
+    recorded: (runs, rows). What is the same in all runs, such as the learning rate, counts nothing.
+    """
+    if (recorded == recorded[0]).all():
+        return 0.0
     values = np.unique(np.round(recorded[np.isfinite(recorded)], 9))
     if len(values) < 2:
         return 0.0
