@@ -1,14 +1,16 @@
 """The check: each number of the paper beside ours, with a verdict."""
 
+import math
 import sys
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import pandas as pd
 
 from bbbrun.errors import UserError
+from bbbrun.report.compare import IMAGES, Difference, Ours, against_published, between_ours
 from bbbrun.report.groups import NothingToShow, mean_and_spread
 from bbbrun.report.items.table1 import Cell, cells
 from bbbrun.report.items.table1 import row as row_of_table1
@@ -16,14 +18,6 @@ from bbbrun.report.makers import make
 from bbbrun.report.paper import tolerance
 from bbbrun.runs.files import SUMMARY
 from bbbrun.runs.reader import finished_runs
-
-
-class Ours(NamedTuple):
-    """A number of ours: the mean over so many seeds."""
-
-    value: float
-    seeds: int
-
 
 Claim = Mapping[Any, Any]  # a row of paper.csv, or one like it
 Numbers = dict[tuple[str, int], Ours]  # (row, column of the paper's table or figure) -> ours
@@ -33,19 +27,24 @@ def _table1(table: pd.DataFrame) -> Numbers:
     numbers = {}
     for _, row in table.iterrows():
         cell = Cell(row["method"], int(row["units"]), row["temperature"])
-        numbers[cell.row, cell.units] = Ours(row["error"], int(row["seeds"]))
+        numbers[cell.row, cell.units] = Ours(row["error"], int(row["seeds"]), row["error_std"])
     return numbers
 
 
 def _table2(table: pd.DataFrame) -> Numbers:
     rows = table[table["units"] == 1200]
-    return {("removed", int(row["removed"])): Ours(row["error"], int(row["runs"])) for _, row in rows.iterrows()}
+    return {
+        ("removed", int(row["removed"])): Ours(row["error"], int(row["runs"]), row["error_std"])
+        for _, row in rows.iterrows()
+    }
 
 
 def _figure6(table: pd.DataFrame) -> Numbers:
     means = mean_and_spread(table, ["agent", "steps"], ["cumulative_regret"])
     return {
-        (row["agent"], int(row["steps"])): Ours(row["cumulative_regret"], int(row["runs"]))
+        (row["agent"], int(row["steps"])): Ours(
+            row["cumulative_regret"], int(row["runs"]), row["cumulative_regret_std"]
+        )
         for _, row in means.iterrows()
     }
 
@@ -60,9 +59,11 @@ ITEMS = tuple(_SOURCES)
 
 
 def judge(folder: Path, items: Sequence[str], claimed: Sequence[Claim]) -> pd.DataFrame:
-    """A row for each claim about `items`: item, row, column, expected, ours, seeds, verdict, source.
+    """A row for each claim about `items`.
 
-    folder: what `bbbrun report` wrote. claimed: rows as of the paper's `claims`. verdict: pass, miss, or not run.
+    Columns: item, row, column, expected, ours, seeds, verdict, difference, compared, source. folder: what `bbbrun
+    report` wrote. claimed: rows as of the paper's `claims`. verdict: pass, miss, or not run, by the claim's rule.
+    difference: from the claim's number, with its 95 % interval. compared: what that says, see `Difference`.
     """
     numbers = {item: _read(folder, item) for item in items}
     return pd.DataFrame([_verdict(claim, numbers[claim["item"]]) for claim in claimed if claim["item"] in items])
@@ -121,20 +122,37 @@ def _read(folder: Path, item: str) -> Numbers:
 
 
 def _verdict(claim: Claim, numbers: Numbers) -> dict[str, object]:
-    ours = numbers.get((claim["row"], claim["column"]))
-    row = {"item": claim["item"], "row": claim["row"], "column": claim["column"]}
+    ours, other = (numbers.get((claim[name], claim["column"])) if name in claim else None for name in ("row", "other"))
+    # Regret is read off a figure, error rates are of test images.
+    images, reading = (0, claim["tolerance"]) if claim["item"] == "figure6" else (IMAGES, 0.0)
+    difference = None
     if claim["rule"] == "below":
-        other = numbers.get((claim["other"], claim["column"]))
-        expected, bound = f"below {claim['other']}", other.value if other else None
-        passed = ours is not None and other is not None and ours.value < other.value
+        expected, margin = f"below {claim['other']}", 0.0
+        if ours and other:
+            difference = between_ours(ours, other, images)
+        passed = difference is not None and difference.value < 0
     else:
-        expected, bound = f"{claim['value']:g} + {claim['tolerance']:g}", claim["value"] + claim["tolerance"]
-        passed = ours is not None and ours.value <= bound
-    verdict = "not run" if ours is None or bound is None else "pass" if passed else "miss"
-    return row | {
+        expected, margin = f"{claim['value']:g} + {claim['tolerance']:g}", claim["tolerance"]
+        if ours:
+            difference = against_published(ours, claim["value"], images, reading)
+        passed = ours is not None and ours.value <= claim["value"] + margin
+    return {
+        "item": claim["item"],
+        "row": claim["row"],
+        "column": claim["column"],
         "expected": expected,
         "ours": f"{ours.value:.6g}" if ours else "",
         "seeds": str(ours.seeds) if ours else "",
-        "verdict": verdict,
+        "verdict": "not run" if difference is None else "pass" if passed else "miss",
+        "difference": _interval(difference),
+        "compared": difference.verdict(margin) if difference else "",
         "source": claim["source"],
     }
+
+
+def _interval(difference: Difference | None) -> str:
+    """The difference and the half width of its interval, as text; empty where there is none."""
+    if difference is None:
+        return ""
+    half = "" if math.isnan(difference.half) else f" ± {difference.half:.3g}"
+    return f"{difference.value:+.3g}{half}"
