@@ -43,7 +43,8 @@ def smoke(short: Sequence[Run], records: Sequence[Run]) -> pd.DataFrame:
 def smoke_of(short: Path, records: Path, seeds: Sequence[int] | None = None) -> pd.DataFrame:
     """`smoke` of the latest runs of `bbbrun reproduce --only smoke` in `short`, against those recorded in `records`.
 
-    seeds: those that `--seeds` named, by default the listed ones. A missing run has the verdict not run. Raises UserError where a folder holds no runs, or a run is damaged.
+    seeds: those that `--seeds` names, by default the listed ones. A missing run has the verdict not run. Raises
+    UserError where a folder holds no runs, or a run is damaged.
     """
     runs, recorded = finished_runs([short]), finished_runs([records])
     tables = []
