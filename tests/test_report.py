@@ -20,7 +20,7 @@ from bbbrun.bayes.pruning import decibels, pruning_mask
 from bbbrun.data.images import Images, Split
 from bbbrun.report.check import judge, recorded_claims
 from bbbrun.report.items.figure4 import _shape
-from bbbrun.report.items.table1 import cells
+from bbbrun.report.items.table1 import cells, table1
 from bbbrun.report.items.table2 import prune
 from bbbrun.report.items.tradeoff import pruned_errors, removable
 from bbbrun.report.paper import claims, published
@@ -51,7 +51,7 @@ def finished(
     """A finished run's record; `hidden` layers of 3 units in its checkpoint, whatever the configuration says."""
     (folder / ".hydra").mkdir(parents=True)
     config = {
-        "dataset": {"name": "mnist", "root": None, "valid_size": 10, "pixel_divisor": 126.0},
+        "dataset": {"name": "mnist", "root": None, "valid_size": 10_000, "pixel_divisor": 126.0},
         "network": {"name": "mlp", "hidden": [units, units], "init": "he", "init_scale": 1.0},
         "method": {"name": method} | METHOD_OPTIONS[method] | ({"temperature": temperature} if method == "bbb" else {}),
         "prior": {"name": prior if method == "bbb" else "none"},
@@ -83,6 +83,22 @@ def runs(tmp_path):
     # Shorter, whatever its errors.
     finished(place / "g", seed=0, epochs=1, lr=0.7, test_error=0.5, test_error_mean=0.5, valid_error=0.5)
     return place
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [("dataset.valid_size", 0), ("method.estimator", "local"), ("method.minibatch_weights", "uniform")],
+)
+def test_what_the_paper_did_not_do_is_no_cell_of_its_table(runs, key, value):
+    before = cells(finished_runs([runs]))
+    other = finished(runs / "other", seed=2, epochs=9, test_error=0.1, test_error_mean=0.1, valid_error=0.1)
+    config = OmegaConf.load(other / ".hydra" / "config.yaml")
+    OmegaConf.update(config, key, value)
+    OmegaConf.save(config, other / ".hydra" / "config.yaml")
+    finished_now = finished_runs([runs])
+    folders = {cell: [run.folder for run in group] for cell, group in before.items()}
+    assert {cell: [run.folder for run in group] for cell, group in cells(finished_now).items()} == folders
+    assert table1(finished_now, runs.parent / "out")[0].startswith("1 runs of another split")
 
 
 def test_a_cell_is_chosen_by_length_and_validation_never_by_test(runs):
