@@ -18,11 +18,12 @@ from bbbrun.bayes.networks import mlp
 from bbbrun.bayes.posterior import DiagonalGaussian
 from bbbrun.bayes.pruning import decibels, pruning_mask
 from bbbrun.data.images import Images, Split
-from bbbrun.report.check import judge, recorded_claims
+from bbbrun.report.check import recorded_claims
 from bbbrun.report.items.figure4 import _shape
 from bbbrun.report.items.table1 import cells, table1
 from bbbrun.report.items.table2 import prune
 from bbbrun.report.items.tradeoff import pruned_errors, removable
+from bbbrun.report.judge import judge
 from bbbrun.report.paper import claims, published
 from bbbrun.runs.reader import finished_runs
 from bbbrun.verbs.check import main as check
@@ -66,7 +67,9 @@ def finished(
     tensors = [torch.randn(mlp(4, [3, 3], 2).size, generator=generator) * 0.1 for _ in range(2)]
     torch.save({"tensors": tensors}, folder / "checkpoint.pt")
     summary = {"metrics": metrics, "seconds": 60.0, "commit": "abc", "device": "cpu", "versions": {"torch": "1"}}
-    (folder / "summary.json").write_text(json.dumps(summary | {"command": f"bbbrun {method}", "steps_per_second": 1.0}))
+    (folder / "summary.json").write_text(
+        json.dumps(summary | {"command": f"bbbrun {method} name={folder.name}", "steps_per_second": 1.0})
+    )
     return folder
 
 
@@ -151,6 +154,19 @@ def test_the_check_passes_misses_and_asks_for_what_is_not_there(runs, tmp_path, 
     assert capsys.readouterr().out == of_report
 
 
+def test_the_pages_open_with_what_is_met_and_missed_and_how_long_it_took(runs, tmp_path):
+    out = tmp_path / "out"
+    report([str(runs), "-o", str(out), "--only", "table1"])
+    text, page = (out / "REPORT.md").read_text(), (out / "report.html").read_text()
+    for line in (
+        "2 of 4 published numbers are met, 8 not run. 1 of 2 orders of two rows are met, 16 not run.",
+        f"Table 1, {GAUSSIAN} at 1200: 2.5, expected 2.04 + 0.28 (unknown, +0.46)",
+        "The 5 runs shown took 0.1 hours in all.",
+    ):
+        assert line in text.split("## Table 1")[0]
+        assert line in page
+
+
 def test_the_tempered_rows_are_held_to_recorded_runs_and_never_to_the_paper(runs, tmp_path, capsys):
     records = tmp_path / "records"
     finished(records / "a", temperature=0.2, seed=0, test_error=1.3)
@@ -224,7 +240,7 @@ def test_table_2_judges_what_is_left_of_the_network(tmp_path, monkeypatch):
     table = pd.read_csv(tmp_path / "out" / "table2" / "table2.csv").set_index("removed")
     assert table["error_mean"].to_list() == pytest.approx(rows["error_mean"].to_list(), rel=1e-5)
     assert (table["units"][0], table["runs"][0]) == (3, 1)
-    assert pd.read_csv(tmp_path / "out" / "table2" / "runs.csv")["command"].to_list() == ["bbbrun bbb"]
+    assert pd.read_csv(tmp_path / "out" / "table2" / "runs.csv")["command"].to_list() == ["bbbrun bbb name=a"]
     assert table["paper"].isna().all()
     left = f"{network.size - round(network.size * 0.5)}"
     assert f"| 50 % | {left} | {rows['error'][50]:.2f} |" in (tmp_path / "out" / "table2" / "table2.md").read_text()

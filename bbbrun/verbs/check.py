@@ -8,8 +8,9 @@ from pathlib import Path
 import pandas as pd
 
 from bbbrun.errors import UserError
-from bbbrun.report.check import ITEMS, recorded_claims, report_or_runs
+from bbbrun.report.check import recorded_claims, report_or_runs
 from bbbrun.report.formats import as_json, as_junit
+from bbbrun.report.judge import ITEMS
 from bbbrun.report.paper import claims
 from bbbrun.report.smoke import smoke_of
 from bbbrun.runs.files import named_folder
