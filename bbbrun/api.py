@@ -65,7 +65,7 @@ def load_runs(folder: str | Path) -> "list[TrainedRun]":
 
     Raises bbbrun.errors.UserError where there is none, or `folder` is not one.
     """
-    return [TrainedRun(found) for found in finished_runs([Path(folder)])]
+    return [TrainedRun(run) for run in finished_runs([Path(folder)])]
 
 
 class TrainedRun:

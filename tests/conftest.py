@@ -33,14 +33,14 @@ def bbbrun(tmp_path: Path, _forks: Forks | None) -> Command:
     """Run `python -m bbbrun ...` in tmp_path, away from the user's data and settings."""
 
     def run(*words: str, **environment: str) -> subprocess.CompletedProcess[str]:
-        kept = {k: v for k, v in os.environ.items() if k not in ("BBBRUN_DATA", "HYDRA_FULL_ERROR")}
-        kept["CUDA_VISIBLE_DEVICES"] = ""  # what CUDA does differently is test_cuda's
+        inherited = {k: v for k, v in os.environ.items() if k not in ("BBBRUN_DATA", "HYDRA_FULL_ERROR")}
+        inherited["CUDA_VISIBLE_DEVICES"] = ""  # what CUDA does differently is test_cuda's
         if _forks and not environment.keys() & _READ_AT_START:
-            return _forks.run(list(words), tmp_path, kept | environment)
+            return _forks.run(list(words), tmp_path, inherited | environment)
         return subprocess.run(
             [sys.executable, "-m", "bbbrun", *words],
             cwd=tmp_path,
-            env=kept | environment,
+            env=inherited | environment,
             capture_output=True,
             text=True,
             timeout=600,

@@ -293,9 +293,9 @@ def test_the_report_takes_the_latest_of_runs_alike_and_says_so(tmp_path, finishe
     for name in ("1", "2"):
         shutil.copytree(finished / "mle", tmp_path / "runs" / name)
     main([str(tmp_path / "runs"), "-o", str(tmp_path / "out")])
-    said = capsys.readouterr().err
-    assert "1 runs, 1 older or of other settings left out" in said
-    assert "no finished run of method=bbb: no panel" in said
+    errors = capsys.readouterr().err
+    assert "1 runs, 1 older or of other settings left out" in errors
+    assert "no finished run of method=bbb: no panel" in errors
     assert len(pd.read_csv(tmp_path / "out" / "figure5" / "summary.csv")) == 1
 
 

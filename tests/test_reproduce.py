@@ -80,9 +80,9 @@ def test_what_is_finished_is_skipped_what_is_deleted_is_run_what_is_interrupted_
     (at.folder / "summary.json").unlink()
     metrics = (at.folder / "metrics.csv").read_text()
     assert run() == 0
-    said = capfd.readouterr().err
-    assert f"resume=results/runs/digits/{at.folder.name}" in said
-    assert "seed=1" in said
+    errors = capfd.readouterr().err
+    assert f"resume=results/runs/digits/{at.folder.name}" in errors
+    assert "seed=1" in errors
     assert (at.folder / "metrics.csv").read_text() == metrics
     assert json.loads((at.folder / "summary.json").read_text())["seed"] == 0
     assert len(runs_on_disk(tmp_path / "results" / "runs")) == 2
@@ -124,9 +124,9 @@ def test_a_damaged_run_is_not_finished_and_leaves_no_record(listed, tmp_path, mo
         before = (done.folder / name).read_text()
         (done.folder / name).write_text(content)
         assert run("--list", "--records", str(records)) == 0
-        said = capfd.readouterr().err
-        assert f"warning: results/runs/digits/{done.folder.name} cannot be read: it counts as no run" in said
-        assert "1 of 1 runs remain" in said
+        errors = capfd.readouterr().err
+        assert f"warning: results/runs/digits/{done.folder.name} cannot be read: it counts as no run" in errors
+        assert "1 of 1 runs remain" in errors
         (done.folder / name).write_text(before)
     # What lies in a record's place is not taken for it, nor lost.
     place = records / "digits" / done.folder.name
@@ -213,10 +213,10 @@ def test_a_run_of_another_process_is_told_and_skipped(listed, tmp_path, monkeypa
         assert run("--list") == 0
         assert "(in progress in another process, in results/runs/a)" in capfd.readouterr().err
         assert run() == 1
-    said = capfd.readouterr().err
-    assert "skipped: bbbrun experiment=digits" in said
-    assert "failed" not in said
-    assert "error" not in said
+    errors = capfd.readouterr().err
+    assert "skipped: bbbrun experiment=digits" in errors
+    assert "failed" not in errors
+    assert "error" not in errors
 
 
 @pytest.mark.parametrize(
@@ -240,6 +240,6 @@ def test_a_run_of_another_process_is_told_and_skipped(listed, tmp_path, monkeypa
 def test_wrong_words_are_one_line(words, expected, monkeypatch, capfd):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     assert run(*words.split(), "--list") == 2
-    said = capfd.readouterr().err
-    assert expected in said
-    assert "Traceback" not in said
+    errors = capfd.readouterr().err
+    assert expected in errors
+    assert "Traceback" not in errors

@@ -280,8 +280,8 @@ def test_a_record_keeps_the_values_that_the_environment_gave(bbbrun, tmp_path):
     words = ("experiment=digits", "train.epochs=1", "network.hidden=[4]", "threads=1", "compile=false")
     first = bbbrun(*words, "seed=${oc.env:N}", "hydra.run.dir=r", N="3")
     assert first.returncode == 0, first.stderr
-    kept = OmegaConf.load(tmp_path / "r" / ".hydra" / "config.yaml")
-    assert OmegaConf.to_container(kept, resolve=False)["seed"] == 3
+    config = OmegaConf.load(tmp_path / "r" / ".hydra" / "config.yaml")
+    assert OmegaConf.to_container(config, resolve=False)["seed"] == 3
     overrides = OmegaConf.load(tmp_path / "r" / ".hydra" / "overrides.yaml")
     assert "seed=${oc.env:N}" in OmegaConf.to_container(overrides, resolve=False)
     other = bbbrun(*words, "seed=${oc.env:N}", "resume=r", N="9")
@@ -298,8 +298,8 @@ def test_the_command_that_continues_is_read_as_it_is_meant(bbbrun, tmp_path, nam
     own.mkdir(parents=True)
     (own / "mine.yaml").write_text("# @package _global_\nname: mine\ntrain: {epochs: 1}\nnetwork: {hidden: [4]}\n")
     words = ["--config-dir", "own files", "experiment=mine", "threads=1", "compile=false", "seed=${oc.env:N}"]
-    begun = bbbrun(*words, word("hydra.run.dir", name), N="3")
-    assert begun.returncode == 0, begun.stderr
+    beginning = bbbrun(*words, word("hydra.run.dir", name), N="3")
+    assert beginning.returncode == 0, beginning.stderr
     folder = tmp_path / name
     command = json.loads((folder / "summary.json").read_text())["command"]
     _, *typed = shlex.split(command)

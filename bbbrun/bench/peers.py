@@ -89,6 +89,6 @@ def _torchbnn(widths: list[int], examples: int) -> Built:
 
 def peers() -> dict[str, Callable[[list[int], int], Built]]:
     """The builders of the packages that are installed, by name."""
-    known = {"blitz": ("BLiTZ", _blitz), "bayesian_torch": ("Bayesian-Torch", _bayesian_torch)}
-    known |= {"torchbnn": ("torchbnn", _torchbnn)}
-    return {f"bbb, {name}": build for package, (name, build) in known.items() if importlib.util.find_spec(package)}
+    builders = {"blitz": ("BLiTZ", _blitz), "bayesian_torch": ("Bayesian-Torch", _bayesian_torch)}
+    builders |= {"torchbnn": ("torchbnn", _torchbnn)}
+    return {f"bbb, {name}": build for package, (name, build) in builders.items() if importlib.util.find_spec(package)}

@@ -21,12 +21,12 @@ class Job(NamedTuple):
 def wanted(only: Sequence[str], seeds: Sequence[int] | None) -> list[Job]:
     """The jobs of configs/reproduce.yaml that are shown in one of `only`; raises UserError for one it does not know."""
     listed: Any = OmegaConf.to_container(OmegaConf.load(str(files("bbbrun.configs") / "reproduce.yaml")))
-    known = sorted({name for entry in listed["runs"] for name in entry["shown"]})
-    unknown = [name for name in only if name not in known]
-    if unknown:
-        raise UserError(f"--only {unknown[0]}: choose from {', '.join(known)}")
+    items = sorted({name for entry in listed["runs"] for name in entry["shown"]})
+    others = [name for name in only if name not in items]
+    if others:
+        raise UserError(f"--only {others[0]}: choose from {', '.join(items)}")
     # Short runs prove that what is installed works; they are no part of the paper.
-    chosen = [entry for entry in listed["runs"] if set(only or set(known) - {"smoke"}) & set(entry["shown"])]
+    chosen = [entry for entry in listed["runs"] if set(only or set(items) - {"smoke"}) & set(entry["shown"])]
     jobs = []
     for entry in chosen:
         for seed in range(entry["seeds"]) if seeds is None else seeds:

@@ -63,8 +63,8 @@ def main(words: Sequence[str]) -> None:
         sys.exit(130)
     except Exception as error:
         # Until a job starts there is nothing but the user's words, so whatever they raise is about them.
-        known = isinstance(error, (UserError, HydraException, OmegaConfBaseException, OSError))
-        if debug or (started and not known):
+        of_the_user = isinstance(error, (UserError, HydraException, OmegaConfBaseException, OSError))
+        if debug or (started and not of_the_user):
             raise
         if not failed:
             _show_error(error)
