@@ -60,6 +60,7 @@ def run(*words) -> int:
     return stop.value.code
 
 
+@pytest.mark.slow
 def test_what_is_finished_is_skipped_what_is_deleted_is_run_what_is_interrupted_resumed(listed, tmp_path, capfd):
     assert run("--list") == 0
     assert not (tmp_path / "results").exists()
@@ -88,6 +89,7 @@ def test_what_is_finished_is_skipped_what_is_deleted_is_run_what_is_interrupted_
     assert len(runs_on_disk(tmp_path / "results" / "runs")) == 2
 
 
+@pytest.mark.slow
 def test_records_of_what_is_finished_are_kept_and_count(listed, tmp_path, capfd):
     records, runs = tmp_path / "paper" / "runs", tmp_path / "results" / "runs"
     assert run("--records", str(records)) == 0

@@ -107,6 +107,7 @@ def test_killed_and_resumed_equals_uninterrupted(bbbrun, tmp_path, uninterrupted
     assert seconds == sorted(seconds)
 
 
+@pytest.mark.slow
 def test_replicas_killed_between_their_rows_or_summaries_go_on_together(bbbrun, tmp_path):
     words = [*WORDS, "replicas=2"]
     whole = bbbrun(*words, "hydra.run.dir=whole")

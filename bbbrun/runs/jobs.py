@@ -29,7 +29,9 @@ def wanted(only: Sequence[str], seeds: Sequence[int] | None) -> list[Job]:
     chosen = [entry for entry in listed["runs"] if set(only or set(items) - {"smoke"}) & set(entry["shown"])]
     jobs = []
     for entry in chosen:
+        words = shlex.split(entry["words"])
+        config = composed(words)  # once for all seeds: it takes a tenth of a second or more
         for seed in range(entry["seeds"]) if seeds is None else seeds:
-            words = (*shlex.split(entry["words"]), f"seed={seed}")
-            jobs.append(Job(words, plain(composed(words))))
+            config.seed = seed
+            jobs.append(Job((*words, f"seed={seed}"), plain(config)))
     return jobs
