@@ -194,6 +194,7 @@ def test_a_folder_that_cannot_be_read_is_named_once(listed, tmp_path, capfd):
     assert [line.partition(";")[0] for line in warnings] == expected
 
 
+@pytest.mark.slow
 def test_a_run_that_cannot_go_on_fails_with_the_folder_to_delete(listed, tmp_path, monkeypatch, capfd):
     monkeypatch.setattr(reproduce, "wanted", lambda only, seeds: listed[:1])
     folder = begin(tmp_path / "results" / "runs" / "a", 0)
