@@ -151,11 +151,11 @@ def table(run: Path, name: str = "metrics.csv") -> list[dict[str, str]]:
 
 
 @pytest.fixture(scope="module")
-def finished(tmp_path_factory) -> Path:
-    """A folder of two tiny finished runs, bbb and sgd."""
+def finished(tmp_path_factory, run_in) -> Path:
+    """A folder of two tiny finished runs, bbb and mle."""
     folder = tmp_path_factory.mktemp("finished")
     for words in (("hydra.run.dir=runs/bbb", FEW_DRAWS), ("hydra.run.dir=runs/mle", "method=mle")):
-        subprocess.run([sys.executable, "-m", "bbbrun", *TINY, *words], cwd=folder, check=True)
+        assert run_in(folder, *TINY, *words).returncode == 0
     return folder / "runs"
 
 

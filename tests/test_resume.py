@@ -76,9 +76,9 @@ def untimed(run: Path) -> list[list[str]]:
 
 
 @pytest.fixture(scope="module")
-def uninterrupted(tmp_path_factory) -> list[list[str]]:
+def uninterrupted(tmp_path_factory, run_in) -> list[list[str]]:
     folder = tmp_path_factory.mktemp("uninterrupted")
-    subprocess.run([sys.executable, "-m", "bbbrun", *WORDS, "hydra.run.dir=run"], cwd=folder, check=True)
+    assert run_in(folder, *WORDS, "hydra.run.dir=run").returncode == 0
     return untimed(folder / "run")
 
 
@@ -237,9 +237,9 @@ def damage_record(run: Path) -> None:
 
 
 @pytest.fixture(scope="module")
-def finished(tmp_path_factory) -> Path:
+def finished(tmp_path_factory, run_in) -> Path:
     folder = tmp_path_factory.mktemp("finished")
-    subprocess.run([sys.executable, "-m", "bbbrun", *WORDS, "hydra.run.dir=run"], cwd=folder, check=True)
+    assert run_in(folder, *WORDS, "hydra.run.dir=run").returncode == 0
     (folder / "run" / "summary.json").unlink()
     return folder / "run"
 
