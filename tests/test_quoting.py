@@ -1,6 +1,7 @@
 """What is printed or recorded is read back by Hydra and by OmegaConf as the value it was."""
 
 import json
+from contextlib import nullcontext
 
 import pytest
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -53,11 +54,9 @@ def test_a_fixed_value_is_the_value(text):
     copy = fixed(node)
     OmegaConf.clear_resolver("t")  # whatever stays an interpolation now raises
     assert OmegaConf.to_container(copy, resolve=True) == {"own": text, "list": [text]}
-    try:
+    # Raw, and not as an escape within quotes, it is what PyYAML does not read back.
+    with pytest.raises(UserError, match=r"U\+0085") if "\x85" in OmegaConf.to_yaml(copy) else nullcontext():
         record = OmegaConf.create(yaml_text(copy))
-    except UserError as error:
-        assert "\x85" in text, error
-    else:
         assert OmegaConf.to_container(record, resolve=True) == {"own": text, "list": [text]}
     assert json.dumps(OmegaConf.to_container(copy)) == json.dumps(OmegaConf.to_container(fixed(copy)))
 
