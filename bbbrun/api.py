@@ -19,7 +19,7 @@ from bbbrun.runs.reader import Run, finished_runs
 from bbbrun.runs.resume import require_same_run, require_unused
 from bbbrun.runtime.device import choose_device
 from bbbrun.schema.config import composed, option, validated, words_of
-from bbbrun.schema.fixing import fixed
+from bbbrun.schema.fixing import fixed, yaml_text
 from bbbrun.schema.replicas import replicas_of
 from bbbrun.tasks.kinds import predictor
 from bbbrun.training.progress import Progress
@@ -54,7 +54,7 @@ def run(config: DictConfig, folder: str | Path) -> "TrainedRun":
         require_same_run(config, path)
     path.mkdir(parents=True, exist_ok=True)
     words = words_of(config)
-    record = {"config.yaml": OmegaConf.to_yaml(config), "overrides.yaml": OmegaConf.to_yaml(OmegaConf.create(words))}
+    record = {"config.yaml": yaml_text(config), "overrides.yaml": yaml_text(OmegaConf.create(words))}
     [replica] = replicas_of(config, 1)
     train([Planned(replica.folder, checked, record)], path, f"bbbrun.run({words}, {str(folder)!r})", record)
     return load_runs(path)[0]
@@ -65,7 +65,7 @@ def load_runs(folder: str | Path) -> "list[TrainedRun]":
 
     Raises bbbrun.errors.UserError where there is none, or `folder` is not one.
     """
-    return [TrainedRun(found) for found in finished_runs([Path(folder)])]
+    return [TrainedRun(run) for run in finished_runs([Path(folder)])]
 
 
 class TrainedRun:

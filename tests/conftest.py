@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -28,25 +29,31 @@ def _forks(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Forks | None]:
     forks.close()
 
 
-@pytest.fixture
-def bbbrun(tmp_path: Path, _forks: Forks | None) -> Command:
-    """Run `python -m bbbrun ...` in tmp_path, away from the user's data and settings."""
+@pytest.fixture(scope="session")
+def run_in(_forks: Forks | None) -> Command:
+    """Run `python -m bbbrun WORDS` in a folder, away from the user's data and settings."""
 
-    def run(*words: str, **environment: str) -> subprocess.CompletedProcess[str]:
-        kept = {k: v for k, v in os.environ.items() if k not in ("BBBRUN_DATA", "HYDRA_FULL_ERROR")}
-        kept["CUDA_VISIBLE_DEVICES"] = ""  # what CUDA does differently is test_cuda's
+    def run(folder: Path, *words: str, **environment: str) -> subprocess.CompletedProcess[str]:
+        inherited = {k: v for k, v in os.environ.items() if k not in ("BBBRUN_DATA", "HYDRA_FULL_ERROR")}
+        inherited["CUDA_VISIBLE_DEVICES"] = ""  # what CUDA does differently is test_cuda's
         if _forks and not environment.keys() & _READ_AT_START:
-            return _forks.run(list(words), tmp_path, kept | environment)
+            return _forks.run(list(words), folder, inherited | environment)
         return subprocess.run(
             [sys.executable, "-m", "bbbrun", *words],
-            cwd=tmp_path,
-            env=kept | environment,
+            cwd=folder,
+            env=inherited | environment,
             capture_output=True,
             text=True,
             timeout=600,
         )
 
     return run
+
+
+@pytest.fixture
+def bbbrun(tmp_path: Path, run_in: Command) -> Command:
+    """Run `python -m bbbrun WORDS` in tmp_path."""
+    return partial(run_in, tmp_path)
 
 
 @pytest.fixture

@@ -75,21 +75,21 @@ def test_memory_holds_exactly_the_latest():
     agent = Agent(configured("agent.steps=21"), MUSHROOMS, CPU)
     for t in range(21):
         agent.memory.remember(t, torch.full((7,), float(t)), 100.0 + t)
-        held = sorted(agent.memory.targets[: t + 1].tolist())
-        assert held == [100.0 + past for past in range(max(0, t - 7), t + 1)]
+        counts = sorted(agent.memory.targets[: t + 1].tolist())
+        assert counts == [100.0 + past for past in range(max(0, t - 7), t + 1)]
     torch.testing.assert_close(agent.memory.inputs[:, 0], agent.memory.targets - 100)
 
 
 def test_minibatches_are_drawn_uniformly_from_what_is_held():
-    held = torch.tensor([1, 2, 5, 8, 8])
-    places = minibatch_places(3, 64, held, 4000)
-    for row, count in zip(places, held.tolist(), strict=True):
+    counts = torch.tensor([1, 2, 5, 8, 8])
+    places = minibatch_places(3, 64, counts, 4000)
+    for row, count in zip(places, counts.tolist(), strict=True):
         share = torch.bincount(row, minlength=count) / 4000
         assert len(share) == count
         torch.testing.assert_close(share, torch.full((count,), 1 / count), rtol=0, atol=0.03)
-    assert torch.equal(minibatch_places(3, 66, held[2:], 4000), places[2:])
+    assert torch.equal(minibatch_places(3, 66, counts[2:], 4000), places[2:])
     assert not torch.equal(places[3], places[4])
-    assert not torch.equal(minibatch_places(4, 64, held, 4000), places)
+    assert not torch.equal(minibatch_places(4, 64, counts, 4000), places)
 
 
 def test_the_likelihood_is_the_normal_density():

@@ -100,8 +100,8 @@ def test_a_damaged_record_is_refused_before_its_variance_is_measured(tmp_path, n
         ("--output", "."),
     ],
 )
-def test_the_bench_refuses_wrong_words(words):
-    result = bench(*words)
+def test_the_bench_refuses_wrong_words(bbbrun, words):
+    result = bbbrun("bench", *words)
     assert result.returncode == 2
     assert "bbbrun bench: error: " in result.stderr
     assert "error: --" in result.stderr or "error: nowhere" in result.stderr

@@ -42,8 +42,8 @@ def test_a_run_leaves_what_it_promises(bbbrun, tmp_path):
     assert result.returncode == 0, result.stderr
     run = only_run(tmp_path)
     assert run.parent == tmp_path / "results" / "runs" / "digits"
-    left = sorted(str(path.relative_to(run)) for path in run.rglob("*") if path.is_file())
-    assert left == [
+    files = sorted(str(path.relative_to(run)) for path in run.rglob("*") if path.is_file())
+    assert files == [
         ".hydra/config.yaml",
         ".hydra/hydra.yaml",
         ".hydra/overrides.yaml",
@@ -113,10 +113,10 @@ def test_the_last_evaluation_takes_its_own_number_of_draws(bbbrun, tmp_path):
 
 
 def test_a_complexity_that_leaves_only_chance_is_told_once(bbbrun, tmp_path):
-    told = "the error stands at chance, as where the complexity outweighs the likelihood: lower method.temperature"
+    warning = "the error stands at chance, as where the complexity outweighs the likelihood: lower method.temperature"
     result = bbbrun(*FAST, "train.epochs=12", "method.temperature=1000")
     assert result.returncode == 0
-    assert result.stderr.count(told) == 1
+    assert result.stderr.count(warning) == 1
     assert "after epoch 10 " in result.stderr
 
 

@@ -138,21 +138,21 @@ def test_the_streams_lie_where_they_lay(golden):
 
 
 def _write() -> None:
-    found = json.loads(GOLDEN.read_text()) if GOLDEN.exists() else {}
-    found["noise"] = {"streams": {stream.name: int(stream) for stream in Stream}, "values": noise()}
+    numbers = json.loads(GOLDEN.read_text()) if GOLDEN.exists() else {}
+    numbers["noise"] = {"streams": {stream.name: int(stream) for stream in Stream}, "values": noise()}
     forks = Forks(Path(tempfile.mkdtemp()))
     for experiment, several in CASES.items():
         if experiment == "bandit_cold" and "BBBRUN_DATA" not in os.environ:
             print("BBBRUN_DATA is not set: the numbers of experiment=bandit_cold stay as they are", file=sys.stderr)
             continue
-        found[experiment] = {}
+        numbers[experiment] = {}
         for words in several:
             with tempfile.TemporaryDirectory() as folder:
                 done = forks.run(command(experiment, words), Path(folder), os.environ | {"CUDA_VISIBLE_DEVICES": ""})
                 assert done.returncode == 0, done.stderr
-                found[experiment][words] = table(Path(folder))[1]
+                numbers[experiment][words] = table(Path(folder))[1]
     forks.close()
-    GOLDEN.write_text(_text(found) + "\n")
+    GOLDEN.write_text(_text(numbers) + "\n")
 
 
 def _text(value: object, depth: int = 0) -> str:

@@ -24,7 +24,7 @@ Python = Callable[..., subprocess.CompletedProcess[str]]
 def installed(tmp_path_factory) -> Path:
     """The folder that the wheel of the checkout is installed into."""
     # Not find_spec: a search for pip's module makes setuptools leave distutils to Python, whose import warns.
-    if missing := {"pip", "setuptools"} - {found.name for found in distributions()}:
+    if missing := {"pip", "setuptools"} - {versions.name for versions in distributions()}:
         pytest.skip(f"this environment lacks {' and '.join(sorted(missing))}")
     folder = tmp_path_factory.mktemp("installed")
     # A copy: building leaves files beside the sources, and takes what an earlier build left there.
@@ -44,8 +44,8 @@ def installed(tmp_path_factory) -> Path:
 @pytest.fixture
 def python(installed, tmp_path) -> Python:
     """Run Python with the installed package, away from the checkout."""
-    kept = {name: value for name, value in os.environ.items() if name not in ("BBBRUN_DATA", "HYDRA_FULL_ERROR")}
-    environment = kept | {"PYTHONPATH": str(installed), "CUDA_VISIBLE_DEVICES": ""}
+    inherited = {name: value for name, value in os.environ.items() if name not in ("BBBRUN_DATA", "HYDRA_FULL_ERROR")}
+    environment = inherited | {"PYTHONPATH": str(installed), "CUDA_VISIBLE_DEVICES": ""}
 
     def run(*words: str) -> subprocess.CompletedProcess[str]:
         line = [sys.executable, "-P", *words]
@@ -65,12 +65,12 @@ def files(folder: Path) -> dict[str, bytes]:
 
 def test_all_of_the_package_is_in_the_wheel(installed):
     configs = files(Path(str(resources.files("bbbrun.configs"))))
-    wanted = files(Path(package.__file__).parent) | {f"configs/{name}": text for name, text in configs.items()}
+    expected = files(Path(package.__file__).parent) | {f"configs/{name}": text for name, text in configs.items()}
     assert {"paper.csv", "cli.py", "configs/config.yaml", "configs/experiment/mnist.yaml"} <= {
-        *wanted,
-        *(Path(name).name for name in wanted),
+        *expected,
+        *(Path(name).name for name in expected),
     }
-    assert files(installed / "bbbrun") == wanted
+    assert files(installed / "bbbrun") == expected
 
 
 def test_the_commands_are_those_of_the_installed_package(installed, python):
@@ -80,9 +80,9 @@ def test_the_commands_are_those_of_the_installed_package(installed, python):
         "    function = command.load()\n"
         "    print(command.name, function.__code__.co_filename)\n"
     )
-    found = dict(line.split(maxsplit=1) for line in python("-c", code).stdout.splitlines())
-    assert sorted(found) == ["bbbrun"]
-    for path in found.values():
+    versions = dict(line.split(maxsplit=1) for line in python("-c", code).stdout.splitlines())
+    assert sorted(versions) == ["bbbrun"]
+    for path in versions.values():
         assert Path(path).is_relative_to(installed)
 
 

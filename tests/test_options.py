@@ -129,10 +129,10 @@ def test_a_prior_goes_with_a_method_that_has_one(method, prior):
 
 @pytest.mark.parametrize("experiment", EXPERIMENTS)
 def test_an_agent_goes_with_a_bandit_alone(experiment):
-    kept = composed([f"experiment={experiment}"]).agent.name
-    for agent in set(names("agent")) - {kept} if (experiment, "agent") not in ONE_OPTION else ():
+    own = composed([f"experiment={experiment}"]).agent.name
+    for agent in set(names("agent")) - {own} if (experiment, "agent") not in ONE_OPTION else ():
         line = refusal(f"experiment={experiment}", f"agent={agent}")
-        assert line.startswith(f"agent must be {kept} with dataset=")
+        assert line.startswith(f"agent must be {own} with dataset=")
 
 
 @pytest.mark.slow

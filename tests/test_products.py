@@ -60,8 +60,8 @@ def test_small_products_of_a_graph_become_sums_and_give_the_same(sizes):
     graph = make_fx(forwards_and_backwards, tracing_mode="fake")(*operands)
     Products()(graph.graph)
     graph.recompile()
-    left = {node.target for node in graph.graph.nodes} & {torch.ops.aten.mm.default, torch.ops.aten.addmm.default}
-    assert not left
+    products = {node.target for node in graph.graph.nodes} & {torch.ops.aten.mm.default, torch.ops.aten.addmm.default}
+    assert not products
     for ours, reference in zip(
         graph(*operands), forwards_and_backwards(*(part.double() for part in operands)), strict=True
     ):

@@ -1,6 +1,7 @@
 """What is printed or recorded is read back by Hydra and by OmegaConf as the value it was."""
 
 import json
+from contextlib import nullcontext
 
 import pytest
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -8,8 +9,9 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from omegaconf import OmegaConf
 
+from bbbrun.errors import UserError
 from bbbrun.schema.config import composed, plain
-from bbbrun.schema.fixing import fixed
+from bbbrun.schema.fixing import fixed, yaml_text
 from bbbrun.schema.quoting import quoted, word
 
 PARSER = OverridesParser.create()
@@ -45,13 +47,17 @@ def test_a_quoted_value_is_read_back(value):
 @settings(deadline=None, database=None)
 @given(TEXT)
 @example("\\${x}")
+@example("a\x85b")
 def test_a_fixed_value_is_the_value(text):
     node = OmegaConf.create({"own": "${t:}", "list": ["${t:}"]})
     OmegaConf.register_new_resolver("t", lambda: text, replace=True)
     copy = fixed(node)
     OmegaConf.clear_resolver("t")  # whatever stays an interpolation now raises
-    for tree in (copy, OmegaConf.create(OmegaConf.to_yaml(copy))):
-        assert OmegaConf.to_container(tree, resolve=True) == {"own": text, "list": [text]}
+    assert OmegaConf.to_container(copy, resolve=True) == {"own": text, "list": [text]}
+    # Raw, and not as an escape within quotes, it is what PyYAML does not read back.
+    with pytest.raises(UserError, match=r"U\+0085") if "\x85" in OmegaConf.to_yaml(copy) else nullcontext():
+        record = OmegaConf.create(yaml_text(copy))
+        assert OmegaConf.to_container(record, resolve=True) == {"own": text, "list": [text]}
     assert json.dumps(OmegaConf.to_container(copy)) == json.dumps(OmegaConf.to_container(fixed(copy)))
 
 

@@ -151,11 +151,11 @@ def table(run: Path, name: str = "metrics.csv") -> list[dict[str, str]]:
 
 
 @pytest.fixture(scope="module")
-def finished(tmp_path_factory) -> Path:
-    """A folder of two tiny finished runs, bbb and sgd."""
+def finished(tmp_path_factory, run_in) -> Path:
+    """A folder of two tiny finished runs, bbb and mle."""
     folder = tmp_path_factory.mktemp("finished")
     for words in (("hydra.run.dir=runs/bbb", FEW_DRAWS), ("hydra.run.dir=runs/mle", "method=mle")):
-        subprocess.run([sys.executable, "-m", "bbbrun", *TINY, *words], cwd=folder, check=True)
+        assert run_in(folder, *TINY, *words).returncode == 0
     return folder / "runs"
 
 
@@ -293,9 +293,9 @@ def test_the_report_takes_the_latest_of_runs_alike_and_says_so(tmp_path, finishe
     for name in ("1", "2"):
         shutil.copytree(finished / "mle", tmp_path / "runs" / name)
     main([str(tmp_path / "runs"), "-o", str(tmp_path / "out")])
-    said = capsys.readouterr().err
-    assert "1 runs, 1 older or of other settings left out" in said
-    assert "no finished run of method=bbb: no panel" in said
+    errors = capsys.readouterr().err
+    assert "1 runs, 1 older or of other settings left out" in errors
+    assert "no finished run of method=bbb: no panel" in errors
     assert len(pd.read_csv(tmp_path / "out" / "figure5" / "summary.csv")) == 1
 
 

@@ -138,16 +138,16 @@ def test_each_replica_leaves_what_its_own_run_would(bbbrun, tmp_path, words, ask
     single = bbbrun(*words, alone, "hydra.run.dir=alone")
     assert single.returncode == 0, single.stderr
     ours, expected = tmp_path / "together" / alone.replace("=", "-"), tmp_path / "alone"
-    left = [sorted(str(path.relative_to(place)) for path in place.rglob("*.*")) for place in (ours, expected)]
-    assert left[0] == left[1]
+    files = [sorted(str(path.relative_to(place)) for path in place.rglob("*.*")) for place in (ours, expected)]
+    assert files[0] == files[1]
     for name in ("metrics.csv", "predictions.csv"):
         if (expected / name).exists():
             tables = [pd.read_csv(place / name).drop(columns="seconds", errors="ignore") for place in (ours, expected)]
             pd.testing.assert_frame_equal(*tables, rtol=1e-3, atol=1e-5)
-    kept = [OmegaConf.load(place / ".hydra" / "config.yaml") for place in (ours, expected)]
-    assert kept[0] == kept[1]
+    configs = [OmegaConf.load(place / ".hydra" / "config.yaml") for place in (ours, expected)]
+    assert configs[0] == configs[1]
     again = composed(OmegaConf.to_container(OmegaConf.load(ours / ".hydra" / "overrides.yaml")))
-    assert plain(again) == plain(kept[1])
+    assert plain(again) == plain(configs[1])
     summary = json.loads((ours / "summary.json").read_text())
     assert summary["command"] == shlex.join(["bbbrun", *words, asked])
     assert (summary["replicas"], json.loads((expected / "summary.json").read_text())["replicas"]) == (2, 1)

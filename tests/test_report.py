@@ -242,8 +242,8 @@ def test_table_2_judges_what_is_left_of_the_network(tmp_path, monkeypatch):
     assert (table["units"][0], table["runs"][0]) == (3, 1)
     assert pd.read_csv(tmp_path / "out" / "table2" / "runs.csv")["command"].to_list() == ["bbbrun bbb name=a"]
     assert table["paper"].isna().all()
-    left = f"{network.size - round(network.size * 0.5)}"
-    assert f"| 50 % | {left} | {rows['error'][50]:.2f} |" in (tmp_path / "out" / "table2" / "table2.md").read_text()
+    size = f"{network.size - round(network.size * 0.5)}"
+    assert f"| 50 % | {size} | {rows['error'][50]:.2f} |" in (tmp_path / "out" / "table2" / "table2.md").read_text()
     # Nothing but zeros is left to vary of nothing: all draws say the same.
     assert rows["error"][99] == rows["error_mean"][99]
 
@@ -310,8 +310,8 @@ def test_figures_2_to_4_say_what_they_show(runs, tmp_path):
     assert ratio["cumulative"].iloc[-1] == pytest.approx(1, abs=0.05)
     (mixture,) = [run for run in finished_runs([runs]) if run.folder.name == "a"]
     values = decibels(DiagonalGaussian(*mixture.tensors()[:2]))
-    told = (out / "figure4" / "figure4.md").read_text()
-    assert f"{100 * (values < 0).double().mean().item():.1f} % of the weights have sigma above abs(mu)" in told
+    page = (out / "figure4" / "figure4.md").read_text()
+    assert f"{100 * (values < 0).double().mean().item():.1f} % of the weights have sigma above abs(mu)" in page
     middle = ratio.iloc[100]
     assert middle["cumulative"] == pytest.approx((values <= middle["decibels"]).double().mean().item(), abs=1e-5)
     # A mean over seeds has all of them, a density the first.
@@ -328,9 +328,9 @@ def test_figures_2_to_4_say_what_they_show(runs, tmp_path):
 def test_the_modes_of_the_signal_to_noise_are_counted(centres):
     generator = torch.Generator().manual_seed(0)
     ratio = torch.cat([centre + 3 * torch.randn(200_000, generator=generator) for centre in centres]).numpy()
-    (said,) = re.findall(r"Modes of the density: (\d), near ([-\d, ]+) dB", _shape(ratio, ratio.min(), ratio.max()))
-    assert int(said[0]) == len(centres)
-    assert [float(place) for place in said[1].split(",")] == pytest.approx(centres, abs=1.5)
+    (modes,) = re.findall(r"Modes of the density: (\d), near ([-\d, ]+) dB", _shape(ratio, ratio.min(), ratio.max()))
+    assert int(modes[0]) == len(centres)
+    assert [float(place) for place in modes[1].split(",")] == pytest.approx(centres, abs=1.5)
 
 
 def test_runs_by_key_are_means_over_seeds_best_by_validation_first(runs, tmp_path, capsys, monkeypatch):
@@ -346,8 +346,8 @@ def test_runs_by_key_are_means_over_seeds_best_by_validation_first(runs, tmp_pat
     assert first["test_error"] == pytest.approx(1.35)
     assert first["valid_error_std"] == pytest.approx(np.std([1.5, 1.7], ddof=1), rel=1e-5)
     records = pd.read_csv(tmp_path / "out" / "by" / "runs.csv")
-    told = records[(records["prior"] == "scale_mixture") & (records["optimizer.lr"] == 0.1)]
-    assert told[["seed", "seconds", "commit"]].to_numpy().tolist() == [[0, 60.0, "abc"], [1, 60.0, "abc"]]
+    group = records[(records["prior"] == "scale_mixture") & (records["optimizer.lr"] == 0.1)]
+    assert group[["seed", "seconds", "commit"]].to_numpy().tolist() == [[0, 60.0, "abc"], [1, 60.0, "abc"]]
     curves = pd.read_csv(tmp_path / "out" / "by" / "curves.csv")
     curve = curves[(curves["prior"] == "scale_mixture") & (curves["optimizer.lr"] == 0.1)].set_index("epoch")
     assert curve["valid_error"][2] == pytest.approx(1.6)
@@ -372,9 +372,9 @@ def test_what_needs_weights_is_made_of_the_runs_that_have_them(runs, tmp_path, c
     (runs / "g" / "checkpoint.pt").unlink()
     with pytest.raises(SystemExit):
         report([str(runs), "-o", str(tmp_path / "out"), "--only", "table2", "figure4", "tradeoff"])
-    said = capsys.readouterr().err
+    errors = capsys.readouterr().err
     for name in ("table2", "figure4"):
-        assert f"{name}: no finished run of experiment=mnist with the scale mixture, or not its weights" in said
+        assert f"{name}: no finished run of experiment=mnist with the scale mixture, or not its weights" in errors
 
 
 def test_a_run_and_its_record_are_one(runs, tmp_path):

@@ -60,6 +60,7 @@ def run(*words) -> int:
     return stop.value.code
 
 
+@pytest.mark.slow
 def test_what_is_finished_is_skipped_what_is_deleted_is_run_what_is_interrupted_resumed(listed, tmp_path, capfd):
     assert run("--list") == 0
     assert not (tmp_path / "results").exists()
@@ -80,14 +81,15 @@ def test_what_is_finished_is_skipped_what_is_deleted_is_run_what_is_interrupted_
     (at.folder / "summary.json").unlink()
     metrics = (at.folder / "metrics.csv").read_text()
     assert run() == 0
-    said = capfd.readouterr().err
-    assert f"resume=results/runs/digits/{at.folder.name}" in said
-    assert "seed=1" in said
+    errors = capfd.readouterr().err
+    assert f"resume=results/runs/digits/{at.folder.name}" in errors
+    assert "seed=1" in errors
     assert (at.folder / "metrics.csv").read_text() == metrics
     assert json.loads((at.folder / "summary.json").read_text())["seed"] == 0
     assert len(runs_on_disk(tmp_path / "results" / "runs")) == 2
 
 
+@pytest.mark.slow
 def test_records_of_what_is_finished_are_kept_and_count(listed, tmp_path, capfd):
     records, runs = tmp_path / "paper" / "runs", tmp_path / "results" / "runs"
     assert run("--records", str(records)) == 0
@@ -124,9 +126,9 @@ def test_a_damaged_run_is_not_finished_and_leaves_no_record(listed, tmp_path, mo
         before = (done.folder / name).read_text()
         (done.folder / name).write_text(content)
         assert run("--list", "--records", str(records)) == 0
-        said = capfd.readouterr().err
-        assert f"warning: results/runs/digits/{done.folder.name} cannot be read: it counts as no run" in said
-        assert "1 of 1 runs remain" in said
+        errors = capfd.readouterr().err
+        assert f"warning: results/runs/digits/{done.folder.name} cannot be read: it counts as no run" in errors
+        assert "1 of 1 runs remain" in errors
         (done.folder / name).write_text(before)
     # What lies in a record's place is not taken for it, nor lost.
     place = records / "digits" / done.folder.name
@@ -192,6 +194,7 @@ def test_a_folder_that_cannot_be_read_is_named_once(listed, tmp_path, capfd):
     assert [line.partition(";")[0] for line in warnings] == expected
 
 
+@pytest.mark.slow
 def test_a_run_that_cannot_go_on_fails_with_the_folder_to_delete(listed, tmp_path, monkeypatch, capfd):
     monkeypatch.setattr(reproduce, "wanted", lambda only, seeds: listed[:1])
     folder = begin(tmp_path / "results" / "runs" / "a", 0)
@@ -213,10 +216,10 @@ def test_a_run_of_another_process_is_told_and_skipped(listed, tmp_path, monkeypa
         assert run("--list") == 0
         assert "(in progress in another process, in results/runs/a)" in capfd.readouterr().err
         assert run() == 1
-    said = capfd.readouterr().err
-    assert "skipped: bbbrun experiment=digits" in said
-    assert "failed" not in said
-    assert "error" not in said
+    errors = capfd.readouterr().err
+    assert "skipped: bbbrun experiment=digits" in errors
+    assert "failed" not in errors
+    assert "error" not in errors
 
 
 @pytest.mark.parametrize(
@@ -239,6 +242,6 @@ def test_a_run_of_another_process_is_told_and_skipped(listed, tmp_path, monkeypa
 def test_wrong_words_are_one_line(words, expected, monkeypatch, capfd):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     assert run(*words.split(), "--list") == 2
-    said = capfd.readouterr().err
-    assert expected in said
-    assert "Traceback" not in said
+    errors = capfd.readouterr().err
+    assert expected in errors
+    assert "Traceback" not in errors

@@ -65,10 +65,10 @@ class Recorder:
 
     def callers(self) -> dict[Stream, set[str]]:
         """Who asked of each stream."""
-        found: dict[Stream, set[str]] = defaultdict(set)
+        uses: dict[Stream, set[str]] = defaultdict(set)
         for (_, _, draw), callers in self.asked.items():
-            found[stream(draw)] |= set(callers)
-        return found
+            uses[stream(draw)] |= set(callers)
+        return uses
 
 
 @pytest.fixture

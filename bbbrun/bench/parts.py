@@ -1,4 +1,4 @@
-"""What a step of Bayes by Backprop is made of, and what no step can do without, each alone, for `scripts/bench`."""
+"""The parts of a step of Bayes by Backprop, each alone, and the memory traffic that no step can do without."""
 
 import itertools
 from collections.abc import Callable
@@ -18,11 +18,11 @@ from bbbrun.training.optimizers import Sgd
 
 
 def parts(setting: Setting) -> dict[str, Callable[[], Timed]]:
-    """The parts of a step with the scale mixture, for all draws of it, to be built when they are wanted.
+    """The parts of a step with the scale mixture, for all of its draws, by name: a function that builds each.
 
-    The noise; sigma, its slope and w = mu + sigma * eps of noise that is there; the matrix products, forwards and
-    backwards; the gradient and momentum-free SGD for moments and a dnll/dw that are there. A step that fuses them may
-    take less than their sum.
+    The noise; sigma, its slope and w = mu + sigma * eps of given noise; the matrix products, forwards and backwards;
+    the gradient and momentum-free SGD of given moments and a given dnll/dw. A step that fuses them may take less than
+    their sum.
     """
     widths, device = setting.widths, setting.inputs.device
     network = mlp(widths[0], widths[1:-1], widths[-1])
@@ -67,7 +67,7 @@ def parts(setting: Setting) -> dict[str, Callable[[], Timed]]:
 
 
 def floor(setting: Setting) -> dict[str, Callable[[], Timed]]:
-    """To read and write mu, rho, w and the gradient once; the matrix products are a part already."""
+    """Reading and writing mu, rho, w and the gradient once. (The matrix products are a part already.)"""
     network = mlp(setting.widths[0], setting.widths[1:-1], setting.widths[-1])
     tensors = [torch.zeros(network.size, device=setting.inputs.device) for _ in range(4)]
 

@@ -1,6 +1,6 @@
-"""Other packages' Bayes by Backprop for `scripts/bench`, built as their own documentation does; `pip install .[peers]`.
+"""Other packages' Bayes by Backprop, built as their own documentation does; `pip install .[peers]` installs them.
 
-Only their time is meant: each scales its complexity as its documentation does, beside a summed loss.
+Only their time is compared. Each scales its complexity as its documentation does, beside a summed loss.
 A builder takes the network's widths and the number of training examples, and gives the module to train and its
 objective: (inputs, targets, loss, draws) -> a number to differentiate.
 """
@@ -89,6 +89,6 @@ def _torchbnn(widths: list[int], examples: int) -> Built:
 
 def peers() -> dict[str, Callable[[list[int], int], Built]]:
     """The builders of the packages that are installed, by name."""
-    known = {"blitz": ("BLiTZ", _blitz), "bayesian_torch": ("Bayesian-Torch", _bayesian_torch)}
-    known |= {"torchbnn": ("torchbnn", _torchbnn)}
-    return {f"bbb, {name}": build for package, (name, build) in known.items() if importlib.util.find_spec(package)}
+    builders = {"blitz": ("BLiTZ", _blitz), "bayesian_torch": ("Bayesian-Torch", _bayesian_torch)}
+    builders |= {"torchbnn": ("torchbnn", _torchbnn)}
+    return {f"bbb, {name}": build for package, (name, build) in builders.items() if importlib.util.find_spec(package)}

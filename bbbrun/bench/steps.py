@@ -1,4 +1,4 @@
-"""The training steps that `scripts/bench` times: PyTorch's own, this package's, and other packages'."""
+"""The training steps that `bbbrun bench` times: PyTorch's own, this package's, and other packages'."""
 
 import itertools
 from collections.abc import Callable
@@ -79,7 +79,7 @@ def bayes_by_backprop(draws: int, estimator: Estimator) -> BayesByBackpropConfig
 
 
 def contenders(setting: Setting) -> dict[str, Callable[[], Timed]]:
-    """Every step that can be timed, by name, to be built when it is wanted."""
+    """Every step that can be timed, by name: a function that builds it."""
     dropout = DropoutConfig(name="dropout", input_rate=0.2, hidden_rate=0.5)
     ours: dict[str, tuple[MethodConfig, PriorConfig | None]] = {
         "mle, bbbrun": (MaximumLikelihoodConfig(name="mle"), None),
@@ -89,8 +89,8 @@ def contenders(setting: Setting) -> dict[str, Callable[[], Timed]]:
         method = bayes_by_backprop(setting.draws, estimator)
         ours[f"bbb {prior} {estimator.name}, bbbrun"] = (method, PRIORS[prior])
     steps: dict[str, Callable[[], Timed]] = {}
-    for name, how in itertools.product(("sgd", "dropout"), ("eager", "compiled")):
-        steps[f"{name}, PyTorch {how}"] = partial(_pytorch_step, setting, name == "dropout", how == "compiled")
+    for name, mode in itertools.product(("sgd", "dropout"), ("eager", "compiled")):
+        steps[f"{name}, PyTorch {mode}"] = partial(_pytorch_step, setting, name == "dropout", mode == "compiled")
     for name, words in ours.items():
         steps[name] = partial(bbbrun_step, setting, *words)
     for name, build in peers().items():
@@ -143,8 +143,8 @@ def bbbrun_step(setting: Setting, method: MethodConfig, prior: PriorConfig | Non
     widths, batch, device = setting.widths, setting.batch, setting.inputs.device
     network = mlp(widths[0], widths[1:-1], widths[-1])
     weights = initial_weights(network, Init.he, 1.0, seed=0)
-    how, optimizer = build_method(method), Sgd(momentum=0.0)
-    state = initial_state([part.to(device) for part in how.init(weights, seed=0)], optimizer)
+    trained, optimizer = build_method(method), Sgd(momentum=0.0)
+    state = initial_state([part.to(device) for part in trained.init(weights, seed=0)], optimizer)
     epoch = Epoch(
         order=torch.arange(MINIBATCHES * batch, device=device).view(MINIBATCHES, batch),
         present=torch.ones(MINIBATCHES, batch, device=device),
@@ -154,7 +154,7 @@ def bbbrun_step(setting: Setting, method: MethodConfig, prior: PriorConfig | Non
     built = build_prior(prior, device) if prior else None
     likelihood = gaussian(fixed_sigma(1.0)) if widths[-1] == 1 else categorical
     problem = Problem(setting.inputs, setting.targets, network, likelihood)
-    eager = make_step(problem, Recipe(how, built, optimizer, 0), epoch, state)
+    eager = make_step(problem, Recipe(trained, built, optimizer, 0), epoch, state)
     step = Recorded(compiled(eager), changed(epoch, state))
     count = 0
 

@@ -1,4 +1,4 @@
-"""The variance of each estimator's gradient at a run's network, and times the cost of a step, for `scripts/bench`."""
+"""The variance of each estimator's gradient at a run's network, and that variance times the cost of a step."""
 
 from collections.abc import Callable
 from dataclasses import replace

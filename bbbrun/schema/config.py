@@ -126,8 +126,8 @@ class Config:
         """A bandit has an agent and no epochs. What is learnt from a whole data set has epochs and no agent."""
         acts = self.agent.name != _NONE
         if self.dataset.bandit != acts:
-            wanted = [name for name in OPTIONS["agent"] if (name != _NONE) == self.dataset.bandit]
-            raise UserError(f"agent must be {wanted[0]} with dataset={self.dataset.name}, not {self.agent.name}")
+            agents = [name for name in OPTIONS["agent"] if (name != _NONE) == self.dataset.bandit]
+            raise UserError(f"agent must be {agents[0]} with dataset={self.dataset.name}, not {self.agent.name}")
         if not acts:
             require(self.train.epochs is not None, "train.epochs", "a whole number of at least 1", "null")
             return

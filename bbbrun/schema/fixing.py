@@ -23,6 +23,18 @@ def fixed(config: DictConfig) -> DictConfig:
     return copy
 
 
+def yaml_text(config: DictConfig | ListConfig) -> str:
+    """The configuration as the YAML of a record.
+
+    Raises UserError for text with U+0085 (next line): PyYAML writes it so that it is read back as a space.
+    """
+    text = OmegaConf.to_yaml(config)
+    if "\x85" in text:
+        (line, *_) = [line for line in text.split("\n") if "\x85" in line]
+        raise UserError(f"no value may hold the character U+0085 (next line), which YAML does not keep: {line!r}")
+    return text
+
+
 def _fix(node: Any) -> None:
     """Fix a DictConfig or ListConfig in place."""
     if node._is_none() or node._is_missing():

@@ -35,12 +35,12 @@ class Replica(NamedTuple):
 def require_replicas(replicas: Any) -> None:
     """Raise UserError unless `replicas` is how many seeds, or {key: [values]} of one key of REPLICABLE."""
     if isinstance(replicas, dict):
-        wanted = "{key: [values]} of one key"
-        require(len(replicas) == 1, "replicas", wanted, replicas)
+        form = "{key: [values]} of one key"
+        require(len(replicas) == 1, "replicas", form, replicas)
         [(key, values)] = replicas.items()
         replicable = key in REPLICABLE or str(key).startswith("prior.")
         keys = f"{', '.join(REPLICABLE)}, or of a prior's numbers"
-        require(replicable, "replicas", f"{wanted} of {keys} (sweep others with -m)", repr(key))
+        require(replicable, "replicas", f"{form} of {keys} (sweep others with -m)", repr(key))
         numbers = isinstance(values, list) and all(type(value) in (int, float) for value in values)
         distinct = numbers and len(values) == len(set(values)) > 0
         require(distinct, "replicas", f"{{{key}: [values]}}, the values numbers that differ", values)

@@ -20,7 +20,7 @@ from bbbrun.errors import UserError
 from bbbrun.runs.files import METRICS
 from bbbrun.runs.resume import is_finished, require_same_run, require_unused
 from bbbrun.schema.config import register, validated
-from bbbrun.schema.fixing import fixed
+from bbbrun.schema.fixing import fixed, yaml_text
 from bbbrun.schema.help import help_text
 from bbbrun.schema.messages import one_line
 from bbbrun.schema.quoting import word
@@ -63,8 +63,8 @@ def main(words: Sequence[str]) -> None:
         sys.exit(130)
     except Exception as error:
         # Until a job starts there is nothing but the user's words, so whatever they raise is about them.
-        known = isinstance(error, (UserError, HydraException, OmegaConfBaseException, OSError))
-        if debug or (started and not known):
+        of_the_user = isinstance(error, (UserError, HydraException, OmegaConfBaseException, OSError))
+        if debug or (started and not of_the_user):
             raise
         if not failed:
             _show_error(error)
@@ -166,9 +166,9 @@ def _record(composed: DictConfig, override: str) -> dict[str, str]:
     if override:
         words = [*words, "replicas=1", override]
     return {
-        "config.yaml": OmegaConf.to_yaml(composed),
-        "hydra.yaml": OmegaConf.to_yaml(OmegaConf.create({"hydra": OmegaConf.to_container(hydra_config)})),
-        "overrides.yaml": OmegaConf.to_yaml(OmegaConf.create(words)),
+        "config.yaml": yaml_text(composed),
+        "hydra.yaml": yaml_text(OmegaConf.create({"hydra": OmegaConf.to_container(hydra_config)})),
+        "overrides.yaml": yaml_text(OmegaConf.create(words)),
     }
 
 
