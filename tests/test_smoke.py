@@ -55,7 +55,9 @@ def recorded(folder, *complexities):
 
 
 def judged(short, records):
-    return smoke(finished_runs([short]), finished_runs([records]))
+    """The verdicts but for those of the column `step`."""
+    table = smoke(finished_runs([short]), finished_runs([records]))
+    return table[table["number"] != "step"]
 
 
 def verdict(tmp_path, name, early, late):
@@ -66,10 +68,10 @@ def verdict(tmp_path, name, early, late):
 
 def test_a_number_is_held_from_both_sides_at_every_row_by_students_quantile(tmp_path):
     recorded(tmp_path / "records", 990.0, 1003.0, 1007.0)
-    # Two numbers, from both sides, and 5 % among the four: Student's quantile for two degrees of freedom. The mean of
-    # the late ones is 1000, their squared deviation (100 + 9 + 49) / 2; the early ones' mean is 910.5.
-    half = t.ppf(1 - 0.05 / 4, 2) * math.sqrt(79) * math.sqrt(4 / 3)
-    early_half = t.ppf(1 - 0.05 / 4, 2) * math.sqrt(100.75) * math.sqrt(4 / 3)
+    # Two numbers and two steps, from both sides, 1 % among the eight: Student's quantile for two degrees of freedom.
+    # The mean of the late ones is 1000, their squared deviation (100 + 9 + 49) / 2; the early ones' mean is 910.5.
+    half = t.ppf(1 - 0.01 / 8, 2) * math.sqrt(79) * math.sqrt(4 / 3)
+    early_half = t.ppf(1 - 0.01 / 8, 2) * math.sqrt(100.75) * math.sqrt(4 / 3)
     for name, early, late, expected in (
         ("inside", 910.0, 1000 + 0.99 * half, "pass"),
         ("above", 910.0, 1000 + 1.01 * half, "miss"),
@@ -115,6 +117,15 @@ def test_the_first_steps_of_a_recorded_seed_are_held_to_its_digits(tmp_path):
         # Its own record makes no band.
         assert table.loc["band", ["seeds", "verdict"]].to_list() == [3, "pass"]
         assert table.loc["digits", ["at", "verdict"]].to_list() == ["epoch 1", expected]
+
+
+def test_a_run_that_takes_other_steps_is_a_miss(tmp_path):
+    recorded(tmp_path / "records", 990.0, 1003.0, 1007.0)
+    for name, step, expected in (("same", 50, "pass"), ("more", 60, "miss")):
+        early, late = epochs({"complexity": 910.0}, {"complexity": 1000.0})
+        record(tmp_path / name, (*DIGITS, "seed=0"), [early | {"step": step}, late | {"step": 2 * step}])
+        table = smoke(finished_runs([tmp_path / name]), finished_runs([tmp_path / "records"]))
+        assert table.set_index("number")["verdict"].to_dict() == {"step": expected, "complexity": "pass"}
 
 
 def test_a_column_that_is_missing_or_not_a_number_is_a_miss(tmp_path):
@@ -174,6 +185,22 @@ def test_what_too_few_seeds_are_like_is_not_run_and_exits_1(tmp_path, capsys, on
     assert "--only has no effect with --smoke" in capsys.readouterr().err
 
 
+def test_other_seeds_are_judged_where_they_are_named(tmp_path, capsys, monkeypatch):
+    jobs = {seed: Job((*DIGITS, f"seed={seed}"), plain(composed((*DIGITS, f"seed={seed}")))) for seed in (0, 7)}
+    monkeypatch.setattr(bbbrun.report.smoke, "wanted", lambda only, seeds: [jobs[seed] for seed in seeds or [0]])
+    recorded(tmp_path / "records", 990.0, 1000.0, 1010.0)
+    for seed, complexity in ((0, 5000.0), (7, 1000.0)):
+        rows = epochs({"complexity": 910.0}, {"complexity": complexity})
+        record(tmp_path / "short" / str(seed), jobs[seed].words, rows)
+    words = (tmp_path / "short", "--smoke", tmp_path / "records")
+    assert [exit_code(*words), exit_code(*words, "--seeds", "7"), exit_code(*words, "--seeds", "0,7")] == [1, 0, 1]
+    capsys.readouterr()
+    assert exit_code(*words, "--seeds", "7,x") == 1
+    assert "--seeds takes whole numbers" in capsys.readouterr().err
+    assert exit_code(tmp_path / "short", "--seeds", "7") == 2
+    assert "--seeds has no effect without --smoke" in capsys.readouterr().err
+
+
 def test_a_short_run_that_is_not_there_is_not_run(tmp_path, capsys):
     record(tmp_path / "short", ("experiment=digits",), [{"epoch": 1, "step": 1, "test_error": 9.0}])
     assert exit_code(tmp_path / "short", "--smoke", tmp_path / "short") == 1
@@ -196,21 +223,18 @@ def test_verdicts_for_other_programs_read_back(tmp_path, capsys, only_digits):
     record(tmp_path / "bad", (*DIGITS, "seed=0"), epochs({"complexity": 910.0}, {"complexity": 5000.0}))
     files = ["--json", tmp_path / "out.json", "--junit", tmp_path / "out.xml"]
     for name, code, counts, failures in (
-        ("good", 0, {"pass": 1, "miss": 0, "not run": 0}, 0),
-        ("bad", 1, {"pass": 0, "miss": 1, "not run": 0}, 1),
+        ("good", 0, {"pass": 2, "miss": 0, "not run": 0}, 0),
+        ("bad", 1, {"pass": 1, "miss": 1, "not run": 0}, 1),
     ):
         assert exit_code(tmp_path / name, "--smoke", tmp_path / "records", *files) == code
         read = json.loads((tmp_path / "out.json").read_text())
         assert read["counts"] == counts
-        (row,) = read["rows"]
-        assert (row["number"], row["at"], row["seeds"]) == (
-            "complexity",
-            "epoch 2" if code else "epoch 1",
-            3,
-        ) or not code
+        step, row = read["rows"]
+        assert (step["number"], row["number"], row["seeds"]) == ("step", "complexity", 3)
+        assert row["at"] == "epoch 2" or not code
         suite = ElementTree.parse(tmp_path / "out.xml").getroot().find("testsuite")
-        assert (suite.get("tests"), suite.get("failures"), suite.get("errors")) == ("1", str(failures), "0")
-        case = suite.find("testcase")
+        assert (suite.get("tests"), suite.get("failures"), suite.get("errors")) == ("2", str(failures), "0")
+        case = suite.findall("testcase")[1]
         assert case.get("classname") == "experiment=digits train.epochs=2 seed=0"
         assert case.get("name").startswith("complexity, band")
         assert [each.tag for each in case] == ["failure"] * failures
@@ -241,5 +265,5 @@ def test_each_record_passes_by_the_others():
     assert table["verdict"].to_list() == ["pass"] * len(table)
     # Every column of each, but for the time.
     for run in records:
-        columns = set(run.metrics().columns) - {"epoch", "step", "seconds"}
+        columns = set(run.metrics().columns.drop([name for name in ("epoch", "seconds") if name in run.metrics()]))
         assert set(table.loc[table["run"] == run.summary["command"], "number"]) >= columns

@@ -82,7 +82,9 @@ def _judged(run: Run, records: Sequence[Run]) -> list[dict[str, Any]]:
     rows = []
     for name in names:
         recorded = np.array([_column(other, name, ours.index) for other in others])
-        floor = np.maximum(_RELATIVE * np.abs(recorded.mean(axis=0)), _unit(recorded))
+        # How many steps there were is no matter of chance.
+        unit = 0.0 if name == "step" else _unit(recorded)
+        floor = np.maximum(_RELATIVE * np.abs(recorded.mean(axis=0)), unit)
         half = np.maximum(quantile * recorded.std(axis=0, ddof=1), floor)
         values = pd.Series(_column(ours, name, ours.index), ours.index)
         band = pd.DataFrame({"ours": values, "middle": recorded.mean(axis=0), "half": half})
@@ -134,12 +136,7 @@ def _column(table: pd.DataFrame, name: str, index: pd.Index) -> Numbers:
 
 
 def _unit(recorded: Numbers) -> float:
-    """The step between the values of a column that counts, such as 0.5 % of 200 images; 0 where there is none.
-
-    recorded: (runs, rows). What is the same in all runs, such as the learning rate, counts nothing.
-    """
-    if (recorded == recorded[0]).all():
-        return 0.0
+    """The step between the values of a column that counts, such as 0.5 % of 200 images; 0 where there is none."""
     values = np.unique(np.round(recorded[np.isfinite(recorded)], 9))
     if len(values) < 2:
         return 0.0
