@@ -20,8 +20,9 @@ from bbbrun.runs.reader import Run, finished_runs
 _ALARMS = 0.01  # the share of sound runs that may have a number outside its band, at most
 _LEAST_SEEDS = 3
 _RELATIVE = 1e-3  # digits that a number must share with the record: rounding differs between machines
-# Up to this step, or interaction, a run of a recorded seed has the record's digits: later, rounding has grown.
-_DIGITS_UNTIL = 20
+# Up to so many training steps a run of a recorded seed has the record's digits: later, rounding grows. Compiled and
+# eager steps agree to 1e-6 there, and to 1e-4 in a bandit.
+_DIGITS_UNTIL, _DIGITS_UNTIL_BANDIT = 100, 1000
 # A regression's interquartile range at x = 1 divided by that inside the data, as in the paper's Figure 5, at its end.
 _WIDENING = "widening"
 Numbers = NDArray[np.float64]
@@ -33,7 +34,7 @@ def smoke(short: Sequence[Run], records: Sequence[Run]) -> pd.DataFrame:
     Columns: run, number, rule, at, ours, least, most, seeds, verdict (pass, miss, not run). The rules are:
     band: at every row mean +- k s sqrt(1 + 1/n), of n >= 3 recorded runs of the same setting and other seeds. k is
     Student's quantile for n - 1 degrees of freedom at which at most 1 % of sound runs have any number outside
-    (Bonferroni). digits: the record of the same seed, within a thousandth, at the rows up to step 20.
+    (Bonferroni). digits: the record of the same seed, within a thousandth, in place of the band in a run's first rows.
     No band is narrower than a thousandth of its middle, or than one unit of what is counted, such as an image.
     Raises UserError for a run that cannot be read.
     """
@@ -76,9 +77,11 @@ def _judged(run: Run, records: Sequence[Run]) -> list[dict[str, Any]]:
         return [about | _NOTHING | {"seeds": len(others), "verdict": "not run"}]
     columns = others[0].columns.union(ours.columns, sort=False)
     names = [name for name in columns if name not in ("seconds", ours.index.name)]
-    count = int(others[0].reindex(index=ours.index, columns=names).notna().to_numpy().sum())
+    # Where the digits are known, a band would add nothing.
+    is_early = _has_digits(run, ours) & bool(same_seed)
+    early, late = ours.index[is_early], ours.index[~is_early]
+    count = max(1, int(others[0].reindex(index=late, columns=names).notna().to_numpy().sum()))
     quantile = float(t.ppf(1 - _ALARMS / (2 * count), len(others) - 1)) * np.sqrt(1 + 1 / len(others))
-    early = ours.index[ours["step"] <= _DIGITS_UNTIL]
     rows = []
     for name in names:
         recorded = np.array([_column(other, name, ours.index) for other in others])
@@ -88,14 +91,21 @@ def _judged(run: Run, records: Sequence[Run]) -> list[dict[str, Any]]:
         half = np.maximum(quantile * recorded.std(axis=0, ddof=1), floor)
         values = pd.Series(_column(ours, name, ours.index), ours.index)
         band = pd.DataFrame({"ours": values, "middle": recorded.mean(axis=0), "half": half})
-        furthest = [("band", len(others), band)]
+        furthest = [("band", len(others), band.loc[late])]
         for other in same_seed:
-            exact = band.assign(middle=_column(other, name, ours.index), half=floor).loc[early]
-            furthest += [("digits", 1, exact)] if len(early) else []
+            exact = band.assign(middle=_column(other, name, ours.index), half=floor)
+            furthest.append(("digits", 1, exact.loc[early]))
         for rule, seeds, table in furthest:
             rows += [about | {"number": name, "rule": rule} | _worst(table, ours.index.name, seeds)]
     # What neither has, a row of nothing, says nothing.
     return [row for row in rows if row.pop("judged")]
+
+
+def _has_digits(run: Run, table: pd.DataFrame) -> "pd.Series[bool]":
+    """Which rows are so early that rounding has not grown."""
+    updates = run.config["agent"].get("updates")
+    until = _DIGITS_UNTIL_BANDIT / updates if updates else _DIGITS_UNTIL
+    return table["step"] <= until
 
 
 def _worst(table: pd.DataFrame, time: Any, seeds: int) -> dict[str, Any]:
