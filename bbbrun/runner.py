@@ -11,7 +11,8 @@ import torch
 
 from bbbrun.errors import UserError
 from bbbrun.report.plots import draw_metrics, predictive_band
-from bbbrun.runs.files import CHECKPOINT, FIGURES, METRICS
+from bbbrun.runs.checkpoints import remove_checkpoints
+from bbbrun.runs.files import FIGURES, METRICS, naming
 from bbbrun.runs.provenance import commit
 from bbbrun.runs.writer import RunFolder, keep_record
 from bbbrun.runtime.device import choose_device, keep_freed_memory, set_products, set_threads
@@ -84,7 +85,7 @@ def run(planned: list[Planned], folder: Path, command: str, record: dict[str, st
             raise
         if runs[0].shares_checkpoint:
             # Each has its own by now.
-            (folder / CHECKPOINT).unlink()
+            remove_checkpoints(folder, newest=True)
     print(f"finished: {folder}", file=sys.stderr)
     return outcomes[0].metrics
 
@@ -95,9 +96,11 @@ def _finish(config: Config, run: RunFolder, outcome: Outcome, about: dict[str, A
     title = f"{config.name}, {config.method.name}, seed {config.seed}"
     if run.shares_checkpoint:
         title += f", {run.path.name}"
-    draw_metrics(run.path / METRICS, figures, title)
+    with naming(figures):
+        draw_metrics(run.path / METRICS, figures, title)
     if outcome.predictions is not None:
         run.save_predictions(outcome.predictions.table)
-        predictive_band(*outcome.predictions, figures, title)
+        with naming(figures):
+            predictive_band(*outcome.predictions, figures, title)
     numbers = {name: getattr(outcome, name) for name in ("metrics", "seconds", "steps_per_second", "compiled")}
     run.finish(numbers | {"seed": config.seed} | about)

@@ -9,7 +9,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from bbbrun.errors import UserError
-from bbbrun.runs.files import CHECKPOINT, named_folder
+from bbbrun.runs.checkpoints import has_checkpoint
+from bbbrun.runs.files import named_folder
 from bbbrun.runs.jobs import Job, wanted
 from bbbrun.runs.matching import copy_record, expected_seconds, match
 from bbbrun.runs.reader import RunOnDisk, runs_on_disk
@@ -128,7 +129,7 @@ def _finish(job: Job, device: str) -> str | None:
     if run is not None and run.in_progress:
         return f"skipped: bbbrun {words} ({_in_progress(run)})"
     command = [*job.words, f"device={device}"]
-    resumed = run.folder if run is not None and (run.folder / CHECKPOINT).exists() else None
+    resumed = run.folder if run is not None and has_checkpoint(run.folder) else None
     command += [word("resume", str(resumed))] if resumed else []
     print(f"bbbrun {shlex.join(command)}", file=sys.stderr)
     with subprocess.Popen([sys.executable, "-m", "bbbrun", *command]) as child:
