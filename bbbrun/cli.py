@@ -1,7 +1,7 @@
 """The command line: the first word chooses a verb; anything else is a run's configuration, which Hydra composes."""
 
+import logging
 import os
-import signal
 import sys
 import warnings
 from collections.abc import Sequence
@@ -10,7 +10,8 @@ from importlib.metadata import version
 from typing import Any
 
 from bbbrun.errors import UserError
-from bbbrun.verbs import VERBS
+from bbbrun.runtime import stops
+from bbbrun.verbs import VERBS, streams
 
 _HELP = ("--help", "-h")
 
@@ -20,8 +21,9 @@ def main() -> None:
 
     Exit code 0 when all that was asked for is done, 1 on an error, 130 when interrupted, 2 for a verb's wrong options.
     """
-    # SIGTERM acts as Ctrl-C does: a shell makes its background processes ignore Ctrl-C.
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    stops.install()
+    streams.forgive()
+    _quiet_libraries()
     warnings.showwarning = _show_warning
     words = sys.argv[1:]
     first, second = [*words, "", ""][:2]
@@ -45,6 +47,12 @@ def main() -> None:
             completion.main(words)
         else:
             train.main(words)
+
+
+def _quiet_libraries() -> None:
+    """Keep what libraries log of themselves from the user: a missing CUDA compiler, a font cache that is built."""
+    for name in ("torch.utils.cpp_extension", "matplotlib.font_manager"):
+        logging.getLogger(name).setLevel(logging.ERROR)
 
 
 def _run_verb(verb: str, words: Sequence[str]) -> None:

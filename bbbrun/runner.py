@@ -15,7 +15,7 @@ from bbbrun.runs.checkpoints import remove_checkpoints
 from bbbrun.runs.files import FIGURES, METRICS, naming
 from bbbrun.runs.provenance import commit
 from bbbrun.runs.writer import RunFolder, keep_record
-from bbbrun.runtime.device import choose_device, keep_freed_memory, set_products, set_threads
+from bbbrun.runtime.device import choose_device, keep_freed_memory, process_settings, set_products, set_threads
 from bbbrun.schema.config import Config
 from bbbrun.tasks.kinds import prepare
 from bbbrun.training.session import Outcome
@@ -49,6 +49,11 @@ def run(planned: list[Planned], folder: Path, command: str, record: dict[str, st
     command: the words that started the run. record: file names and texts that `folder` keeps under .hydra.
     Raises UserError for what the user can mend.
     """
+    with process_settings():
+        return _run(planned, folder, command, record)
+
+
+def _run(planned: list[Planned], folder: Path, command: str, record: dict[str, str]) -> dict[str, float]:
     configs = [each.config for each in planned]
     device = choose_device(configs[0].device)
     set_products(configs[0].tf32, device)

@@ -2,7 +2,6 @@
 
 import argparse
 import shlex
-import signal
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -14,6 +13,7 @@ from bbbrun.runs.files import named_folder
 from bbbrun.runs.jobs import Job, wanted
 from bbbrun.runs.matching import copy_record, expected_seconds, match
 from bbbrun.runs.reader import RunOnDisk, runs_on_disk
+from bbbrun.runtime import stops
 from bbbrun.schema.config import Device
 from bbbrun.schema.quoting import word
 
@@ -37,7 +37,7 @@ def main(words: Sequence[str] | None = None) -> None:
     )
     add("--list", action="store_true", help="show what remains, and run nothing")
     arguments = parser.parse_args(words)
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that a stop also stops the training process
+    stops.install()  # so that a stop also stops the training process
     try:
         _require_device(Device(arguments.device))
         seeds = None if arguments.seeds is None else _seeds(arguments.seeds)

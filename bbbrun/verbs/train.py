@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from datetime import datetime
 from enum import Enum
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
@@ -17,8 +17,9 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from bbbrun.errors import UserError
-from bbbrun.runs.files import METRICS
+from bbbrun.runs.files import RECORD
 from bbbrun.runs.resume import is_finished, require_same_run, require_unused
+from bbbrun.runtime import stops
 from bbbrun.schema.config import register, validated
 from bbbrun.schema.fixing import fixed, yaml_text
 from bbbrun.schema.help import help_text
@@ -42,6 +43,9 @@ def main(words: Sequence[str]) -> None:
     @hydra.main(version_base="1.3", config_path="pkg://bbbrun.configs", config_name="config")
     def task(composed: DictConfig) -> dict[str, float] | None:
         started.append(True)
+        stops.install()  # a launcher's worker is a process of its own
+        if stops.asked():
+            raise KeyboardInterrupt
         try:
             return _run(composed)
         except (UserError, OSError) as error:
@@ -51,6 +55,10 @@ def main(words: Sequence[str]) -> None:
             if debug or HydraConfig.get().mode is RunMode.MULTIRUN:
                 raise
             return None
+        except Exception as error:
+            if stops.asked():
+                raise KeyboardInterrupt from error
+            raise
 
     try:
         if parsed(words).help:
@@ -60,8 +68,10 @@ def main(words: Sequence[str]) -> None:
             sys.argv = ["bbbrun", *flags_first(words)]
             task()
     except KeyboardInterrupt:
-        sys.exit(130)
+        _show_stop(started)
     except Exception as error:
+        if stops.asked():
+            _show_stop(started)
         # Until a job starts there is nothing but the user's words, so whatever they raise is about them.
         of_the_user = isinstance(error, (UserError, HydraException, OmegaConfBaseException, OSError))
         if debug or (started and not of_the_user):
@@ -70,6 +80,13 @@ def main(words: Sequence[str]) -> None:
             _show_error(error)
         failed.append(True)
     sys.exit(1 if failed else 0)
+
+
+def _show_stop(started: list[bool]) -> NoReturn:
+    """End a stopped process; a job that had started has said how to continue it."""
+    if not started:
+        print("\ninterrupted; nothing was begun", file=sys.stderr)
+    sys.exit(stops.CODE)
 
 
 def _run(composed: DictConfig) -> dict[str, float]:
@@ -99,17 +116,16 @@ def _run(composed: DictConfig) -> dict[str, float]:
             for replica, alone in zip(replicas, configs, strict=True)
         ]
         return run(planned, folder, _command(words), record)
-    except KeyboardInterrupt:
-        has_rows = any((folder / replica.folder / METRICS).exists() for replica in replicas)
-        remedy = (
-            f"continue with: {_command([*_fixed_words(words, composed), word('resume', str(folder))])}"
-            if has_rows
-            else "nothing was begun"
-        )
+    except BaseException as error:
+        if not isinstance(error, KeyboardInterrupt) and not stops.asked():
+            raise
+        begun = (folder / RECORD).exists()
+        again = _command([*_fixed_words(words, composed), word("resume", str(folder))])
+        remedy = f"continue with: {again}" if begun else "nothing was begun"
         if hydra_config.mode is RunMode.MULTIRUN:
-            remedy += f"; then run the sweep's jobs {'after this one' if has_rows else 'from this one on'}, if any"
+            remedy += f"; then run the sweep's jobs {'after this one' if begun else 'from this one on'}, if any"
         print(f"\ninterrupted; {remedy}", file=sys.stderr)
-        raise
+        raise KeyboardInterrupt from error
     finally:
         _remove_if_empty(Path(hydra_config.runtime.output_dir))
 
