@@ -37,7 +37,6 @@ def main(words: Sequence[str] | None = None) -> None:
     )
     add("--list", action="store_true", help="show what remains, and run nothing")
     arguments = parser.parse_args(words)
-    stops.install()  # so that a stop also stops the training process
     try:
         _require_device(Device(arguments.device))
         seeds = None if arguments.seeds is None else _seeds(arguments.seeds)
@@ -51,12 +50,8 @@ def main(words: Sequence[str] | None = None) -> None:
             _require_folder(arguments.records)
     except UserError as error:
         parser.error(str(error))
-    try:
-        remaining = _remaining(jobs, arguments.records)
-        failures = [] if arguments.list else _run(jobs, remaining, arguments.records, arguments.device)
-    except KeyboardInterrupt:
-        print("interrupted; give the same command again to go on", file=sys.stderr)
-        sys.exit(130)
+    remaining = _remaining(jobs, arguments.records)
+    failures = [] if arguments.list else _run(jobs, remaining, arguments.records, arguments.device)
     for failure in failures:
         print(failure, file=sys.stderr)
     sys.exit(1 if failures else 0)
@@ -132,11 +127,12 @@ def _finish(job: Job, device: str) -> str | None:
     resumed = run.folder if run is not None and has_checkpoint(run.folder) else None
     command += [word("resume", str(resumed))] if resumed else []
     print(f"bbbrun {shlex.join(command)}", file=sys.stderr)
+    stops.tell_for_children()
     with subprocess.Popen([sys.executable, "-m", "bbbrun", *command]) as child:
         try:
             code = child.wait()
         except KeyboardInterrupt:
-            # The run saves what it has and prints how to continue.
+            # The run saves what it has.
             child.terminate()
             child.wait()
             raise

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from datetime import datetime
 from enum import Enum
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
@@ -66,12 +66,14 @@ def main(words: Sequence[str]) -> None:
         else:
             # Hydra reads sys.argv itself. The program's name goes into its completion scripts.
             sys.argv = ["bbbrun", *flags_first(words)]
+            if parsed(words).multirun:
+                stops.tell_for_children()
             task()
     except KeyboardInterrupt:
-        _show_stop(started)
+        stops.end(_remedy(words, started))
     except Exception as error:
         if stops.asked():
-            _show_stop(started)
+            stops.end(_remedy(words, started))
         # Until a job starts there is nothing but the user's words, so whatever they raise is about them.
         of_the_user = isinstance(error, (UserError, HydraException, OmegaConfBaseException, OSError))
         if debug or (started and not of_the_user):
@@ -82,11 +84,11 @@ def main(words: Sequence[str]) -> None:
     sys.exit(1 if failed else 0)
 
 
-def _show_stop(started: list[bool]) -> NoReturn:
-    """End a stopped process; a job that had started has said how to continue it."""
-    if not started:
-        print("\ninterrupted; nothing was begun", file=sys.stderr)
-    sys.exit(stops.CODE)
+def _remedy(words: Sequence[str], started: list[bool]) -> str:
+    """What to do after a stop that came outside of any job: one that comes within a job says so itself."""
+    if parsed(words).multirun:
+        return "jobs of the sweep that had begun and are not finished go on with resume=FOLDER"
+    return "the run was finished" if started else "nothing was begun"
 
 
 def _run(composed: DictConfig) -> dict[str, float]:
@@ -124,7 +126,7 @@ def _run(composed: DictConfig) -> dict[str, float]:
         remedy = f"continue with: {again}" if begun else "nothing was begun"
         if hydra_config.mode is RunMode.MULTIRUN:
             remedy += f"; then run the sweep's jobs {'after this one' if begun else 'from this one on'}, if any"
-        print(f"\ninterrupted; {remedy}", file=sys.stderr)
+        stops.show(remedy)
         raise KeyboardInterrupt from error
     finally:
         _remove_if_empty(Path(hydra_config.runtime.output_dir))
