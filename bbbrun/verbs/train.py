@@ -20,10 +20,11 @@ from bbbrun.errors import UserError
 from bbbrun.runs.files import RECORD
 from bbbrun.runs.resume import is_finished, require_same_run, require_unused
 from bbbrun.runtime import stops
-from bbbrun.schema.config import register, validated
+from bbbrun.schema.config import OPTIONS, register, validated
 from bbbrun.schema.fixing import fixed, yaml_text
 from bbbrun.schema.help import help_text
 from bbbrun.schema.messages import one_line
+from bbbrun.schema.own_files import own_folders, require_all_sound, require_sound
 from bbbrun.schema.quoting import word
 from bbbrun.schema.replicas import Replica, replicas_of
 from bbbrun.verbs import VERBS
@@ -60,13 +61,17 @@ def main(words: Sequence[str]) -> None:
                 raise KeyboardInterrupt from error
             raise
 
+    folders: list[Path] = []
     try:
-        if parsed(words).help:
-            print(help_text(parsed(words).overrides, VERBS))
+        flags = parsed(words)
+        folders = own_folders(flags.config_dir, flags.overrides)
+        require_sound(folders, flags.overrides)
+        if flags.help:
+            print(help_text(flags.overrides, VERBS))
         else:
             # Hydra reads sys.argv itself. The program's name goes into its completion scripts.
             sys.argv = ["bbbrun", *flags_first(words)]
-            if parsed(words).multirun:
+            if flags.multirun:
                 stops.tell_for_children()
             task()
     except KeyboardInterrupt:
@@ -79,9 +84,18 @@ def main(words: Sequence[str]) -> None:
         if debug or (started and not of_the_user):
             raise
         if not failed:
-            _show_error(error)
+            _show_error(error if started else _cause(error, folders))
         failed.append(True)
     sys.exit(1 if failed else 0)
+
+
+def _cause(error: Exception, folders: Sequence[Path]) -> Exception:
+    """What is wrong with a file of the user's own where that may be why Hydra composed nothing; else `error`."""
+    try:
+        require_all_sound(folders, ("experiment", *OPTIONS))
+    except (UserError, OSError) as fault:
+        return fault
+    return error
 
 
 def _remedy(words: Sequence[str], started: list[bool]) -> str:
