@@ -79,7 +79,7 @@ def main(words: Sequence[str]) -> None:
     except Exception as error:
         if stops.asked():
             stops.end(_remedy(words, started))
-        # Until a job starts there is nothing but the user's words, so whatever they raise is about them.
+        # Before a job starts, any error comes from the user's words.
         of_the_user = isinstance(error, (UserError, HydraException, OmegaConfBaseException, OSError))
         if debug or (started and not of_the_user):
             raise
