@@ -10,15 +10,25 @@ import signal
 import subprocess
 import sys
 import traceback
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-# All that a run loads, also what it loads late.
-_LOADED = (
+# What a run loads of other packages, also late.
+THIRD_PARTY = (
+    "hydra",
     "matplotlib.backends.backend_agg",
+    "matplotlib.pyplot",
+    "pandas",
+    "scipy.stats",
     "sklearn.datasets",
     "sklearn.metrics",
+    "sklearn.model_selection",
     "torch._dynamo",
+    "torchvision.datasets",
+)
+# And of ours.
+_OURS = (
     "bbbrun.verbs.train",
     "bbbrun.tasks.bandit",
     "bbbrun.runner",
@@ -26,14 +36,17 @@ _LOADED = (
 
 
 class Forks:
-    """Runs `python -m bbbrun` in forks of one process."""
+    """Runs `python -m bbbrun` in forks of one process, which has loaded `modules`.
 
-    def __init__(self, scratch: Path) -> None:
+    Where these are third parties' alone, PYTHONPATH in a command's environment says whose bbbrun it runs.
+    """
+
+    def __init__(self, scratch: Path, modules: Sequence[str] = THIRD_PARTY + _OURS) -> None:
         self._scratch = scratch
         # CUDA, once a process has it, does not survive a fork.
         blind = os.environ | {"CUDA_VISIBLE_DEVICES": ""}
         self._server = subprocess.Popen(
-            [sys.executable, __file__], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=blind
+            [sys.executable, __file__, *modules], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=blind
         )
 
     def run(self, words: list[str], folder: Path, environment: dict[str, str]) -> subprocess.CompletedProcess[str]:
@@ -53,7 +66,7 @@ class Forks:
 
 
 def _serve() -> None:
-    for name in _LOADED:
+    for name in sys.argv[1:]:
         importlib.import_module(name)
     for line in sys.stdin:
         child = os.fork()
@@ -71,6 +84,7 @@ def _become(request: dict[str, Any]) -> None:
     os.chdir(request["folder"])
     os.environ.clear()
     os.environ.update(request["environment"])
+    sys.path[:0] = filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))
     sys.argv = [str(Path(__file__).parent.parent / "bbbrun" / "__main__.py"), *request["words"]]
     signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.alarm(600)  # whoever waits for it would wait for ever

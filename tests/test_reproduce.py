@@ -238,7 +238,6 @@ def test_a_run_of_another_process_is_told_and_skipped(listed, tmp_path, monkeypa
 @pytest.mark.parametrize(
     ("words", "expected"),
     [
-        ("--only=smoke --records=kept", "--records keeps the paper's runs"),
         ("--only=table9", "--only table9: choose from"),
         ("--seeds=a", "--seeds takes whole numbers from 0 to 2147483647, each once, joined by commas, not 'a'"),
         ("--seeds=-1", "--seeds takes"),

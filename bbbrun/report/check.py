@@ -1,71 +1,21 @@
-"""The check: each number of the paper beside ours, with a verdict."""
+"""The check of a report, or of runs: the paper's numbers, and those of recorded runs beside them."""
 
 import sys
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
 
 import pandas as pd
 
 from bbbrun.errors import UserError
-from bbbrun.report.groups import NothingToShow, mean_and_spread
-from bbbrun.report.items.table1 import Cell, cells
+from bbbrun.report.groups import NothingToShow
+from bbbrun.report.items.table1 import cells
 from bbbrun.report.items.table1 import row as row_of_table1
+from bbbrun.report.judge import SOURCES, Claim, judge
 from bbbrun.report.makers import make
 from bbbrun.report.paper import tolerance
 from bbbrun.runs.files import SUMMARY
 from bbbrun.runs.reader import finished_runs
-
-
-class Ours(NamedTuple):
-    """A number of ours: the mean over so many seeds."""
-
-    value: float
-    seeds: int
-
-
-Claim = Mapping[Any, Any]  # a row of paper.csv, or one like it
-Numbers = dict[tuple[str, int], Ours]  # (row, column of the paper's table or figure) -> ours
-
-
-def _table1(table: pd.DataFrame) -> Numbers:
-    numbers = {}
-    for _, row in table.iterrows():
-        cell = Cell(row["method"], int(row["units"]), row["temperature"])
-        numbers[cell.row, cell.units] = Ours(row["error"], int(row["seeds"]))
-    return numbers
-
-
-def _table2(table: pd.DataFrame) -> Numbers:
-    rows = table[table["units"] == 1200]
-    return {("removed", int(row["removed"])): Ours(row["error"], int(row["runs"])) for _, row in rows.iterrows()}
-
-
-def _figure6(table: pd.DataFrame) -> Numbers:
-    means = mean_and_spread(table, ["agent", "steps"], ["cumulative_regret"])
-    return {
-        (row["agent"], int(row["steps"])): Ours(row["cumulative_regret"], int(row["runs"]))
-        for _, row in means.iterrows()
-    }
-
-
-# item -> the report's CSV, and how it is read.
-_SOURCES: dict[str, tuple[str, Callable[[pd.DataFrame], Numbers]]] = {
-    "table1": ("table1.csv", _table1),
-    "table2": ("table2.csv", _table2),
-    "figure6": ("summary.csv", _figure6),
-}
-ITEMS = tuple(_SOURCES)
-
-
-def judge(folder: Path, items: Sequence[str], claimed: Sequence[Claim]) -> pd.DataFrame:
-    """A row for each claim about `items`: item, row, column, expected, ours, seeds, verdict, source.
-
-    folder: what `bbbrun report` wrote. claimed: rows as of the paper's `claims`. verdict: pass, miss, or not run.
-    """
-    numbers = {item: _read(folder, item) for item in items}
-    return pd.DataFrame([_verdict(claim, numbers[claim["item"]]) for claim in claimed if claim["item"] in items])
 
 
 def recorded_claims(records: Path) -> list[Claim]:
@@ -90,7 +40,7 @@ def report_or_runs(folder: Path, items: Sequence[str], claimed: Sequence[Claim])
 
     Raises UserError where the folder holds neither.
     """
-    sources = [f"{item}/{_SOURCES[item][0]}" for item in items]
+    sources = [f"{item}/{SOURCES[item][0]}" for item in items]
     if any((folder / source).is_file() for source in sources):
         return judge(folder, items, claimed)
     if folder.is_dir() and not any(folder.rglob(SUMMARY)):
@@ -107,34 +57,3 @@ def report_or_runs(folder: Path, items: Sequence[str], claimed: Sequence[Claim])
             except UserError as error:
                 print(f"{item}: {error}", file=sys.stderr)
         return judge(Path(temporary), items, claimed)
-
-
-def _read(folder: Path, item: str) -> Numbers:
-    name, read = _SOURCES[item]
-    path = folder / item / name
-    if not path.is_file():
-        return {}
-    try:
-        return read(pd.read_csv(path))
-    except (KeyError, ValueError, TypeError, OverflowError) as error:
-        raise UserError(f"{path} cannot be read: make it again with bbbrun report") from error
-
-
-def _verdict(claim: Claim, numbers: Numbers) -> dict[str, object]:
-    ours = numbers.get((claim["row"], claim["column"]))
-    row = {"item": claim["item"], "row": claim["row"], "column": claim["column"]}
-    if claim["rule"] == "below":
-        other = numbers.get((claim["other"], claim["column"]))
-        expected, bound = f"below {claim['other']}", other.value if other else None
-        passed = ours is not None and other is not None and ours.value < other.value
-    else:
-        expected, bound = f"{claim['value']:g} + {claim['tolerance']:g}", claim["value"] + claim["tolerance"]
-        passed = ours is not None and ours.value <= bound
-    verdict = "not run" if ours is None or bound is None else "pass" if passed else "miss"
-    return row | {
-        "expected": expected,
-        "ours": f"{ours.value:.6g}" if ours else "",
-        "seeds": str(ours.seeds) if ours else "",
-        "verdict": verdict,
-        "source": claim["source"],
-    }

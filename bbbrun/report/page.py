@@ -1,9 +1,11 @@
-"""REPORT.md and report.html: all tables and figures of a report on one page, in the paper's order."""
+"""REPORT.md and report.html: a verdict, then all tables and figures of a report on one page, in the paper's order."""
 
 import base64
 import html
 import re
 from pathlib import Path
+
+from bbbrun.report.opening import opening
 
 _STYLE = "body{font:16px/1.5 sans-serif;max-width:60em;margin:2em auto}img{max-width:100%}td,th{padding:.2em .8em}"
 
@@ -11,10 +13,13 @@ _STYLE = "body{font:16px/1.5 sans-serif;max-width:60em;margin:2em auto}img{max-w
 def write_page(folder: Path, titles: dict[str, str]) -> None:
     """Write REPORT.md, which links to the figures, and report.html, which contains them, into `folder`.
 
-    titles: by the names of the folders in it, in order. A folder that is missing has no section.
+    Both begin with the verdict and the compute. titles: by the names of the folders in it, in order. A folder that is
+    missing has no section.
     """
     sections = {name: folder / name for name in titles if (folder / name).is_dir()}
-    text, body = ["# Weight Uncertainty in Neural Networks, reproduced", ""], []
+    verdict = opening(folder)
+    text = ["# Weight Uncertainty in Neural Networks, reproduced", "", *(f"{paragraph}\n" for paragraph in verdict)]
+    body = [f"<p>{html.escape(paragraph)}</p>" for paragraph in verdict]
     for name, section in sections.items():
         tables = [path.read_text() for path in sorted(section.glob("*.md"))]
         figures = sorted(section.glob("*.png"))

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from bbbrun.report.check import judge
+from bbbrun.report.judge import judge
 from bbbrun.report.paper import claims, published
 
 _SIZES = (400, 800, 1200)

@@ -1,116 +1,155 @@
-"""What short runs must reach, `bbbrun check --smoke`: bounds from the records of full-length runs."""
+"""What short runs must reach, `bbbrun check --smoke`: each of their numbers, by recorded runs of their setting."""
 
 import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
+from scipy.stats import t
 
 from bbbrun.errors import UserError
 from bbbrun.report.groups import one_per_seed
 from bbbrun.report.items.figure5 import summarise
-from bbbrun.report.paper import standard_error
-from bbbrun.runs.files import METRICS
-from bbbrun.runs.identity import differing, setting
+from bbbrun.runs.identity import setting
 from bbbrun.runs.jobs import wanted
 from bbbrun.runs.reader import Run, finished_runs
 
-# A run is judged by the first of these groups that it has. Less is better.
-_KINDS = (("test_error",), ("test_rmse", "test_nll"), ("cumulative_regret",))
-# A regression is judged by this too, and more is better: its interquartile range at x = 1 divided by that inside the
-# data, as in the paper's Figure 5. It exists for the end of a run only, short or full.
+_ALARMS = 0.01  # the share of sound runs that may have a number outside its band, at most
+_LEAST_SEEDS = 3
+_RELATIVE = 1e-3  # digits that a number must share with the record: rounding differs between machines
+# Up to so many training steps a run of a recorded seed has the record's digits: later, rounding grows. Compiled and
+# eager steps agree to 1e-6 there, and to 1e-4 in a bandit.
+_DIGITS_UNTIL, _DIGITS_UNTIL_BANDIT = 100, 1000
+# A regression's interquartile range at x = 1 divided by that inside the data, as in the paper's Figure 5, at its end.
 _WIDENING = "widening"
-_LENGTH = {"train.epochs", "agent.steps"}  # what a short run may differ in
-_DEVIATIONS = 3
+Numbers = NDArray[np.float64]
 
 
-def smoke(short: Sequence[Run], full: Sequence[Run]) -> pd.DataFrame:
-    """A row for each judged number of each of the `short` runs: run, number, at, ours, bound, seeds, verdict.
+def smoke(short: Sequence[Run], records: Sequence[Run]) -> pd.DataFrame:
+    """A row for each column of each of the `short` runs and each rule: the place where it is furthest off.
 
-    Each is compared with the longest full runs of its setting, one per seed. bound: their mean at the epoch or
-    interaction where the short run ended, plus or minus 3 standard deviations over seeds. For MNIST's error rate the
-    deviation is at least its binomial standard error. A learning rate that falls until a run's end makes a short run
-    better than this. verdict: pass, miss, or not run: no full run is alike, or a single seed has no spread.
-    Raises UserError for a run with none of the judged numbers.
+    Columns: run, number, rule, at, ours, least, most, seeds, verdict (pass, miss, not run). The rules are:
+    band: at every row mean +- k s sqrt(1 + 1/n), of n >= 3 recorded runs of the same setting and other seeds. k is
+    Student's quantile for n - 1 degrees of freedom at which at most 1 % of sound runs have any number outside
+    (Bonferroni). digits: the record of the same seed, within a thousandth, in place of the band in a run's first rows.
+    No band is narrower than a thousandth of its middle, or than one unit of what is counted, such as an image.
+    Raises UserError for a run that cannot be read.
     """
-    return pd.DataFrame([row for run in short for row in _judged(run, full)])
+    return pd.DataFrame([row for run in short for row in _judged(run, records)])
 
 
-def smoke_of(short: Path, full: Path) -> pd.DataFrame:
-    """`smoke` of the latest runs of `bbbrun reproduce --only smoke` in `short`, against the runs in `full`.
+def smoke_of(short: Path, records: Path, seeds: Sequence[int] | None = None) -> pd.DataFrame:
+    """`smoke` of the latest runs of `bbbrun reproduce --only smoke` in `short`, against those recorded in `records`.
 
-    A missing run has the verdict not run. Raises UserError where a folder holds no runs, or a run is damaged.
+    seeds: those that `--seeds` names, by default the listed ones. A missing run has the verdict not run. Raises
+    UserError where a folder holds no runs, or a run is damaged.
     """
-    runs, bounds = finished_runs([short]), finished_runs([full])
+    runs, recorded = finished_runs([short]), finished_runs([records])
     tables = []
-    for job in wanted(["smoke"], None):
+    for job in wanted(["smoke"], seeds):
         alike = [run for run in runs if setting(run.config) == setting(job.config) and run.seed == job.config["seed"]]
         try:
-            tables.append(smoke(alike[-1:], bounds))
+            tables.append(smoke(alike[-1:], recorded))
         except (KeyError, TypeError, ValueError, IndexError, OverflowError) as error:
             raise UserError(
-                f"a run's record in {short} or {full} lacks something or holds something else ({error!r}): leave "
+                f"a run's record in {short} or {records} lacks something or holds something else ({error!r}): leave "
                 "damaged runs out"
             ) from error
         if not alike:
-            missing = {"run": shlex.join(["bbbrun", *job.words]), "number": "", "at": "", "ours": float("nan")}
-            tables.append(pd.DataFrame([missing | {"bound": "", "seeds": 0, "verdict": "not run"}]))
+            missing = {"run": shlex.join(["bbbrun", *job.words])}
+            tables.append(pd.DataFrame([missing | _NOTHING | {"seeds": 0, "verdict": "not run"}]))
     return pd.concat([table for table in tables if len(table)], ignore_index=True)
 
 
-def _judged(run: Run, full: Sequence[Run]) -> list[dict[str, Any]]:
-    time = _time(run)
-    end = run.metrics()[time].iloc[-1]
-    others = pd.DataFrame([numbers for other in _longest_alike(run, full) if (numbers := _numbers(other, time, end))])
+_NOTHING = {"number": "", "rule": "", "at": "", "ours": np.nan, "least": np.nan, "most": np.nan}
+
+
+def _judged(run: Run, records: Sequence[Run]) -> list[dict[str, Any]]:
+    alike = [each for each in records if setting(each.config) == setting(run.config) and each.summary != run.summary]
+    others = [_numbers(each) for each in one_per_seed(each for each in alike if each.seed != run.seed)]
+    same_seed = [_numbers(each) for each in one_per_seed(each for each in alike if each.seed == run.seed)]
+    ours = _numbers(run)
+    about = {"run": run.summary["command"]}
+    if len(others) < _LEAST_SEEDS or any(not ours.index.isin(other.index).all() for other in others + same_seed):
+        return [about | _NOTHING | {"seeds": len(others), "verdict": "not run"}]
+    columns = others[0].columns.union(ours.columns, sort=False)
+    names = [name for name in columns if name not in ("seconds", ours.index.name)]
+    # Where the digits are known, a band would add nothing.
+    is_early = _has_digits(run, ours) & bool(same_seed)
+    early, late = ours.index[is_early], ours.index[~is_early]
+    count = max(1, int(others[0].reindex(index=late, columns=names).notna().to_numpy().sum()))
+    quantile = float(t.ppf(1 - _ALARMS / (2 * count), len(others) - 1)) * np.sqrt(1 + 1 / len(others))
     rows = []
-    for name, ours in _numbers(run, time, end).items():
-        row = {"run": run.summary["command"], "number": name, "at": f"{time} {end:g}", "ours": ours}
-        spread = others[name].std() if len(others) > 1 else float("nan")
-        if name == "test_error" and run.dataset == "mnist" and len(others):
-            spread = max(standard_error(others[name].mean()), spread if len(others) > 1 else 0.0)
-        if pd.isna(spread):
-            rows.append(row | {"bound": "", "seeds": len(others), "verdict": "not run"})
-            continue
-        more = name == _WIDENING
-        bound = others[name].mean() + (-_DEVIATIONS if more else _DEVIATIONS) * spread
-        passed = ours >= bound if more else ours <= bound
-        text = f"{'at least' if more else 'at most'} {bound:.4g}"
-        rows.append(row | {"bound": text, "seeds": len(others), "verdict": "pass" if passed else "miss"})
-    return rows
+    for name in names:
+        recorded = np.array([_column(other, name, ours.index) for other in others])
+        # How many steps there were is no matter of chance.
+        unit = 0.0 if name == "step" else _unit(recorded)
+        floor = np.maximum(_RELATIVE * np.abs(recorded.mean(axis=0)), unit)
+        half = np.maximum(quantile * recorded.std(axis=0, ddof=1), floor)
+        values = pd.Series(_column(ours, name, ours.index), ours.index)
+        band = pd.DataFrame({"ours": values, "middle": recorded.mean(axis=0), "half": half})
+        furthest = [("band", len(others), band.loc[late])]
+        for other in same_seed:
+            exact = band.assign(middle=_column(other, name, ours.index), half=floor)
+            furthest.append(("digits", 1, exact.loc[early]))
+        for rule, seeds, table in furthest:
+            rows += [about | {"number": name, "rule": rule} | _worst(table, ours.index.name, seeds)]
+    # What neither has, a row of nothing, says nothing.
+    return [row for row in rows if row.pop("judged")]
 
 
-def _longest_alike(run: Run, full: Sequence[Run]) -> list[Run]:
-    """The longest runs of the setting of `run`, at least as long as it and other than it, one per seed."""
-    alike = [
-        other
-        for other in full
-        if differing(setting(run.config), setting(other.config)) <= _LENGTH and other.summary != run.summary
-    ]
-    length = max((_length(other) for other in alike), default=0)
-    longest = [other for other in alike if _length(other) == length >= _length(run)]
-    return one_per_seed(longest)
+def _has_digits(run: Run, table: pd.DataFrame) -> "pd.Series[bool]":
+    """Which rows are so early that rounding has not grown."""
+    updates = run.config["agent"].get("updates")
+    until = _DIGITS_UNTIL_BANDIT / updates if updates else _DIGITS_UNTIL
+    return table["step"] <= until
 
 
-def _time(run: Run) -> str:
-    return "epoch" if run.config["train"]["epochs"] else "step"
+def _worst(table: pd.DataFrame, time: Any, seeds: int) -> dict[str, Any]:
+    """The row of `table` (ours, middle, half) that lies furthest outside its band, and the verdict.
+
+    A number that only one of ours and the records has is a miss.
+    """
+    table = table[table["ours"].notna() | table["middle"].notna()]
+    if table.empty:
+        return {"judged": False}
+    excess = ((table["ours"] - table["middle"]).abs() / table["half"].clip(lower=1e-300)).fillna(np.inf)
+    place = int(np.argmax(excess.to_numpy()))
+    ours, middle, half = (float(table[name].iloc[place]) for name in ("ours", "middle", "half"))
+    row = {
+        "at": f"{time} {table.index[place]:g}",
+        "ours": ours,
+        "least": middle - half,
+        "most": middle + half,
+        "seeds": seeds,
+    }
+    return row | {"verdict": "pass" if excess.iloc[place] <= 1 else "miss", "judged": True}
 
 
-def _length(run: Run) -> int:
-    return int(run.config["train"]["epochs"] or run.config["agent"]["steps"])
-
-
-def _numbers(run: Run, time: str, value: float) -> dict[str, float]:
-    """The judged numbers in the run's row where the column `time` has this value; none where it has no such row."""
+def _numbers(run: Run) -> pd.DataFrame:
+    """metrics.csv by epoch or interaction; of a regression the widening too, in the last row."""
     table = run.metrics()
-    rows = table[table[time] == value]
-    if rows.empty:
-        return {}
-    names = next((names for names in _KINDS if set(names) <= set(table.columns)), None)
-    if names is None:
-        raise UserError(f"{run.folder / METRICS} has none of the numbers that are judged: leave its folder out")
-    numbers = {name: float(rows[name].iloc[0]) for name in names}
+    table = table.set_index("epoch" if run.config["train"]["epochs"] else "step", drop=False)
     if run.dataset == "regression_curve":
         summary = summarise(run)
-        numbers[_WIDENING] = summary["iqr_at_1"] / summary["iqr_inside"]
-    return numbers
+        table.loc[table.index[-1], _WIDENING] = summary["iqr_at_1"] / summary["iqr_inside"]
+    return table
+
+
+def _column(table: pd.DataFrame, name: str, index: pd.Index) -> Numbers:
+    values = table[name] if name in table else pd.Series(np.nan, table.index)
+    column: Numbers = np.asarray(values.reindex(index), dtype=np.float64)
+    return column
+
+
+def _unit(recorded: Numbers) -> float:
+    """The step between the values of a column that counts, such as 0.5 % of 200 images; 0 where there is none."""
+    values = np.unique(np.round(recorded[np.isfinite(recorded)], 9))
+    if len(values) < 2:
+        return 0.0
+    unit = float(np.diff(values).min())
+    multiples = values / unit
+    return unit if np.allclose(multiples, np.round(multiples), rtol=0, atol=1e-3) else 0.0

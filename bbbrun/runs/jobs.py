@@ -18,6 +18,17 @@ class Job(NamedTuple):
     config: dict[str, Any]
 
 
+def seeds_of(text: str) -> list[int]:
+    """The seeds that a command line names, joined by commas; raises UserError where it names anything else."""
+    try:
+        seeds = [int(seed) for seed in text.split(",")]
+    except ValueError:
+        seeds = []
+    if not seeds or min(seeds) < 0 or max(seeds) >= 2**31 or len(set(seeds)) < len(seeds):
+        raise UserError(f"--seeds takes whole numbers from 0 to 2147483647, each once, joined by commas, not {text!r}")
+    return seeds
+
+
 def wanted(only: Sequence[str], seeds: Sequence[int] | None) -> list[Job]:
     """The jobs of configs/reproduce.yaml that are shown in one of `only`; raises UserError for one it does not know."""
     listed: Any = OmegaConf.to_container(OmegaConf.load(str(files("bbbrun.configs") / "reproduce.yaml")))

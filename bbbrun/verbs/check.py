@@ -1,16 +1,20 @@
-"""`bbbrun check`: each number of the paper beside ours, pass or miss. With --smoke: what short runs must reach."""
+"""`bbbrun check`: each number of the paper beside ours, pass or miss. With --smoke: short runs, by bands."""
 
 import argparse
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 import pandas as pd
 
 from bbbrun.errors import UserError
-from bbbrun.report.check import ITEMS, recorded_claims, report_or_runs
+from bbbrun.report.check import recorded_claims, report_or_runs
+from bbbrun.report.formats import as_json, as_junit
+from bbbrun.report.judge import ITEMS
 from bbbrun.report.paper import claims
 from bbbrun.report.smoke import smoke_of
 from bbbrun.runs.files import named_folder
+from bbbrun.runs.jobs import seeds_of
 
 
 def main(words: Sequence[str] | None = None) -> None:
@@ -22,17 +26,25 @@ def main(words: Sequence[str] | None = None) -> None:
     add = parser.add_argument
     add("folder", type=named_folder, help="what bbbrun report wrote, such as results/paper, or finished runs")
     add("--only", nargs="+", choices=ITEMS, default=list(ITEMS), help="some tables and figures")
-    text = "judge FOLDER's short runs instead, by what full runs in this folder, such as results/paper/runs, had then"
-    add("--smoke", type=named_folder, metavar="FULL", help=text)
+    text = "judge FOLDER's short runs instead, by those of other seeds in this folder, such as results/smoke"
+    add("--smoke", type=named_folder, metavar="BANDS", help=text)
+    add("--seeds", help="with --smoke: seeds, joined by commas, in place of those that bbbrun reproduce lists")
     text = "hold Table 1's tempered rows, which are not the paper's, to what runs in this folder had, too"
     add("--records", type=named_folder, metavar="RECORDS", help=text)
+    add("--json", type=Path, metavar="FILE", help="write the verdicts there, too")
+    add("--junit", type=Path, metavar="FILE", help="write them there as tests in JUnit's XML, which CI systems show")
     arguments = parser.parse_args(words)
     if arguments.smoke and arguments.only != list(ITEMS):
         parser.error("--only has no effect with --smoke, which judges all short runs")
     if arguments.records and (arguments.smoke or "table1" not in arguments.only):
         parser.error("--records has no effect where Table 1 is not judged")
+    if arguments.seeds is not None and not arguments.smoke:
+        parser.error("--seeds has no effect without --smoke")
     try:
         table = _verdicts(arguments)
+        for file, written in ((arguments.json, as_json), (arguments.junit, as_junit)):
+            if file:
+                file.write_text(written(table))
     except (UserError, OSError) as error:
         print(f"bbbrun check: error: {error}", file=sys.stderr)
         sys.exit(1)
@@ -44,6 +56,7 @@ def main(words: Sequence[str] | None = None) -> None:
 
 def _verdicts(arguments: argparse.Namespace) -> pd.DataFrame:
     if arguments.smoke:
-        return smoke_of(arguments.folder, arguments.smoke)
+        seeds = None if arguments.seeds is None else seeds_of(arguments.seeds)
+        return smoke_of(arguments.folder, arguments.smoke, seeds)
     tempered = recorded_claims(arguments.records) if arguments.records else []
     return report_or_runs(arguments.folder, arguments.only, [*claims().to_dict("records"), *tempered])

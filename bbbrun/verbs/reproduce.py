@@ -10,7 +10,7 @@ from pathlib import Path
 from bbbrun.errors import UserError
 from bbbrun.runs.checkpoints import has_checkpoint
 from bbbrun.runs.files import named_folder
-from bbbrun.runs.jobs import Job, wanted
+from bbbrun.runs.jobs import Job, seeds_of, wanted
 from bbbrun.runs.matching import copy_record, expected_seconds, match
 from bbbrun.runs.reader import RunOnDisk, runs_on_disk
 from bbbrun.runtime import stops
@@ -39,14 +39,12 @@ def main(words: Sequence[str] | None = None) -> None:
     arguments = parser.parse_args(words)
     try:
         _require_device(Device(arguments.device))
-        seeds = None if arguments.seeds is None else _seeds(arguments.seeds)
+        seeds = None if arguments.seeds is None else seeds_of(arguments.seeds)
         only = [name for name in arguments.only.split(",") if name]
         if arguments.only and not only:
             raise UserError(f"--only takes tables and figures, joined by commas, not {arguments.only!r}")
         jobs = wanted(only, seeds)
         if arguments.records:
-            if "smoke" in only:
-                raise UserError("--records keeps the paper's runs, which those of --only smoke are not")
             _require_folder(arguments.records)
     except UserError as error:
         parser.error(str(error))
@@ -78,16 +76,6 @@ def _require_folder(records: Path) -> None:
     except OSError as error:
         reason = error.strerror
         raise UserError(f"--records takes a folder, which may be a new one, not {records} ({reason})") from error
-
-
-def _seeds(text: str) -> list[int]:
-    try:
-        seeds = [int(seed) for seed in text.split(",")]
-    except ValueError:
-        seeds = []
-    if not seeds or min(seeds) < 0 or max(seeds) >= 2**31 or len(set(seeds)) < len(seeds):
-        raise UserError(f"--seeds takes whole numbers from 0 to 2147483647, each once, joined by commas, not {text!r}")
-    return seeds
 
 
 def _require_device(device: Device) -> None:

@@ -21,6 +21,7 @@ _LABELS = {
     (BayesByBackprop.name, "gaussian"): GAUSSIAN,
     (BayesByBackprop.name, "scale_mixture"): MIXTURE,
 }
+_VALIDATION_IMAGES = 10_000  # the paper's
 _UNITS = 1200  # the network of Table 2 and Figures 2 to 4
 NO_RUN = "no finished run of experiment=mnist of the methods shown"
 
@@ -39,12 +40,20 @@ class Cell(NamedTuple):
 
 
 def cell_of(run: Run) -> Cell | None:
-    """The run's cell; None unless it is of MNIST, with two equal hidden layers and a method that has a row."""
+    """The run's cell; None unless it is of MNIST, by the paper's protocol and of a method that has a row."""
     hidden = run.config["network"].get("hidden", []) if run.dataset == "mnist" else []
     label = _LABELS.get((run.method, run.config["prior"]["name"]))
-    if len(hidden) != 2 or hidden[0] != hidden[1] or label is None:
+    if len(hidden) != 2 or hidden[0] != hidden[1] or label is None or not _by_protocol(run.config):
         return None
     return Cell(label, int(hidden[0]), float(run.config["method"].get("temperature", 1.0)))
+
+
+def _by_protocol(config: dict[str, Any]) -> bool:
+    """Whether a run has the paper's split and estimator, and at temperature 1 its minibatch weights too."""
+    method = config["method"]
+    weights = "paper" if method.get("temperature", 1.0) == 1 else method["minibatch_weights"]
+    options = (method.get("estimator", "weights"), method.get("minibatch_weights", weights))
+    return options == ("weights", weights) and config["dataset"]["valid_size"] == _VALIDATION_IMAGES
 
 
 def cells(runs: Iterable[Run]) -> dict[Cell, list[Run]]:
@@ -107,7 +116,9 @@ def table1(runs: list[Run], output: Path) -> list[str]:
     (output / "table1.md").write_text(_markdown(table))
     shown = [run for group in chosen.values() for run in group]
     write_runs(shown, output, _details)
-    return [f"{len(chosen)} cells, {len(shown)} runs"]
+    rest = sum(run.dataset == "mnist" and not _by_protocol(run.config) for run in runs)
+    messages = [f"{rest} runs of another split, estimator or weighting than the paper's: left out"] if rest else []
+    return [*messages, f"{len(chosen)} cells, {len(shown)} runs"]
 
 
 def row(cell: Cell, group: list[Run]) -> dict[str, Any]:

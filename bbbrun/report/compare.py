@@ -1,0 +1,68 @@
+"""Ours beside another number: better, worse, or the same within error, by the interval of their difference."""
+
+import math
+from typing import NamedTuple
+
+from scipy.stats import norm, t
+
+_LEVEL = 0.95
+IMAGES = 10_000  # of MNIST's test set, which every error rate is measured on
+
+
+class Ours(NamedTuple):
+    """A number of ours: the mean over so many seeds, and their standard deviation; NaN of one seed."""
+
+    value: float
+    seeds: int
+    spread: float
+
+
+class Difference(NamedTuple):
+    """Ours less another number, and half the width of its 95 % interval; NaN where nothing gives a width."""
+
+    value: float
+    half: float
+
+    def verdict(self, margin: float) -> str:
+        """better or worse where the interval leaves out 0, equivalent where it lies within the margin, else same.
+
+        The less the better, as with errors and regret. unknown: one seed says nothing of the spread.
+        """
+        if math.isnan(self.half):
+            return "unknown"
+        if abs(self.value) > self.half:
+            return "better" if self.value < 0 else "worse"
+        return "equivalent" if abs(self.value) + self.half <= margin else "same within error"
+
+
+def against_published(ours: Ours, published: float, images: int, reading: float = 0.0) -> Difference:
+    """The difference from one published run, whose seed's deviation is taken to be ours.
+
+    half^2 = (t s)^2 (1 + 1/n) + z^2 (v(ours) + v(published)) + reading^2, with s the spread of n seeds, t and z the
+    quantiles of Student's (n - 1) and the normal distribution, v the variance of an error rate on `images` test images,
+    0 of none, and `reading` the error in reading a figure. The images are the same for both, so their part is an upper
+    bound.
+    """
+    seeds = _quantile(ours.seeds - 1) * ours.spread * math.sqrt(1 + 1 / ours.seeds)
+    return Difference(ours.value - published, math.hypot(seeds, _images(ours.value, published, images), reading))
+
+
+def between_ours(one: Ours, other: Ours, images: int) -> Difference:
+    """The difference of two numbers of ours, each a mean over its seeds.
+
+    half^2 = t^2 (s1^2 / n1 + s2^2 / n2) + z^2 (v1 + v2), as in `against_published`, t for the fewer seeds.
+    """
+    error = math.sqrt(one.spread**2 / one.seeds + other.spread**2 / other.seeds)
+    seeds = _quantile(min(one.seeds, other.seeds) - 1) * error
+    return Difference(one.value - other.value, math.hypot(seeds, _images(one.value, other.value, images)))
+
+
+def _quantile(freedom: float) -> float:
+    """Student's quantile; NaN for no degree of freedom, so that one seed gives no interval."""
+    return float(t.ppf(0.5 + _LEVEL / 2, freedom)) if freedom > 0 else math.nan
+
+
+def _images(one: float, other: float, images: int) -> float:
+    """z sqrt(v(one) + v(other)) of two error rates in percent, as if their images were not the same; 0 of none."""
+    variance = one * (100 - one) + other * (100 - other)
+    return float(norm.ppf(0.5 + _LEVEL / 2)) * math.sqrt(variance / images) if images else 0.0

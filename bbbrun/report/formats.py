@@ -1,0 +1,40 @@
+"""The check's verdicts for other programs: JSON, and the XML of JUnit that CI systems show as tests."""
+
+import json
+import math
+from xml.etree import ElementTree
+
+import pandas as pd
+
+
+def as_json(table: pd.DataFrame) -> str:
+    """{"counts": {verdict: number}, "rows": [{column: value}]}; a missing number is null."""
+    rows = [{name: _plain(value) for name, value in row.items()} for row in table.to_dict("records")]
+    counts = {name: int((table["verdict"] == name).sum()) for name in ("pass", "miss", "not run")}
+    return json.dumps({"counts": counts, "rows": rows}, indent=1, allow_nan=False) + "\n"
+
+
+def as_junit(table: pd.DataFrame) -> str:
+    """A test case for each row: a miss is a failure, what was not run an error, since neither passes the check."""
+    verdicts = table["verdict"]
+    counts = {"tests": len(table), "failures": (verdicts == "miss").sum(), "errors": (verdicts == "not run").sum()}
+    suites = ElementTree.Element("testsuites")
+    attributes = {name: str(count) for name, count in counts.items()}
+    suite = ElementTree.SubElement(suites, "testsuite", {"name": "bbbrun check", **attributes})
+    for row in table.to_dict("records"):
+        cells = {str(name): value for name, value in row.items() if _plain(value) not in (None, "")}
+        names = [str(value) for name, value in cells.items() if isinstance(value, str) and name != "verdict"]
+        # The first word says which run or item, the others which of its numbers.
+        case = {"classname": (names or ["check"])[0], "name": ", ".join(names[1:]) or "run"}
+        element = ElementTree.SubElement(suite, "testcase", case)
+        if row["verdict"] != "pass":
+            text = ", ".join(f"{name} {value}" for name, value in cells.items())
+            ElementTree.SubElement(element, "failure" if row["verdict"] == "miss" else "error", {"message": text})
+    ElementTree.indent(suites)
+    return ElementTree.tostring(suites, encoding="unicode", xml_declaration=True) + "\n"
+
+
+def _plain(value: object) -> object:
+    """The value in JSON's words: numpy's numbers as Python's, what is not finite as null."""
+    value = value.item() if hasattr(value, "item") else value
+    return None if value is None or (isinstance(value, float) and not math.isfinite(value)) else value

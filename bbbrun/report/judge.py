@@ -1,0 +1,110 @@
+"""Each number of the paper beside that of a report, with a verdict."""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from bbbrun.errors import UserError
+from bbbrun.report.compare import IMAGES, Difference, Ours, against_published, between_ours
+from bbbrun.report.groups import mean_and_spread
+from bbbrun.report.items.table1 import Cell
+
+Claim = Mapping[Any, Any]  # a row of paper.csv, or one like it
+Numbers = dict[tuple[str, int], Ours]  # (row, column of the paper's table or figure) -> ours
+
+
+def _table1(table: pd.DataFrame) -> Numbers:
+    numbers = {}
+    for _, row in table.iterrows():
+        cell = Cell(row["method"], int(row["units"]), row["temperature"])
+        numbers[cell.row, cell.units] = Ours(row["error"], int(row["seeds"]), row["error_std"])
+    return numbers
+
+
+def _table2(table: pd.DataFrame) -> Numbers:
+    rows = table[table["units"] == 1200]
+    return {
+        ("removed", int(row["removed"])): Ours(row["error"], int(row["runs"]), row["error_std"])
+        for _, row in rows.iterrows()
+    }
+
+
+def _figure6(table: pd.DataFrame) -> Numbers:
+    means = mean_and_spread(table, ["agent", "steps"], ["cumulative_regret"])
+    return {
+        (row["agent"], int(row["steps"])): Ours(
+            row["cumulative_regret"], int(row["runs"]), row["cumulative_regret_std"]
+        )
+        for _, row in means.iterrows()
+    }
+
+
+# item -> the report's CSV, and how it is read.
+SOURCES: dict[str, tuple[str, Callable[[pd.DataFrame], Numbers]]] = {
+    "table1": ("table1.csv", _table1),
+    "table2": ("table2.csv", _table2),
+    "figure6": ("summary.csv", _figure6),
+}
+ITEMS = tuple(SOURCES)
+
+
+def judge(folder: Path, items: Sequence[str], claimed: Sequence[Claim]) -> pd.DataFrame:
+    """A row for each claim about `items`.
+
+    Columns: item, row, column, expected, ours, seeds, verdict, difference, compared, source. folder: what `bbbrun
+    report` wrote. claimed: rows as of the paper's `claims`. verdict: pass, miss, or not run, by the claim's rule.
+    difference: from the claim's number, with its 95 % interval. compared: what that says, see `Difference`.
+    """
+    numbers = {item: _read(folder, item) for item in items}
+    return pd.DataFrame([_verdict(claim, numbers[claim["item"]]) for claim in claimed if claim["item"] in items])
+
+
+def _read(folder: Path, item: str) -> Numbers:
+    name, read = SOURCES[item]
+    path = folder / item / name
+    if not path.is_file():
+        return {}
+    try:
+        return read(pd.read_csv(path))
+    except (KeyError, ValueError, TypeError, OverflowError) as error:
+        raise UserError(f"{path} cannot be read: make it again with bbbrun report") from error
+
+
+def _verdict(claim: Claim, numbers: Numbers) -> dict[str, object]:
+    ours, other = (numbers.get((claim[name], claim["column"])) if name in claim else None for name in ("row", "other"))
+    # Regret is read off a figure, error rates are of test images.
+    images, reading = (0, claim["tolerance"]) if claim["item"] == "figure6" else (IMAGES, 0.0)
+    difference = None
+    if claim["rule"] == "below":
+        expected, margin = f"below {claim['other']}", 0.0
+        if ours and other:
+            difference = between_ours(ours, other, images)
+        passed = difference is not None and difference.value < 0
+    else:
+        expected, margin = f"{claim['value']:g} + {claim['tolerance']:g}", claim["tolerance"]
+        if ours:
+            difference = against_published(ours, claim["value"], images, reading)
+        passed = ours is not None and ours.value <= claim["value"] + margin
+    return {
+        "item": claim["item"],
+        "row": claim["row"],
+        "column": claim["column"],
+        "expected": expected,
+        "ours": f"{ours.value:.6g}" if ours else "",
+        "seeds": str(ours.seeds) if ours else "",
+        "verdict": "not run" if difference is None else "pass" if passed else "miss",
+        "difference": _interval(difference),
+        "compared": difference.verdict(margin) if difference else "",
+        "source": claim["source"],
+    }
+
+
+def _interval(difference: Difference | None) -> str:
+    """The difference and the half width of its interval, as text; empty where there is none."""
+    if difference is None:
+        return ""
+    half = "" if math.isnan(difference.half) else f" ± {difference.half:.3g}"
+    return f"{difference.value:+.3g}{half}"
