@@ -113,7 +113,7 @@ class TrainedRun:
         if self._predictor is None:
             self._predictor = predictor(self.config)
         method = build_method(option("method", self.config["method"]))
-        count = draws if method.tensors > 1 else 1
+        count = draws if method.random else 1
         return self._predictor(drawn(method, self.parameters(), Draws(seed, 0, count)), inputs)
 
 
@@ -179,5 +179,5 @@ def predict(module: nn.Module, posterior: DiagonalGaussian, inputs: Tensor, draw
     network, weights = from_module(module)
     if posterior.mu.shape != weights.shape:
         raise ValueError(f"the posterior has {len(posterior.mu)} weights, the module {len(weights)}")
-    numbers = Draws(seed, 0, draws)
-    return network_outputs(network, (numbers.sample(posterior, number)[0] for number in range(draws)), inputs)
+    samples = Draws(seed, 0, draws)
+    return network_outputs(network, (samples.sample(posterior, number)[0] for number in range(draws)), inputs)

@@ -1,7 +1,7 @@
 """The command line: the first word chooses a verb; anything else is a run's configuration, which Hydra composes."""
 
+import logging
 import os
-import signal
 import sys
 import warnings
 from collections.abc import Sequence
@@ -10,7 +10,8 @@ from importlib.metadata import version
 from typing import Any
 
 from bbbrun.errors import UserError
-from bbbrun.verbs import VERBS
+from bbbrun.runtime import stops
+from bbbrun.verbs import VERBS, streams
 
 _HELP = ("--help", "-h")
 
@@ -20,10 +21,22 @@ def main() -> None:
 
     Exit code 0 when all that was asked for is done, 1 on an error, 130 when interrupted, 2 for a verb's wrong options.
     """
-    # SIGTERM acts as Ctrl-C does: a shell makes its background processes ignore Ctrl-C.
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    stops.install()
+    try:
+        _run(sys.argv[1:])
+    except KeyboardInterrupt:
+        stops.end("nothing was begun")
+    except Exception:
+        # An import that a stop has cut off raises errors of its own.
+        if stops.asked():
+            stops.end("nothing was begun")
+        raise
+
+
+def _run(words: list[str]) -> None:
+    streams.forgive()
+    _quiet_libraries()
     warnings.showwarning = _show_warning
-    words = sys.argv[1:]
     first, second = [*words, "", ""][:2]
     if first in VERBS:
         _run_verb(first, words[1:])
@@ -47,13 +60,21 @@ def main() -> None:
             train.main(words)
 
 
+def _quiet_libraries() -> None:
+    """Keep what libraries log of themselves from the user: a missing CUDA compiler, a font cache that is built."""
+    for name in ("torch.utils.cpp_extension", "matplotlib.font_manager"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+
+
 def _run_verb(verb: str, words: Sequence[str]) -> None:
     try:
         import_module(f"bbbrun.verbs.{verb}").main(words)
     except KeyboardInterrupt:
-        sys.exit(130)
-    except (UserError, OSError) as error:
-        if os.environ.get("HYDRA_FULL_ERROR") == "1":
+        stops.end("give the same command again")
+    except Exception as error:
+        if stops.asked():
+            stops.end("give the same command again")
+        if not isinstance(error, (UserError, OSError)) or os.environ.get("HYDRA_FULL_ERROR") == "1":
             raise
         from bbbrun.schema.messages import one_line
 

@@ -11,10 +11,11 @@ import torch
 
 from bbbrun.errors import UserError
 from bbbrun.report.plots import draw_metrics, predictive_band
-from bbbrun.runs.files import CHECKPOINT, FIGURES, METRICS
+from bbbrun.runs.checkpoints import remove_checkpoints
+from bbbrun.runs.files import FIGURES, METRICS, naming
 from bbbrun.runs.provenance import commit
 from bbbrun.runs.writer import RunFolder, keep_record
-from bbbrun.runtime.device import choose_device, keep_freed_memory, set_products, set_threads
+from bbbrun.runtime.device import choose_device, keep_freed_memory, process_settings, set_products, set_threads
 from bbbrun.schema.config import Config
 from bbbrun.tasks.kinds import prepare
 from bbbrun.training.session import Outcome
@@ -48,6 +49,11 @@ def run(planned: list[Planned], folder: Path, command: str, record: dict[str, st
     command: the words that started the run. record: file names and texts that `folder` keeps under .hydra.
     Raises UserError for what the user can mend.
     """
+    with process_settings():
+        return _run(planned, folder, command, record)
+
+
+def _run(planned: list[Planned], folder: Path, command: str, record: dict[str, str]) -> dict[str, float]:
     configs = [each.config for each in planned]
     device = choose_device(configs[0].device)
     set_products(configs[0].tf32, device)
@@ -84,7 +90,7 @@ def run(planned: list[Planned], folder: Path, command: str, record: dict[str, st
             raise
         if runs[0].shares_checkpoint:
             # Each has its own by now.
-            (folder / CHECKPOINT).unlink()
+            remove_checkpoints(folder, newest=True)
     print(f"finished: {folder}", file=sys.stderr)
     return outcomes[0].metrics
 
@@ -95,9 +101,11 @@ def _finish(config: Config, run: RunFolder, outcome: Outcome, about: dict[str, A
     title = f"{config.name}, {config.method.name}, seed {config.seed}"
     if run.shares_checkpoint:
         title += f", {run.path.name}"
-    draw_metrics(run.path / METRICS, figures, title)
+    with naming(figures):
+        draw_metrics(run.path / METRICS, figures, title)
     if outcome.predictions is not None:
         run.save_predictions(outcome.predictions.table)
-        predictive_band(*outcome.predictions, figures, title)
+        with naming(figures):
+            predictive_band(*outcome.predictions, figures, title)
     numbers = {name: getattr(outcome, name) for name in ("metrics", "seconds", "steps_per_second", "compiled")}
     run.finish(numbers | {"seed": config.seed} | about)

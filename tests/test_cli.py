@@ -5,7 +5,6 @@ import json
 import os
 import shlex
 import shutil
-import signal
 import subprocess
 import sys
 import types
@@ -18,6 +17,7 @@ import pytest
 from bbbrun import cli
 from bbbrun.data.mnist import load_mnist
 from bbbrun.errors import UserError
+from bbbrun.runtime import stops
 from bbbrun.verbs import VERBS
 
 FAST = ("train.epochs=2", "network.hidden=[16]", "threads=1", "compile=false")
@@ -202,7 +202,10 @@ def verb(monkeypatch, capfd, body) -> tuple[int, str]:
     monkeypatch.setattr(sys, "argv", ["bbbrun", "mine", "word", "--flag", "key=value"])
     # What the command line sets for its whole process is not to outlive the test.
     monkeypatch.setattr(warnings, "showwarning", warnings.showwarning)
-    monkeypatch.setattr(signal, "signal", lambda *_: None)
+    for name in ("stdout", "stderr"):
+        monkeypatch.setattr(sys, name, getattr(sys, name))
+    monkeypatch.setattr(stops, "install", lambda: None)
+    monkeypatch.setattr(stops._Stop, "shown", False)
     monkeypatch.delenv("HYDRA_FULL_ERROR", raising=False)
     try:
         cli.main()
@@ -223,7 +226,7 @@ def test_a_verb_gets_the_words_after_it(monkeypatch, capfd):
     [
         (UserError("one\nline"), (1, "bbbrun mine: error: one line\n")),
         (FileNotFoundError(2, "No such file", "x.csv"), (1, "bbbrun mine: error: x.csv: No such file\n")),
-        (KeyboardInterrupt(), (130, "")),
+        (KeyboardInterrupt(), (130, "interrupted; give the same command again\n")),
         (SystemExit(3), (3, "")),
     ],
 )

@@ -38,7 +38,7 @@ def trained(configs, splits, compile_it="false", device=CPU, epochs=range(3), sa
         config.compile = compile_it
     trainer = Trainer.of(configs, problems, device, 3)
     if saved:
-        trainer.load({"tensors": saved})
+        trainer.load(saved)
     for epoch in epochs:
         trainer.begin_epoch(epoch)
         trainer.steps(trainer.minibatches)
@@ -212,7 +212,7 @@ def test_the_folder_of_replicas_is_nobody_elses(bbbrun, tmp_path):
     words = (*FAST, "train.epochs=1")
     assert bbbrun(*words, "replicas=2", "hydra.run.dir=group").returncode == 0
     again = bbbrun(*words, "seed=5", "replicas=2", "hydra.run.dir=group")
-    assert (again.returncode, "group holds another run (.hydra)" in again.stderr) == (1, True)
+    assert (again.returncode, "group holds another run (.hydra/config.yaml)" in again.stderr) == (1, True)
     before = (tmp_path / "group" / "seed-0" / "metrics.csv").read_text()
     shutil.rmtree(tmp_path / "group" / "seed-1")
     lacking = bbbrun(*words, "replicas=2", "resume=group")

@@ -3,15 +3,19 @@
 import fcntl
 import json
 import shutil
+import sys
+import warnings
 
 import pandas as pd
 import pytest
 import torch
 from omegaconf import OmegaConf
 
+from bbbrun import cli
 from bbbrun.runs.jobs import Job, wanted
 from bbbrun.runs.matching import expected_seconds, match
 from bbbrun.runs.reader import RunOnDisk, finished_runs, runs_on_disk
+from bbbrun.runtime import stops
 from bbbrun.schema.config import composed, plain
 from bbbrun.verbs import reproduce
 
@@ -144,8 +148,17 @@ def test_a_stop_is_told_in_one_line(listed, monkeypatch, capfd):
         raise KeyboardInterrupt
 
     monkeypatch.setattr(reproduce, "match", stopped)
-    assert run("--list") == 130
-    assert capfd.readouterr().err == "interrupted; give the same command again to go on\n"
+    monkeypatch.setattr(stops._Stop, "shown", False)
+    monkeypatch.setattr(stops, "install", lambda: None)
+    # What the command line sets for its whole process is not to outlive the test.
+    monkeypatch.setattr(warnings, "showwarning", warnings.showwarning)
+    for name in ("stdout", "stderr"):
+        monkeypatch.setattr(sys, name, getattr(sys, name))
+    monkeypatch.setattr(sys, "argv", ["bbbrun", "reproduce", "--list"])
+    with pytest.raises(SystemExit) as stop:
+        cli.main()
+    assert stop.value.code == 130
+    assert capfd.readouterr().err == "interrupted; give the same command again\n"
 
 
 def test_other_settings_and_seeds_do_not_count(tmp_path):

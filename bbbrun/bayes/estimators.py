@@ -56,7 +56,8 @@ def free_energy_estimator(
     ) -> tuple[Tensor, Tensor, Tensor]:
         # Once: what is asked for again is computed again in each loop that a compiler makes.
         moments = posterior.moments()
-        # The paper's complexity is that of its draw; beside the other estimators a closed form has no variance.
+        # `weights` takes the complexity of its draw, as the paper does. `local` and `flipout` use the closed form where
+        # there is one, which adds no variance.
         closed = None
         if isinstance(prior, Gaussian) and config.estimator is not Estimator.weights:
             closed = prior.kl_gradient(moments)

@@ -33,6 +33,7 @@ class Method(Protocol):
     name: ClassVar[str]
     label: ClassVar[str]
     tensors: ClassVar[int]
+    random: ClassVar[bool]  # whether the draws of a prediction differ
 
     @property
     def train_draws(self) -> int:
@@ -72,6 +73,7 @@ class BayesByBackprop:
     name: ClassVar[str] = "bbb"
     label: ClassVar[str] = "Bayes by Backprop"
     tensors: ClassVar[int] = 2
+    random: ClassVar[bool] = True
 
     @property
     def train_draws(self) -> int:
@@ -112,7 +114,7 @@ class BayesByBackprop:
         posterior = DiagonalGaussian(*parameters)
         eps = draws.sample(posterior, 0)[1]
         total = torch.tensor(nll, dtype=torch.float64, device=posterior.mu.device)
-        # The likelihood is of the whole network, and so counted with the last block alone.
+        # The nll is one number for all blocks, so only the last block adds it.
         shares = [torch.zeros_like(total)] * ((len(eps) - 1) // _BLOCK) + [total]
         blocks = zip(shares, *(whole.split(_BLOCK) for whole in (*posterior, eps)), strict=True)
         # Double precision: millions of terms are summed, and the two log densities subtracted.
@@ -130,6 +132,7 @@ class OneNetwork:
     """What methods without a posterior share: their parameters are the weights of one network."""
 
     tensors: ClassVar[int] = 1
+    random: ClassVar[bool] = False
     train_draws: ClassVar[int] = 1
 
     def shares(self, minibatches: int) -> Tensor:

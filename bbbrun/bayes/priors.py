@@ -122,7 +122,7 @@ PRIORS: dict[str, Callable[[Any], Prior]] = {
 def build_prior(config: PriorConfig, device: torch.device | str) -> Prior:
     """The prior that the configuration names, its numbers float32 tensors on `device`.
 
-    Tensors, not Python numbers: a compiled step then serves every value of a sweep.
+    Tensors, not Python numbers: every value of a sweep then finds the same compiled step in torch's cache.
     """
     if config.name not in PRIORS:
         raise TypeError(f"no prior for {config!r}")

@@ -84,7 +84,7 @@ def reward_noise(noise: RewardNoise, seed: int, steps: int, draw: int = 0) -> Te
 
 def _mushrooms(contexts: Tensor, edible: Tensor, config: MushroomConfig) -> Bandit:
     high, low = config.poisonous_rewards
-    pays = torch.tensor([[0, (high + low) / 2], [0, config.edible_reward]], dtype=torch.float32)
-    scatters = torch.tensor([[0, (high - low) / 2], [0, 0]], dtype=torch.float32)
+    expected = torch.tensor([[0, (high + low) / 2], [0, config.edible_reward]], dtype=torch.float32)
+    spread = torch.tensor([[0, (high - low) / 2], [0, 0]], dtype=torch.float32)
     kind = edible.to(torch.int64)
-    return Bandit(contexts, pays[kind], scatters[kind], RewardNoise.coin, edible)
+    return Bandit(contexts, expected[kind], spread[kind], RewardNoise.coin, edible)

@@ -14,7 +14,6 @@ from matplotlib.ticker import MaxNLocator
 from numpy.typing import ArrayLike, NDArray
 
 from bbbrun.tasks.kinds import COLUMNS
-from bbbrun.training.task import Column
 
 REGRETS = ("cumulative_regret", "cumulative_expected_regret")
 
@@ -24,14 +23,9 @@ _PANELS = (("valid_error", "test_error", "test_error_mean"), ("test_rmse",), ("n
 COMPARED = ("valid_error", "test_rmse", "nll", "complexity", "cumulative_expected_regret")
 
 
-def column_of(name: str) -> Column:
-    """The column of metrics.csv of this name."""
-    return COLUMNS[name]
-
-
 def label_of(name: str) -> str:
     """What an axis calls a column of metrics.csv: its label and unit."""
-    return column_of(name).title
+    return COLUMNS[name].title
 
 
 def draw_metrics(metrics: Path, folder: Path, title: str) -> None:
@@ -175,13 +169,13 @@ def _panel(axes: Axes, rows: pd.DataFrame, names: Sequence[str]) -> None:
     for name, style in zip(names, ("-", "-", "--"), strict=False):
         if rows[name].notna().any():
             marker = "o" if len(rows) < 10 else ""
-            axes.plot(rows["epoch"], rows[name], style, label=column_of(name).label, marker=marker)
+            axes.plot(rows["epoch"], rows[name], style, label=COLUMNS[name].label, marker=marker)
     # Errors and nll fall by orders of magnitude in the first epochs.
     if (rows[list(names)].min(numeric_only=True) > 0).all() and "complexity" not in names:
         axes.set_yscale("log")
         axes.yaxis.set_major_formatter("{x:g}")
         axes.yaxis.set_minor_formatter("{x:g}")
-    title = label_of(names[0]) if len(names) == 1 else column_of(names[0]).unit
+    title = label_of(names[0]) if len(names) == 1 else COLUMNS[names[0]].unit
     axes.set(xlabel=label_of("epoch"), ylabel=title, xlim=(0, max(rows["epoch"].max(), 1) * 1.02))
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.grid(alpha=0.3, which="both")

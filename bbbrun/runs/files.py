@@ -1,8 +1,15 @@
 """The files in a run's folder: their names, and the lock that keeps other processes from writing them."""
 
+import errno
+import os
+import warnings
 from argparse import ArgumentTypeError
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
+
+import yaml
 
 try:
     import fcntl
@@ -11,16 +18,58 @@ except ImportError:  # not a POSIX system: runs go unlocked
 
 METRICS, CHECKPOINT, PREDICTIONS, SUMMARY = "metrics.csv", "checkpoint.pt", "predictions.csv", "summary.json"
 FIGURES = "figures"
+PREVIOUS = "checkpoint.previous.pt"
+RECORD = Path(".hydra") / "config.yaml"
+
+_HELD = (errno.EWOULDBLOCK, errno.EAGAIN)
 
 
 def lock(metrics: IO[str], *, shared: bool = False) -> bool:
-    """Lock a run's folder by its open metrics.csv until that is closed; False where another process has the lock."""
+    """Lock a run's folder by its open metrics.csv until that is closed; False where another process has the lock.
+
+    Some network file systems have no locks: there the run goes unlocked, and its writer is warned.
+    """
     if fcntl is not None:
         try:
             fcntl.flock(metrics, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
-        except OSError:
-            return False
+        except OSError as error:
+            if error.errno in _HELD:
+                return False
+            if not shared:
+                warnings.warn(
+                    f"{metrics.name} cannot be locked ({error.strerror}): see to it that no other process writes it",
+                    stacklevel=2,
+                )
     return True
+
+
+@contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """Give an OSError that names no file, as of a full disk, the name of `path`."""
+    try:
+        yield
+    except OSError as error:
+        if error.filename is not None or error.errno is None:
+            raise
+        raise OSError(error.errno, error.strerror, str(path)) from error
+
+
+def write_atomically(path: Path, content: bytes) -> None:
+    """Write to a temporary name beside `path`, then rename: a kill leaves the old file or the new one.
+
+    Raises OSError naming `path`, and gives the space back, where the disk is full.
+    """
+    temporary = path.with_name(path.name + ".tmp")
+    with naming(path):
+        try:
+            with temporary.open("wb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+            temporary.replace(path)
+        except OSError:
+            temporary.unlink(missing_ok=True)
+            raise
 
 
 def in_use(folder: Path) -> bool:
@@ -31,6 +80,22 @@ def in_use(folder: Path) -> bool:
             return not lock(file, shared=True)
     except FileNotFoundError:
         return False
+
+
+def is_replica(folder: Path) -> bool:
+    """Whether the run in `folder` is one of several replicas: the folder around it has their record, and no rows.
+
+    That of replicas says their number; any other `.hydra` in the folder around a run is not of this run.
+    """
+    try:
+        around: Any = yaml.safe_load((folder.parent / RECORD).read_text())
+    except (OSError, ValueError, yaml.YAMLError):
+        return False
+    return (
+        isinstance(around, dict)
+        and around.get("replicas", 1) not in (1, None)
+        and not (folder.parent / METRICS).exists()
+    )
 
 
 def named_folder(word: str) -> Path:

@@ -4,7 +4,7 @@ from typing import Any
 
 # What may differ between a run and its resumption: where and how fast, not what.
 FREE_ON_RESUME = ("resume", "device", "threads", "dataset.root", "train.checkpoint_seconds")
-# Of two runs of one setting these may differ as well: which one, and what it shows on the way.
+# Runs of one setting may also differ in seed, name and how often they report.
 _FREE = (*FREE_ON_RESUME, "seed", "replicas", "name", "compile", "train.evaluate_every")
 
 # Keys that configurations of earlier versions lack, with the values that this stands for.

@@ -16,7 +16,8 @@ from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
 from bbbrun.errors import UserError
-from bbbrun.runs.files import CHECKPOINT, METRICS, PREDICTIONS, SUMMARY, in_use
+from bbbrun.runs.checkpoints import has_checkpoint, read_checkpoint
+from bbbrun.runs.files import CHECKPOINT, METRICS, PREDICTIONS, SUMMARY, in_use, is_replica
 from bbbrun.runs.identity import whole
 
 if TYPE_CHECKING:
@@ -69,10 +70,8 @@ class Run(NamedTuple):
 
         Raises UserError where the file is missing or cannot be read.
         """
-        import torch  # here, since it takes seconds to load and most readers need no weights
-
         try:
-            tensors: list[Tensor] = torch.load(self.folder / CHECKPOINT, weights_only=True)["tensors"]
+            tensors: list[Tensor] = read_checkpoint(self.folder / CHECKPOINT)["tensors"]
         except Exception as error:
             raise UserError(
                 f"{self.folder / CHECKPOINT} cannot be read: run it again, or leave its folder out"
@@ -184,8 +183,7 @@ def runs_on_disk(folder: Path, *, warn: bool = False) -> list[RunOnDisk]:
     runs, unreadable = [], []
     for path, _, names in sorted(os.walk(folder, onerror=lambda error: unreadable.append(Path(error.filename)))):
         # An unfinished replica resumes with the others only, so it is no run of its own.
-        replica = (Path(path).parent / ".hydra").exists()
-        if SUMMARY in names or (METRICS in names and not replica):
+        if SUMMARY in names or (METRICS in names and not is_replica(Path(path))):
             run = _run_on_disk(Path(path))
             if run is None:
                 unreadable.append(Path(path))
@@ -208,7 +206,7 @@ def _run_on_disk(folder: Path) -> RunOnDisk | None:
         total = config["train"]["epochs"] or config["agent"]["steps"]
         completed = rows["epoch" if config["train"]["epochs"] else "step"]
         # Without a checkpoint an interrupted run restarts from nothing.
-        resumable = len(rows) > 0 and ((folder / CHECKPOINT).exists() or finished)
+        resumable = len(rows) > 0 and (has_checkpoint(folder) or finished)
         done, seconds = (completed.iloc[-1] / total, rows["seconds"].iloc[-1]) if resumable else (0.0, 0.0)
         _ = int(config["seed"])
         if not math.isfinite(done + seconds):

@@ -9,21 +9,36 @@ from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
 from bbbrun.errors import UserError
-from bbbrun.runs.files import CHECKPOINT, METRICS, SUMMARY
+from bbbrun.runs.checkpoints import has_checkpoint, remove_checkpoints
+from bbbrun.runs.files import CHECKPOINT, METRICS, PREVIOUS, RECORD, SUMMARY, is_replica
 from bbbrun.runs.identity import differing_on_resume
 from bbbrun.schema.replicas import Replica
 
 
 def require_unused(folder: Path) -> None:
-    """Raise UserError where `folder` holds a run."""
-    for name in (METRICS, CHECKPOINT, SUMMARY, ".hydra"):
+    """Raise UserError where `folder` holds a run; what a kill left before it had a record is none."""
+    begun = (METRICS, str(RECORD)) if _has_rows(folder) else (str(RECORD),)
+    for name in (CHECKPOINT, PREVIOUS, SUMMARY, *begun):
         if (folder / name).exists():
             raise UserError(f"{folder} holds another run ({name}): continue it with resume=, or name another folder")
 
 
+def _has_rows(folder: Path) -> bool:
+    """Whether metrics.csv has more than its header."""
+    try:
+        return len((folder / METRICS).read_bytes().splitlines()) > 1
+    except OSError:
+        return False
+
+
 def require_same_run(config: DictConfig, folder: Path) -> list[str]:
     """The overrides that started the run in `folder`; raises UserError unless its configuration is this one."""
-    saved = folder / ".hydra" / "config.yaml"
+    saved = folder / RECORD
+    if not saved.is_file() and (folder / METRICS).exists() and not has_checkpoint(folder) and not _has_rows(folder):
+        raise UserError(
+            f"resume: the run in {folder} was stopped before anything was recorded: "
+            f"begin it with hydra.run.dir={folder}"
+        )
     if not saved.is_file():
         raise UserError(f"resume: {folder} is not the folder of a run (it has no .hydra/config.yaml)")
     try:
@@ -49,12 +64,12 @@ def is_finished(folder: Path, replicas: Sequence[Replica]) -> bool:
     Raises UserError for a single replica, since replicas resume together, and for replicas of which one is missing.
     """
     done = [(folder / replica.folder / SUMMARY).exists() for replica in replicas]
-    if not all(done) and (folder.parent / ".hydra").exists():
+    if not all(done) and is_replica(folder):
         raise UserError(f"resume: {folder} is one of several replicas, which go on together: resume={folder.parent}")
-    if any(done) and not all(done) and not (folder / CHECKPOINT).exists():
+    if any(done) and not all(done) and not has_checkpoint(folder):
         missing = replicas[done.index(False)].override
         raise UserError(f"resume: the replicas in {folder} were finished, and one has gone: run {missing} by itself")
     if all(done) and replicas[0].folder:
         # A kill may have come between the last summary and this.
-        (folder / CHECKPOINT).unlink(missing_ok=True)
+        remove_checkpoints(folder, newest=True)
     return all(done)

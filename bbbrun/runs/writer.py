@@ -8,29 +8,19 @@ from pathlib import Path
 from typing import IO, Any
 
 import pandas as pd
-import torch
 
 from bbbrun.errors import UserError
-from bbbrun.runs.files import CHECKPOINT, METRICS, PREDICTIONS, SUMMARY, lock
-
-
-def write_atomically(path: Path, content: bytes) -> None:
-    """Write to a temporary name beside `path`, then rename: a kill leaves the old file or the new one."""
-    temporary = path.with_name(path.name + ".tmp")
-    with temporary.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
+from bbbrun.runs import checkpoints
+from bbbrun.runs.files import CHECKPOINT, METRICS, PREDICTIONS, RECORD, SUMMARY, lock, naming, write_atomically
 
 
 def keep_record(folder: Path, record: dict[str, str]) -> None:
-    """Write the record, texts by file name, into .hydra, unless the folder has one already."""
-    hidden = folder / ".hydra"
-    if not hidden.exists():
-        hidden.mkdir()
-        for name, text in record.items():
-            (hidden / name).write_text(text)
+    """Write the record, texts by file name, into .hydra, unless the folder has a whole one already."""
+    # config.yaml comes last: where it is, the others are.
+    if not (folder / RECORD).exists():
+        (folder / RECORD).parent.mkdir(exist_ok=True)
+        for name in sorted(record, key=lambda name: name == RECORD.name):
+            write_atomically(folder / RECORD.parent / name, record[name].encode())
 
 
 _CHECKPOINT_KEYS = {"step", "seconds", "timed_steps", "timed_seconds", "metrics", "tensors", "rows"}
@@ -50,9 +40,15 @@ class RunFolder:
         path.mkdir(exist_ok=True)
         self._columns = columns
         self._file = self._locked()
-        self.checkpoint = self._load_checkpoint()
-        self._rows = self._cut()
-        keep_record(path, record)
+        try:
+            # First, so that what a kill leaves can be resumed from here on.
+            keep_record(path, record)
+            self.checkpoint = checkpoints.last_good_checkpoint(self._shared, _CHECKPOINT_KEYS)
+            with naming(path / METRICS):
+                self._rows = self._cut()
+        except BaseException:
+            self._file.close()
+            raise
 
     @property
     def shares_checkpoint(self) -> bool:
@@ -65,19 +61,6 @@ class RunFolder:
             file.close()
             raise UserError(f"{self.path} is being written by another process: wait for it, or stop it")
         return file
-
-    def _load_checkpoint(self) -> dict[str, Any] | None:
-        path = self._shared / CHECKPOINT
-        if not path.exists():
-            return None
-        try:
-            state: Any = torch.load(path, weights_only=True, map_location="cpu")
-            if not isinstance(state, dict) or not state.keys() >= _CHECKPOINT_KEYS:
-                raise ValueError("keys are missing")
-        except Exception as error:
-            reason = type(error).__name__
-            raise UserError(f"{path} is not a checkpoint that can be read ({reason}): start a new run") from error
-        return state
 
     def _cut(self) -> int:
         """Cut metrics.csv back to its header and the rows that the checkpoint covers; return how many these are."""
@@ -111,9 +94,10 @@ class RunFolder:
         """Append one row and flush it to the disk. Columns that the row lacks stay empty."""
         text = io.StringIO()
         csv.DictWriter(text, self._columns, lineterminator="\n").writerow(row)
-        self._file.write(text.getvalue())
-        self._file.flush()
-        os.fsync(self._file.fileno())
+        with naming(self.path / METRICS):
+            self._file.write(text.getvalue())
+            self._file.flush()
+            os.fsync(self._file.fileno())
         self._rows += 1
 
     def save_checkpoint(self, state: dict[str, Any], own: bool = False) -> None:
@@ -121,9 +105,7 @@ class RunFolder:
 
         own: write to the run's own folder, as for a replica whose training is done, not to the shared one.
         """
-        content = io.BytesIO()
-        torch.save(state | {"rows": self._rows}, content)
-        write_atomically((self.path if own else self._shared) / CHECKPOINT, content.getvalue())
+        checkpoints.save_checkpoint(self.path if own else self._shared, state | {"rows": self._rows})
 
     def save_predictions(self, table: pd.DataFrame) -> None:
         """Write predictions.csv."""
@@ -131,8 +113,10 @@ class RunFolder:
 
     def finish(self, summary: dict[str, Any]) -> None:
         """Write summary.json, whose presence means that the run is finished."""
+        checkpoints.remove_checkpoints(self.path, newest=False)
         write_atomically(self.path / SUMMARY, (json.dumps(summary, indent=2) + "\n").encode())
 
     def close(self) -> None:
         """Release the lock."""
-        self._file.close()
+        with naming(self.path / METRICS):
+            self._file.close()

@@ -60,7 +60,7 @@ def _options() -> dict[str, Any]:
     choices = {"cpp.enable_floating_point_contract_flag": "fast", "post_grad_custom_post_pass": product_pass()}
     names = _known_options()
     options = {name: value for name, value in choices.items() if value is not None and name in names}
-    # Guards of a bandit's step cost 0.1 ms a call, a fifth of it. `compiled` asks of its callers what they would check.
+    # Guards of a bandit's step cost 0.1 ms a call, a fifth of it. Callers of `compiled` keep what they check.
     no_guards = getattr(torch.compiler, "skip_all_guards_unsafe", None)
     return options if no_guards is None else options | {"guard_filter_fn": no_guards}
 

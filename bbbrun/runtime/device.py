@@ -1,6 +1,9 @@
 """The device of a run: which one, how many threads, which precision, and what its memory does between steps."""
 
 import ctypes
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import torch
 
@@ -25,6 +28,21 @@ def set_threads(threads: int | None) -> int:
     if threads is not None:
         torch.set_num_threads(threads)
     return torch.get_num_threads()
+
+
+@contextmanager
+def process_settings() -> Iterator[None]:
+    """Restore what a run sets for the whole process: threads, precision of products, which warnings were shown.
+
+    The jobs of a sweep share a process, and each must be what it is alone.
+    """
+    threads, precision = torch.get_num_threads(), torch.get_float32_matmul_precision()
+    try:
+        with warnings.catch_warnings():
+            yield
+    finally:
+        torch.set_num_threads(threads)
+        torch.set_float32_matmul_precision(precision)
 
 
 def set_products(tf32: bool, device: torch.device) -> None:

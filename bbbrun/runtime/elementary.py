@@ -31,7 +31,7 @@ _LOG_2 = (0.693359375, math.log(2) - 0.693359375)
 
 
 def exp(x: Tensor) -> Tensor:
-    """e^x of x <= 0, differentiable; compiled for the CPU within 3e-7 of itself, and never below e^-87.
+    """e^x of x <= 0, differentiable; compiled for the CPU with a relative error of at most 3e-7, and never below e^-87.
 
     e^x = 2^n e^r, n = x / log 2 rounded. Source: Cody and Waite, "Software manual for the elementary functions", 1980.
     """
@@ -45,7 +45,7 @@ def exp(x: Tensor) -> Tensor:
 
 
 def log(x: Tensor) -> Tensor:
-    """log x of finite x > 0, nats; compiled for the CPU within 3e-7 of itself, but for subnormal numbers.
+    """log x of finite x > 0, nats; compiled for the CPU with a relative error of at most 3e-7, not for subnormals.
 
     Compiled for the CPU it is not differentiable, since it reads the exponent off the bits.
 

@@ -1,4 +1,4 @@
-"""A step repeated without the work that Python does around what it gives the device."""
+"""Repeats a step without the Python around its compiled function."""
 
 import sys
 import warnings

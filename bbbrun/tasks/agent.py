@@ -1,6 +1,6 @@
 """A contextual bandit's agent: what it remembers, how it acts and how it learns (paper, sections 4 and 5.3)."""
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -64,13 +64,13 @@ class Agent:
         self.network = build_network(config.network, (width,), 1)
         problem = Problem(*self.memory, self.network, gaussian(fixed_sigma(config.agent.likelihood_sigma)))
         self.trainer = Trainer.of([config], [problem], device, config.agent.steps, config.agent.updates)
-        self._explores = uniform(config.seed, 0, Stream.ACTION, config.agent.steps) < config.agent.epsilon
+        self._random = uniform(config.seed, 0, Stream.ACTION, config.agent.steps) < config.agent.epsilon
         self._chances = integers(config.seed, 0, Stream.CHOICE, config.agent.steps, actions)
         self._block, self._places = -1, torch.zeros(0)
 
     def act(self, t: int, row: int) -> int:
         """The action taken at interaction t in context `row`: the best by `values`, or by chance with epsilon."""
-        return int(self._chances[t] if self._explores[t] else self.values(t, row).argmax())
+        return int(self._chances[t] if self._random[t] else self.values(t, row).argmax())
 
     def values(self, t: int, row: int) -> Tensor:
         """The expected reward of each action (K,) as the agent sees it at interaction t.
@@ -86,9 +86,9 @@ class Agent:
     def learn(self, t: int, row: int, action: int, reward: float) -> None:
         """Remember interaction t, then take agent.updates steps on minibatches of what is remembered.
 
-        They are an epoch: the paper's 64 minibatches of 64 are its buffer's 4,096. While memory holds n examples, fewer
-        than are drawn, each counts draws / n times. Where the complexity counts as often, the objective is draws / n
-        times the free energy of the n examples. With agent.cold_start it counts once: temperature n / draws.
+        The minibatches of one interaction form an epoch: the paper's 64 of 64, as many as its buffer holds. With n
+        examples in memory each counts draws / n times. cold_start=false counts the complexity equally often:
+        temperature 1. cold_start=true counts it once: temperature n / draws.
         """
         self.memory.remember(t, self._inputs[row, action], reward)
         examples = self._agent.updates * self._batch
@@ -106,9 +106,9 @@ class Agent:
         """The tensors a checkpoint holds, on the CPU: the trainer's, then memory's."""
         return [*self.trainer.saved(), self.memory.inputs.cpu(), self.memory.targets.cpu()]
 
-    def load(self, saved: dict[str, Any]) -> None:
-        """Continue from what `saved` holds."""
-        *trained, inputs, targets = saved["tensors"]
-        self.trainer.load({"tensors": trained})
+    def load(self, tensors: list[Tensor]) -> None:
+        """Continue from what `saved` made."""
+        *trained, inputs, targets = tensors
+        self.trainer.load(trained)
         self.memory.inputs.copy_(inputs)
         self.memory.targets.copy_(targets)

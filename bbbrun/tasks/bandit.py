@@ -80,7 +80,7 @@ def play(config: Config, bandit: Bandit, run: RunFolder, device: torch.device) -
     progress = Progress(steps, done, config.name)
     with Session(run, device, config.train.checkpoint_seconds, progress, {}, tally=list(Tally())) as session:
         if session.resumed:
-            agent.load(session.saved)
+            agent.load(session.saved["tensors"])
         if agent.trainer.compiled:
             progress.say("compiling the training step: about a minute the first time, cached afterwards")
         tally = last_tally = Tally(*session.saved["tally"])

@@ -36,7 +36,7 @@ def fit(configs: list[Config], tasks: list[Task], runs: list[RunFolder], device:
     progress = Progress(epochs * minibatches, done, config.name)
     with Session(runs[0], device, config.train.checkpoint_seconds, progress, [{} for _ in runs]) as session:
         if session.resumed:
-            trainer.load(session.saved)
+            trainer.load(session.saved["tensors"])
         if trainer.compiled:
             progress.say("compiling the training step: about half a minute the first time, cached afterwards")
         warned = False

@@ -17,7 +17,7 @@ class Epoch(NamedTuple):
     """What the steps of an epoch read; order, numbers and position are rewritten in place for each epoch.
 
     The rule of the step: these tensors, and those of State, never move, since a compiled or replayed step knows their
-    places in memory. Write into them with copy_ or another in-place function; never put another tensor in their stead.
+    places in memory. Write into them with copy_ or another in-place function; never replace them.
 
     order: (M, B) int64, the examples of each minibatch, the last one filled up with example 0.
     present: (M, B) float32, 0 where an example only fills up.
@@ -54,8 +54,7 @@ def initial_state(parameters: list[Tensor], optimizer: Optimizer) -> State:
     device = parameters[0].device
     slots = [[torch.zeros_like(parameter) for _ in range(optimizer.slots)] for parameter in parameters]
     step = torch.zeros((), dtype=torch.int32, device=device)
-    # (1,), not (): older versions of torch leave out, without a word, what a compiled step adds to a double of no
-    # dimensions.
+    # (1,), not (): before torch 2.14 a compiled CPU step drops, without an error, what it adds to a float64 scalar.
     nll = torch.zeros(parameters[0].shape[:-1] or (1,), dtype=torch.float64, device=device)
     return State(parameters, slots, step, nll)
 
@@ -96,8 +95,8 @@ def make_step(problem: Problem, recipe: Recipe, epoch: Epoch, state: State) -> C
         # Not a decorator, whose code would be torch's own: see runtime.compile.compiled.
         with torch.no_grad():
             order = epoch.order.index_select(-2, epoch.position).squeeze(-2)
-            # A sum over all rows but one zeroed, because the compiler keeps a sum: a row picked out by its index would
-            # be picked again for every few weights of the update, as would be all that is computed from it.
+            # All rows but one zeroed, then summed: the compiler stores a sum. It would repeat an index, and all that
+            # depends on it, in every loop of the update.
             now = (index == epoch.position).to(torch.float32).unsqueeze(1)
             weight, *rates = (epoch.numbers * now).sum(dim=-2).unbind(-1)
             batch = Batch(inputs[order], targets[order], epoch.present.index_select(0, epoch.position)[0])

@@ -3,7 +3,7 @@
 import math
 import warnings
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -93,7 +93,7 @@ class Trainer:
         starts = [each.method.init(each.weights, each.seed) for each in plans]
         parameters = [_joined(parts).to(device) for parts in zip(*starts, strict=True)]
         self.state = initial_state(parameters, optimizer)
-        # Of replicas with data of their own the data sets lie one behind the other, and `order` says where.
+        # Replicas with their own data: the data sets are concatenated, and `order` is shifted by `_offset`.
         self._offset = 0 if all(other.inputs is problem.inputs for other in problems) else examples
         if self._offset:
             inputs, targets = (torch.cat(parts) for parts in zip(*(each[:2] for each in problems), strict=True))
@@ -186,12 +186,12 @@ class Trainer:
         parts = plan.method.row(self.parameters(replica), plan.prior, mean_nll * self._examples, draws)
         return {"nll": mean_nll} | parts
 
-    def load(self, saved: dict[str, Any]) -> None:
-        """Continue from the tensors of `saved`; raises UserError where it is of another network or optimizer."""
+    def load(self, tensors: list[Tensor]) -> None:
+        """Continue from what `saved` made; raises UserError where it is of another network or optimizer."""
         shapes = [tensor.shape for tensor in self.state.tensors()]
-        if [tensor.shape for tensor in saved["tensors"]] != shapes:
+        if [tensor.shape for tensor in tensors] != shapes:
             raise UserError(f"{CHECKPOINT} is of another network or optimizer: start a new run")
-        for target, source in zip(self.state.tensors(), saved["tensors"], strict=True):
+        for target, source in zip(self.state.tensors(), tensors, strict=True):
             target.copy_(source)
 
     def saved(self) -> list[Tensor]:

@@ -20,7 +20,7 @@ from bbbrun.runs.jobs import seeds_of
 def main(words: Sequence[str] | None = None) -> None:
     """Run `bbbrun check` with `words`, by default the command line's.
 
-    Exit code 0 where every claim passes, 1 otherwise, 2 for wrong words, 130 when interrupted.
+    Exit code 0 where every claim passes, 1 otherwise, 2 for wrong words.
     """
     parser = argparse.ArgumentParser(prog="bbbrun check", description="Our numbers against the paper's.")
     add = parser.add_argument
@@ -48,8 +48,6 @@ def main(words: Sequence[str] | None = None) -> None:
     except (UserError, OSError) as error:
         print(f"bbbrun check: error: {error}", file=sys.stderr)
         sys.exit(1)
-    except KeyboardInterrupt:
-        sys.exit(130)
     print(table.to_string(index=False, na_rep=""))
     counts = table["verdict"].value_counts()
     print(", ".join(f"{counts.get(name, 0)} {name}" for name in ("pass", "miss", "not run")))

@@ -16,8 +16,7 @@ _OUTPUT = Path("results/report")
 def main(words: Sequence[str] | None = None) -> None:
     """Run `bbbrun report` with `words`, by default the command line's.
 
-    Exit code 0, 1 where a folder holds no finished runs or an item is not made, 2 for wrong words, 130 when
-    interrupted.
+    Exit code 0, 1 where a folder holds no finished runs or an item is not made, 2 for wrong words.
     """
     parser = argparse.ArgumentParser(prog="bbbrun report", description="Tables and figures out of finished runs.")
     add = parser.add_argument
@@ -32,8 +31,6 @@ def main(words: Sequence[str] | None = None) -> None:
         errors = [str(error)]
     except OSError as error:
         errors = [f"{error.filename}: {error.strerror}" if error.filename else str(error)]
-    except KeyboardInterrupt:
-        sys.exit(130)
     for reason in errors:
         print(f"bbbrun report: error: {reason}", file=sys.stderr)
     if errors:

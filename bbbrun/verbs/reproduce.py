@@ -2,17 +2,18 @@
 
 import argparse
 import shlex
-import signal
 import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from bbbrun.errors import UserError
-from bbbrun.runs.files import CHECKPOINT, named_folder
+from bbbrun.runs.checkpoints import has_checkpoint
+from bbbrun.runs.files import named_folder
 from bbbrun.runs.jobs import Job, seeds_of, wanted
 from bbbrun.runs.matching import copy_record, expected_seconds, match
 from bbbrun.runs.reader import RunOnDisk, runs_on_disk
+from bbbrun.runtime import stops
 from bbbrun.schema.config import Device
 from bbbrun.schema.quoting import word
 
@@ -36,7 +37,6 @@ def main(words: Sequence[str] | None = None) -> None:
     )
     add("--list", action="store_true", help="show what remains, and run nothing")
     arguments = parser.parse_args(words)
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that a stop also stops the training process
     try:
         _require_device(Device(arguments.device))
         seeds = None if arguments.seeds is None else seeds_of(arguments.seeds)
@@ -48,12 +48,8 @@ def main(words: Sequence[str] | None = None) -> None:
             _require_folder(arguments.records)
     except UserError as error:
         parser.error(str(error))
-    try:
-        remaining = _remaining(jobs, arguments.records)
-        failures = [] if arguments.list else _run(jobs, remaining, arguments.records, arguments.device)
-    except KeyboardInterrupt:
-        print("interrupted; give the same command again to go on", file=sys.stderr)
-        sys.exit(130)
+    remaining = _remaining(jobs, arguments.records)
+    failures = [] if arguments.list else _run(jobs, remaining, arguments.records, arguments.device)
     for failure in failures:
         print(failure, file=sys.stderr)
     sys.exit(1 if failures else 0)
@@ -116,14 +112,15 @@ def _finish(job: Job, device: str) -> str | None:
     if run is not None and run.in_progress:
         return f"skipped: bbbrun {words} ({_in_progress(run)})"
     command = [*job.words, f"device={device}"]
-    resumed = run.folder if run is not None and (run.folder / CHECKPOINT).exists() else None
+    resumed = run.folder if run is not None and has_checkpoint(run.folder) else None
     command += [word("resume", str(resumed))] if resumed else []
     print(f"bbbrun {shlex.join(command)}", file=sys.stderr)
+    stops.tell_for_children()
     with subprocess.Popen([sys.executable, "-m", "bbbrun", *command]) as child:
         try:
             code = child.wait()
         except KeyboardInterrupt:
-            # The run saves what it has and prints how to continue.
+            # The run saves what it has.
             child.terminate()
             child.wait()
             raise

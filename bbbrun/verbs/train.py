@@ -17,12 +17,14 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from bbbrun.errors import UserError
-from bbbrun.runs.files import METRICS
+from bbbrun.runs.files import RECORD
 from bbbrun.runs.resume import is_finished, require_same_run, require_unused
-from bbbrun.schema.config import register, validated
+from bbbrun.runtime import stops
+from bbbrun.schema.config import OPTIONS, register, validated
 from bbbrun.schema.fixing import fixed, yaml_text
 from bbbrun.schema.help import help_text
 from bbbrun.schema.messages import one_line
+from bbbrun.schema.own_files import own_folders, require_all_sound, require_sound
 from bbbrun.schema.quoting import word
 from bbbrun.schema.replicas import Replica, replicas_of
 from bbbrun.verbs import VERBS
@@ -42,6 +44,9 @@ def main(words: Sequence[str]) -> None:
     @hydra.main(version_base="1.3", config_path="pkg://bbbrun.configs", config_name="config")
     def task(composed: DictConfig) -> dict[str, float] | None:
         started.append(True)
+        stops.install()  # a launcher's worker is a process of its own
+        if stops.asked():
+            raise KeyboardInterrupt
         try:
             return _run(composed)
         except (UserError, OSError) as error:
@@ -51,25 +56,53 @@ def main(words: Sequence[str]) -> None:
             if debug or HydraConfig.get().mode is RunMode.MULTIRUN:
                 raise
             return None
+        except Exception as error:
+            if stops.asked():
+                raise KeyboardInterrupt from error
+            raise
 
+    folders: list[Path] = []
     try:
-        if parsed(words).help:
-            print(help_text(parsed(words).overrides, VERBS))
+        flags = parsed(words)
+        folders = own_folders(flags.config_dir, flags.overrides)
+        require_sound(folders, flags.overrides)
+        if flags.help:
+            print(help_text(flags.overrides, VERBS))
         else:
             # Hydra reads sys.argv itself. The program's name goes into its completion scripts.
             sys.argv = ["bbbrun", *flags_first(words)]
+            if flags.multirun:
+                stops.tell_for_children()
             task()
     except KeyboardInterrupt:
-        sys.exit(130)
+        stops.end(_remedy(words, started))
     except Exception as error:
-        # Until a job starts there is nothing but the user's words, so whatever they raise is about them.
+        if stops.asked():
+            stops.end(_remedy(words, started))
+        # Before a job starts, any error comes from the user's words.
         of_the_user = isinstance(error, (UserError, HydraException, OmegaConfBaseException, OSError))
         if debug or (started and not of_the_user):
             raise
         if not failed:
-            _show_error(error)
+            _show_error(error if started else _cause(error, folders))
         failed.append(True)
     sys.exit(1 if failed else 0)
+
+
+def _cause(error: Exception, folders: Sequence[Path]) -> Exception:
+    """What is wrong with a file of the user's own where that may be why Hydra composed nothing; else `error`."""
+    try:
+        require_all_sound(folders, ("experiment", *OPTIONS))
+    except (UserError, OSError) as fault:
+        return fault
+    return error
+
+
+def _remedy(words: Sequence[str], started: list[bool]) -> str:
+    """What to do after a stop that came outside of any job: one that comes within a job says so itself."""
+    if parsed(words).multirun:
+        return "jobs of the sweep that had begun and are not finished go on with resume=FOLDER"
+    return "the run was finished" if started else "nothing was begun"
 
 
 def _run(composed: DictConfig) -> dict[str, float]:
@@ -99,17 +132,16 @@ def _run(composed: DictConfig) -> dict[str, float]:
             for replica, alone in zip(replicas, configs, strict=True)
         ]
         return run(planned, folder, _command(words), record)
-    except KeyboardInterrupt:
-        has_rows = any((folder / replica.folder / METRICS).exists() for replica in replicas)
-        remedy = (
-            f"continue with: {_command([*_fixed_words(words, composed), word('resume', str(folder))])}"
-            if has_rows
-            else "nothing was begun"
-        )
+    except BaseException as error:
+        if not isinstance(error, KeyboardInterrupt) and not stops.asked():
+            raise
+        begun = (folder / RECORD).exists()
+        again = _command([*_fixed_words(words, composed), word("resume", str(folder))])
+        remedy = f"continue with: {again}" if begun else "nothing was begun"
         if hydra_config.mode is RunMode.MULTIRUN:
-            remedy += f"; then run the sweep's jobs {'after this one' if has_rows else 'from this one on'}, if any"
-        print(f"\ninterrupted; {remedy}", file=sys.stderr)
-        raise
+            remedy += f"; then run the sweep's jobs {'after this one' if begun else 'from this one on'}, if any"
+        stops.show(remedy)
+        raise KeyboardInterrupt from error
     finally:
         _remove_if_empty(Path(hydra_config.runtime.output_dir))
 

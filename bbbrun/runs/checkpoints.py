@@ -1,0 +1,89 @@
+"""Checkpoints: written whole, checked byte by byte when read, and the last good one kept beside the newest."""
+
+import io
+import os
+import warnings
+import zipfile
+from pathlib import Path
+from typing import Any
+
+from bbbrun.errors import UserError
+from bbbrun.runs.files import CHECKPOINT, PREVIOUS, write_atomically
+
+
+def save_checkpoint(folder: Path, state: dict[str, Any]) -> None:
+    """Replace checkpoint.pt in `folder` by `state`; what it was stays as checkpoint.previous.pt.
+
+    torch's file is a zip archive with a CRC-32 of each member: the digest that `read_checkpoint` checks.
+    """
+    import torch  # here, since it takes seconds to load and most readers need no weights
+
+    content = io.BytesIO()
+    torch.save(state, content)
+    newest, previous = folder / CHECKPOINT, folder / PREVIOUS
+    if newest.exists():
+        previous.unlink(missing_ok=True)
+        try:
+            os.link(newest, previous)
+        except OSError:  # a file system without hard links
+            os.rename(newest, previous)
+    write_atomically(newest, content.getvalue())
+
+
+def remove_checkpoints(folder: Path, *, newest: bool) -> None:
+    """Delete the checkpoint before the last, which a finished run needs no more; `newest`: the last one too."""
+    (folder / PREVIOUS).unlink(missing_ok=True)
+    if newest:
+        (folder / CHECKPOINT).unlink(missing_ok=True)
+
+
+def has_checkpoint(folder: Path) -> bool:
+    """Whether an interrupted run in `folder` can go on from a checkpoint."""
+    return (folder / CHECKPOINT).exists() or (folder / PREVIOUS).exists()
+
+
+def read_checkpoint(path: Path) -> Any:
+    """The content of the checkpoint `path`, on the CPU; raises ValueError where a byte is not what was written.
+
+    torch itself does not look at the checksums. Raises what torch raises for a file that is no checkpoint.
+    """
+    import torch
+
+    # Of the same bytes that are then read.
+    content = io.BytesIO(path.read_bytes())
+    with zipfile.ZipFile(content) as archive:
+        if (damaged := archive.testzip()) is not None:
+            raise ValueError(f"the checksum of {damaged} differs")
+    content.seek(0)
+    return torch.load(content, weights_only=True, map_location="cpu")
+
+
+def last_good_checkpoint(folder: Path, keys: set[str]) -> dict[str, Any] | None:
+    """The newest whole checkpoint in `folder` with these keys; None where there was none yet.
+
+    Warns where it is the one before the newest. Raises UserError where none is whole.
+    """
+    failure: UserError | None = None
+    for path in (folder / CHECKPOINT, folder / PREVIOUS):
+        if not path.exists():
+            continue
+        try:
+            state: Any = read_checkpoint(path)
+            if not isinstance(state, dict) or not state.keys() >= keys:
+                raise ValueError("keys are missing")
+        except Exception as error:
+            reason = type(error).__name__
+            if failure is None:
+                failure = UserError(f"{path} is not a checkpoint that can be read ({reason}): start a new run")
+                failure.__cause__ = error
+            continue
+        if failure is not None:
+            warnings.warn(
+                f"{folder / CHECKPOINT} is damaged: the run goes on from the checkpoint before it, of step "
+                f"{state['step']}",
+                stacklevel=2,
+            )
+        return state
+    if failure is not None:
+        raise failure
+    return None

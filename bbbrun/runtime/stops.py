@@ -1,0 +1,85 @@
+"""Ctrl-C and SIGTERM: one KeyboardInterrupt at whatever moment, remembered where a library swallows it."""
+
+import os
+import signal
+import sys
+import threading
+import time
+from types import FrameType, TracebackType
+from typing import Any, NoReturn
+
+CODE = 130  # the exit code of a stop, of either signal
+
+# The process that prints the line of a stop for those that it starts, by its id.
+_SHOWN_BY = "BBBRUN_STOPS_SHOWN_BY"
+
+# A terminal signals all its processes, and a parent passes the signal on: within this time, s, that is one stop.
+_ONE_STOP = 1.0
+
+
+class _Stop:
+    """When this process was asked to stop, in the seconds of time.monotonic, and whether its line was printed."""
+
+    moment: float | None = None
+    shown = False
+
+
+def install() -> None:
+    """Have SIGINT and SIGTERM raise KeyboardInterrupt once; a second one ends the process at once.
+
+    A shell makes its background processes ignore Ctrl-C: that stays so, and SIGTERM stops these.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        return
+    signal.signal(signal.SIGTERM, _stop)
+    if signal.getsignal(signal.SIGINT) not in (signal.SIG_IGN, _stop):
+        signal.signal(signal.SIGINT, _stop)
+    sys.unraisablehook = _unraisable
+    sys.excepthook = _uncaught
+
+
+def tell_for_children() -> None:
+    """Have this process alone print the line of a stop, and none of those that it starts from here on."""
+    os.environ[_SHOWN_BY] = str(os.getpid())
+
+
+def asked() -> bool:
+    """Whether a stop was asked for: an error that follows, as of an import cut off, is the stop's."""
+    return _Stop.moment is not None
+
+
+def show(remedy: str) -> None:
+    """Print the one line of a stop and what to do next, unless it is there already or the parent process prints it."""
+    if not _Stop.shown and os.environ.get(_SHOWN_BY) != str(os.getppid()):
+        # A terminal shows ^C in the line.
+        print(f"{chr(10) * sys.stderr.isatty()}interrupted; {remedy}", file=sys.stderr)
+    _Stop.shown = True
+
+
+def end(remedy: str) -> NoReturn:
+    """Print the line, unless it is there already, and end the process with the exit code of a stop."""
+    show(remedy)
+    sys.exit(CODE)
+
+
+def _stop(number: int, frame: FrameType | None) -> None:
+    now = time.monotonic()
+    if _Stop.moment is None:
+        _Stop.moment = now
+        raise KeyboardInterrupt
+    if now - _Stop.moment > _ONE_STOP:
+        os._exit(CODE)
+
+
+def _unraisable(about: Any) -> None:
+    # Python drops an exception in a finalizer after it has printed it; the stop is remembered.
+    if not isinstance(about.exc_value, KeyboardInterrupt):
+        sys.__unraisablehook__(about)
+
+
+def _uncaught(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    # Before the command line's own `try`, or after it.
+    if isinstance(error, KeyboardInterrupt):
+        show("nothing was begun")
+    else:
+        sys.__excepthook__(kind, error, trace)

@@ -1,0 +1,93 @@
+"""Configuration files of the user's own: what is wrong with one, in a line that names it and the remedy."""
+
+import re
+from collections.abc import Sequence
+from importlib import import_module
+from itertools import takewhile
+from pathlib import Path
+from typing import Any
+
+import yaml
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.errors import HydraException
+
+from bbbrun.errors import UserError
+
+_PACKAGE = "# @package _global_"
+_MARKS = (b"\xef\xbb\xbf", b"\xff\xfe", b"\xfe\xff")  # of UTF-8 and of the two orders of UTF-16
+
+
+def own_folders(config_dir: str | None, words: Sequence[str]) -> list[Path]:
+    """The folders of --config-dir and of hydra.searchpath among the words; packages are left out."""
+    folders = [config_dir] if config_dir else []
+    for text in words:
+        if text.startswith("hydra.searchpath="):
+            try:
+                value: Any = OverridesParser.create().parse_override(text).value()
+            except HydraException:
+                continue  # which Hydra will say
+            folders += [str(entry).removeprefix("file://") for entry in (value if isinstance(value, list) else [])]
+    return [Path(folder) for folder in folders if not folder.startswith("pkg://")]
+
+
+def require_sound(folders: Sequence[Path], words: Sequence[str]) -> None:
+    """Raise UserError for a file that Hydra would pass over, and for one that the words choose and that is wrong."""
+    for folder in folders:
+        _require_own_names(folder)
+        for text in words:
+            key, _, choices = text.lstrip("+").partition("=")
+            group = key.partition("@")[0]
+            for choice in re.findall(r"[^\[\],'\" ]+", choices):
+                path = folder / group / f"{choice.removesuffix('.yaml')}.yaml"
+                if re.fullmatch(r"[\w/]+", group) and path.is_file():
+                    _require_readable(path, group)
+
+
+def require_all_sound(folders: Sequence[Path], groups: Sequence[str]) -> None:
+    """Raise UserError for the first file of these groups that is wrong: it may be what Hydra could not compose."""
+    for folder in folders:
+        for group in groups:
+            for path in sorted((folder / group).glob("*.yaml")):
+                _require_readable(path, group)
+
+
+def _require_own_names(folder: Path) -> None:
+    built_in = Path(str(import_module("bbbrun.configs").__file__)).parent
+    if not folder.is_dir() or folder.samefile(built_in):
+        return
+    for path in sorted(built_in.rglob("*.yaml")):
+        own = folder / path.relative_to(built_in)
+        if own.is_file():
+            raise UserError(
+                f"{own} has the name of a configuration of bbbrun itself, which comes first, so that the file would "
+                "be passed over: give it a name of its own"
+            )
+
+
+def _require_readable(path: Path, group: str) -> None:
+    content = path.read_bytes()
+    if content.startswith(_MARKS):
+        raise UserError(f"{path} begins with a byte order mark: save it as UTF-8 without one")
+    try:
+        text = content.decode()
+    except UnicodeDecodeError as error:
+        line = content.count(b"\n", 0, error.start) + 1
+        raise UserError(f"{path} is not UTF-8 in line {line}: save it as UTF-8") from None
+    try:
+        values: Any = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        mark, problem = getattr(error, "problem_mark", None), getattr(error, "problem", None) or "it cannot be read"
+        where = f" in line {mark.line + 1}" if mark else ""
+        raise UserError(f"{path} is not YAML{where}: {problem}") from None
+    if values is None:
+        raise UserError(f"{path} is empty: it must hold keys and values, as name: mine")
+    if not isinstance(values, dict):
+        raise UserError(f"{path} holds no keys and values but {_kind(values)}: write key: value, one a line")
+    # Hydra reads it nowhere but above the first key.
+    head = takewhile(lambda line: not line.strip() or line.startswith("#"), text.splitlines())
+    if group == "experiment" and not any(re.fullmatch(r"#\s*@package\s+_global_\s*", line) for line in head):
+        raise UserError(f"{path} is an experiment without the first line {_PACKAGE}: write it above all else")
+
+
+def _kind(values: object) -> str:
+    return "a list" if isinstance(values, list) else f"the word {values!r}"

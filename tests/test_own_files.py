@@ -1,0 +1,94 @@
+"""A user's own YAML in --config-dir: used, or refused in one line that names the file and the remedy."""
+
+from pathlib import Path
+
+import bbbrun.configs
+import pytest
+
+from bbbrun.errors import UserError
+from bbbrun.schema.own_files import own_folders, require_all_sound, require_sound
+
+GOOD = "# mine\n# @package _global_\nname: mine\ntrain: {epochs: 1}\nnetwork: {hidden: [4]}\n"
+BUILT_IN = Path(str(bbbrun.configs.__file__)).parent
+
+
+def written(folder: Path, content: str | bytes, name: str = "experiment/mine.yaml") -> Path:
+    path = folder / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(content.encode() if isinstance(content, str) else content)
+    return path
+
+
+@pytest.mark.parametrize("name", [str(path.relative_to(BUILT_IN)) for path in BUILT_IN.rglob("*.yaml")])
+def test_a_file_that_would_be_passed_over_is_refused(tmp_path, name):
+    path = written(tmp_path, GOOD, name)
+    with pytest.raises(UserError, match="passed over: give it a name of its own") as refusal:
+        require_sound([tmp_path], [])
+    assert str(refusal.value).startswith(f"{path} has the name")
+
+
+BROKEN = {
+    "empty": ("", "is empty"),
+    "only comments": ("# @package _global_\n", "is empty"),
+    "a list": ("# @package _global_\n- a\n", "holds no keys and values but a list"),
+    "a word": ("# @package _global_\nmine\n", "holds no keys and values but the word 'mine'"),
+    "no package": (GOOD.replace("# @package _global_\n", ""), "first line # @package _global_"),
+    "a package too late": ("name: mine\n# @package _global_\n", "first line # @package _global_"),
+    "a byte order mark": (b"\xef\xbb\xbf" + GOOD.encode(), "byte order mark"),
+    "UTF-16": (GOOD.encode("utf-16"), "byte order mark"),
+    "Latin-1": (GOOD.encode() + "# Universität\n".encode("latin-1"), "is not UTF-8 in line 6"),
+    "a tab": ("# @package _global_\nname:\n\tmine: 1\n", "is not YAML in line 3"),
+    "an open bracket": ("# @package _global_\nname: [\n", "is not YAML"),
+}
+
+
+@pytest.mark.parametrize("kind", BROKEN)
+def test_a_wrong_file_that_is_chosen_is_one_line_that_names_it(tmp_path, kind):
+    content, expected = BROKEN[kind]
+    path = written(tmp_path, content)
+    require_sound([tmp_path], ["experiment=digits", "seed=1"])
+    for text in ("experiment=mine", "experiment=digits,mine", "+experiment=[mine]", "experiment='mine'"):
+        with pytest.raises(UserError, match=expected) as refusal:
+            require_sound([tmp_path], [text])
+        assert str(path) in str(refusal.value)
+        assert "\n" not in str(refusal.value)
+    with pytest.raises(UserError, match=expected):
+        require_all_sound([tmp_path], ["dataset", "experiment"])
+
+
+def test_sound_files_pass(tmp_path):
+    written(tmp_path, GOOD)
+    written(tmp_path, "defaults: [/schema/prior@_here_: gaussian, _self_]\nname: gaussian\n", "prior/wide.yaml")
+    require_sound([tmp_path, BUILT_IN, tmp_path / "absent"], ["experiment=mine", "prior=wide", "~x", "name=a=b"])
+    require_all_sound([tmp_path], ["experiment", "prior"])
+
+
+def test_folders_are_those_of_the_flag_and_of_the_search_path():
+    words = ["seed=1", "hydra.searchpath=[file:///a b,'c,d',pkg://e]"]
+    assert own_folders("own", words) == [Path("own"), Path("/a b"), Path("c,d")]
+    assert own_folders(None, ["hydra.searchpath=[", "hydra.searchpath=null"]) == []
+
+
+@pytest.mark.parametrize(
+    ("files", "expected"),
+    [
+        ({"experiment/digits.yaml": GOOD}, "experiment/digits.yaml has the name of a configuration of bbbrun itself"),
+        ({"experiment/mine.yaml": b"\xef\xbb\xbf" + GOOD.encode()}, "begins with a byte order mark"),
+        # The file that is wrong is not named on the command line, but by the one that is.
+        (
+            {
+                "experiment/mine.yaml": GOOD.replace("name:", "defaults: [theirs, _self_]\nname:"),
+                "experiment/theirs.yaml": "- a\n",
+            },
+            "experiment/theirs.yaml holds no keys and values but a list",
+        ),
+    ],
+)
+def test_the_command_line_says_it_in_one_line(bbbrun, tmp_path, files, expected):
+    for name, content in files.items():
+        written(tmp_path / "own", content, name)
+    for flags in (["--config-dir", "own"], [f"hydra.searchpath=[file://{tmp_path}/own]"]):
+        result = bbbrun(*flags, "experiment=mine", "compile=false", "threads=1")
+        assert (result.returncode, result.stderr.count("\n")) == (1, 1), result.stderr
+        assert expected in result.stderr
+    assert not (tmp_path / "results").exists()
