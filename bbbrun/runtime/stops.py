@@ -5,6 +5,8 @@ import signal
 import sys
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import FrameType, TracebackType
 from typing import Any, NoReturn
 
@@ -38,9 +40,17 @@ def install() -> None:
     sys.excepthook = _uncaught
 
 
-def tell_for_children() -> None:
-    """Have this process alone print the line of a stop, and none of those that it starts from here on."""
+@contextmanager
+def shown_here() -> Iterator[None]:
+    """Within it this process alone prints the line of a stop, and none of those that it starts."""
+    before = os.environ.get(_SHOWN_BY)
     os.environ[_SHOWN_BY] = str(os.getpid())
+    try:
+        yield
+    finally:
+        del os.environ[_SHOWN_BY]
+        if before is not None:
+            os.environ[_SHOWN_BY] = before
 
 
 def asked() -> bool:

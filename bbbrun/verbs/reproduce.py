@@ -115,8 +115,7 @@ def _finish(job: Job, device: str) -> str | None:
     resumed = run.folder if run is not None and has_checkpoint(run.folder) else None
     command += [word("resume", str(resumed))] if resumed else []
     print(f"bbbrun {shlex.join(command)}", file=sys.stderr)
-    stops.tell_for_children()
-    with subprocess.Popen([sys.executable, "-m", "bbbrun", *command]) as child:
+    with stops.shown_here(), subprocess.Popen([sys.executable, "-m", "bbbrun", *command]) as child:
         try:
             code = child.wait()
         except KeyboardInterrupt:

@@ -4,6 +4,7 @@ import os
 import shlex
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from datetime import datetime
 from enum import Enum
 from pathlib import Path
@@ -71,9 +72,8 @@ def main(words: Sequence[str]) -> None:
         else:
             # Hydra reads sys.argv itself. The program's name goes into its completion scripts.
             sys.argv = ["bbbrun", *flags_first(words)]
-            if flags.multirun:
-                stops.tell_for_children()
-            task()
+            with stops.shown_here() if flags.multirun else nullcontext():
+                task()
     except KeyboardInterrupt:
         stops.end(_remedy(words, started))
     except Exception as error:
