@@ -67,4 +67,7 @@ def test_a_planted_fault_is_a_miss(fault, forks, tmp_path, data_root):
 def test_the_same_copy_without_a_fault_passes(run, seed, forks, tmp_path, data_root):
     code, verdicts = checked(forks, None, run, seed, tmp_path)
     assert code == 0
-    assert set(verdicts["rule"]) == ({"band", "digits"} if seed == SEED else {"band"})
+    # The digits of a recorded seed stand in place of the band in a run's first rows, which may be all it has.
+    rules = set(verdicts["rule"])
+    assert rules <= {"band", "digits"}
+    assert ("digits" in rules) == (seed == SEED)
