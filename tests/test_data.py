@@ -7,7 +7,7 @@ import torch
 
 from bbbrun.data.images import load_images
 from bbbrun.errors import UserError
-from bbbrun.schema.options import DigitsConfig, MnistConfig
+from bbbrun.schema.datasets import DigitsConfig, MnistConfig
 
 FILES = [f"{part}-{kind}-ubyte" for part in ("train", "t10k") for kind in ("images-idx3", "labels-idx1")]
 

@@ -13,12 +13,7 @@ from bbbrun.bayes.posterior import DiagonalGaussian
 from bbbrun.bayes.priors import build_prior
 from bbbrun.bench.steps import bayes_by_backprop
 from bbbrun.runtime.noise import Stream, signs, standard_normal
-from bbbrun.schema.options import (
-    Estimator,
-    GaussianPriorConfig,
-    Init,
-    ScaleMixtureConfig,
-)
+from bbbrun.schema.methods import Estimator, GaussianPriorConfig, Init, ScaleMixtureConfig
 
 NETWORK = mlp(4, [5], 3)
 GENERATOR = torch.Generator().manual_seed(0)

@@ -66,7 +66,7 @@ def test_rooms_and_modules_are_small():
         assert len(names) <= 16, f"{folder.name} has {len(names)} modules"
     for path in MODULES:
         lines = len(path.read_text().splitlines())
-        assert lines <= (300 if room(path) == "schema" else 250), f"{path.name} has {lines} lines"
+        assert lines <= 250, f"{path.name} has {lines} lines"
 
 
 def test_every_room_says_its_idea():

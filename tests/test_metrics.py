@@ -11,7 +11,7 @@ from bbbrun.bayes.posterior import DiagonalGaussian
 from bbbrun.bayes.predictive import class_probabilities, posterior_predictive
 from bbbrun.bayes.scores import error_percent, expected_calibration_error, mean_nll
 from bbbrun.bench.steps import bayes_by_backprop
-from bbbrun.schema.options import Estimator
+from bbbrun.schema.methods import Estimator
 
 
 def example():

@@ -9,7 +9,7 @@ from bbbrun.bayes.objective import complexity_gradient, free_energy, free_energy
 from bbbrun.bayes.posterior import DiagonalGaussian, Gradient
 from bbbrun.bayes.priors import Gaussian, build_prior
 from bbbrun.runtime.noise import standard_normal
-from bbbrun.schema.options import GaussianPriorConfig, MinibatchWeights, ScaleMixtureConfig
+from bbbrun.schema.methods import GaussianPriorConfig, MinibatchWeights, ScaleMixtureConfig
 
 PRIORS = [
     ScaleMixtureConfig(name="scale_mixture", pi=0.25, sigma1=1.0, sigma2=math.exp(-6)),

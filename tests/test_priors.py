@@ -5,7 +5,7 @@ import torch
 from torch.distributions import Categorical, Laplace, MixtureSameFamily, Normal
 
 from bbbrun.bayes.priors import build_prior
-from bbbrun.schema.options import GaussianPriorConfig, LaplacePriorConfig, NoPriorConfig, ScaleMixtureConfig
+from bbbrun.schema.methods import GaussianPriorConfig, LaplacePriorConfig, NoPriorConfig, ScaleMixtureConfig
 
 
 def scale_mixture(pi: float, sigma1: float, sigma2: float):

@@ -14,8 +14,7 @@ from bbbrun.bench.steps import bayes_by_backprop
 from bbbrun.runtime.compile import compiled
 from bbbrun.runtime.matmul import large_product
 from bbbrun.runtime.noise import standard_normal
-from bbbrun.schema.options import (
-    AdamConfig,
+from bbbrun.schema.methods import (
     BayesByBackpropConfig,
     DropoutConfig,
     Estimator,
@@ -23,9 +22,8 @@ from bbbrun.schema.options import (
     Init,
     MaximumLikelihoodConfig,
     ScaleMixtureConfig,
-    Schedule,
-    SgdConfig,
 )
+from bbbrun.schema.optimizers import AdamConfig, Schedule, SgdConfig
 from bbbrun.training.optimizers import Adam, Sgd, build_optimizer, learning_rates
 from bbbrun.training.step import Epoch, Recipe, initial_state
 from bbbrun.training.step import make_step as make

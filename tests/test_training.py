@@ -16,7 +16,7 @@ from bbbrun.bayes.priors import Prior
 from bbbrun.data.images import load_images
 from bbbrun.runtime.noise import Stream, permutation, standard_normal
 from bbbrun.schema.config import Config, composed
-from bbbrun.schema.options import MinibatchWeights
+from bbbrun.schema.methods import MinibatchWeights
 from bbbrun.tasks.classification import classification_task
 from bbbrun.training.task import Problem
 from bbbrun.training.trainer import Trainer

@@ -16,7 +16,7 @@ from bbbrun.bayes.objective import complexity_gradient, free_energy_gradient
 from bbbrun.bayes.posterior import DiagonalGaussian, Gradient, Moments
 from bbbrun.bayes.priors import Gaussian, Prior
 from bbbrun.runtime.noise import Stream, signs, standard_normal
-from bbbrun.schema.options import BayesByBackpropConfig, Estimator
+from bbbrun.schema.methods import BayesByBackpropConfig, Estimator
 
 
 class Batch(NamedTuple):

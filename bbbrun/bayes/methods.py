@@ -19,7 +19,7 @@ from bbbrun.bayes.objective import FreeEnergy, free_energy, minibatch_weights
 from bbbrun.bayes.posterior import DiagonalGaussian
 from bbbrun.bayes.priors import Prior
 from bbbrun.runtime.noise import Stream, uniform
-from bbbrun.schema.options import BayesByBackpropConfig, DropoutConfig, MaximumLikelihoodConfig, MethodConfig
+from bbbrun.schema.methods import BayesByBackpropConfig, DropoutConfig, MaximumLikelihoodConfig, MethodConfig
 
 _BLOCK = 1 << 17  # weights whose log densities are computed at once: all, in double precision, take much memory
 

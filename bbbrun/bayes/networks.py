@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from bbbrun.runtime.matmul import matrix_product
 from bbbrun.runtime.noise import Stream, standard_normal, uniform
-from bbbrun.schema.options import Init, MlpConfig, NetworkConfig
+from bbbrun.schema.methods import Init, MlpConfig, NetworkConfig
 
 Affine = Callable[[int, Tensor], Tensor]  # (number of the layer, its inputs (B, in)) -> (B, out)
 

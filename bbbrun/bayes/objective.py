@@ -7,7 +7,7 @@ from torch import Tensor
 
 from bbbrun.bayes.posterior import DiagonalGaussian, Gradient, Moments
 from bbbrun.bayes.priors import Prior
-from bbbrun.schema.options import MinibatchWeights
+from bbbrun.schema.methods import MinibatchWeights
 
 
 def minibatch_weights(kind: MinibatchWeights, minibatches: int) -> Tensor:

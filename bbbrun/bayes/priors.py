@@ -12,7 +12,7 @@ from torch import Tensor
 from bbbrun.bayes.likelihoods import log_normal
 from bbbrun.bayes.posterior import Gradient, Moments
 from bbbrun.runtime.elementary import sigmoid
-from bbbrun.schema.options import PriorConfig
+from bbbrun.schema.methods import PriorConfig
 
 
 class Prior(Protocol):

@@ -14,7 +14,7 @@ from bbbrun.bench.steps import Timed, bbbrun_step, contenders, make_setting
 from bbbrun.errors import UserError
 from bbbrun.runtime.device import synchronize
 from bbbrun.schema.config import Config
-from bbbrun.schema.options import BayesByBackpropConfig, Estimator, MlpConfig
+from bbbrun.schema.methods import BayesByBackpropConfig, Estimator, MlpConfig
 from bbbrun.training.task import Task
 
 _FIRST, _SECOND, _OURS = "sgd, PyTorch eager", "dropout, PyTorch eager", "bbb scale_mixture weights, bbbrun"

@@ -16,7 +16,7 @@ from bbbrun.bayes.priors import build_prior
 from bbbrun.bench.peers import Built, peers
 from bbbrun.runtime.compile import compiled
 from bbbrun.runtime.replay import Recorded
-from bbbrun.schema.options import (
+from bbbrun.schema.methods import (
     BayesByBackpropConfig,
     DropoutConfig,
     Estimator,

@@ -24,7 +24,8 @@ from bbbrun.errors import UserError
 from bbbrun.runs.identity import differing, setting
 from bbbrun.runs.reader import Run, finished_runs
 from bbbrun.schema.config import Config, composed, plain
-from bbbrun.schema.options import BayesByBackpropConfig, Estimator, ImageDatasetConfig
+from bbbrun.schema.datasets import ImageDatasetConfig
+from bbbrun.schema.methods import BayesByBackpropConfig, Estimator
 from bbbrun.tasks.classification import classification_task
 from bbbrun.training.task import Task
 from bbbrun.training.trainer import plan_of

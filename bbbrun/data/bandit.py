@@ -8,7 +8,7 @@ from torch import Tensor
 
 from bbbrun.data.wheel import wheel_contexts, wheel_expected
 from bbbrun.runtime.noise import Stream, integers, standard_normal
-from bbbrun.schema.options import DatasetConfig, MushroomConfig, WheelConfig
+from bbbrun.schema.datasets import DatasetConfig, MushroomConfig, WheelConfig
 
 
 class RewardNoise(Enum):

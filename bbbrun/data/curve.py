@@ -7,7 +7,7 @@ from torch import Tensor
 
 from bbbrun.data.images import Split
 from bbbrun.runtime.noise import Stream, standard_normal, uniform
-from bbbrun.schema.options import RegressionCurveConfig
+from bbbrun.schema.datasets import RegressionCurveConfig
 
 
 def curve(x: Tensor, e: Tensor | float = 0.0) -> Tensor:

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from bbbrun.errors import UserError
-from bbbrun.schema.options import DatasetConfig, DigitsConfig, ImageDatasetConfig, MnistConfig
+from bbbrun.schema.datasets import DatasetConfig, DigitsConfig, ImageDatasetConfig, MnistConfig
 
 # name -> the shape of an image, and K
 IMAGES: dict[str, tuple[tuple[int, int, int], int]] = {"mnist": ((1, 28, 28), 10), "digits": ((1, 8, 8), 10)}

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from bbbrun.runtime.noise import Stream, uniform
-from bbbrun.schema.options import WheelConfig
+from bbbrun.schema.datasets import WheelConfig
 
 
 def wheel_contexts(seed: int, size: int) -> Tensor:

@@ -17,32 +17,32 @@ from omegaconf.errors import OmegaConfBaseException
 
 from bbbrun.errors import UserError
 from bbbrun.schema.checks import require, require_count
-from bbbrun.schema.messages import one_line, unknown_key
-from bbbrun.schema.options import (
-    AdamConfig,
+from bbbrun.schema.datasets import (
     AgentConfig,
-    BayesByBackpropConfig,
     ContextualAgentConfig,
     DatasetConfig,
     DigitsConfig,
+    MnistConfig,
+    MushroomConfig,
+    NoAgentConfig,
+    RegressionCurveConfig,
+    WheelConfig,
+)
+from bbbrun.schema.messages import one_line, unknown_key
+from bbbrun.schema.methods import (
+    BayesByBackpropConfig,
     DropoutConfig,
     GaussianPriorConfig,
     LaplacePriorConfig,
     MaximumLikelihoodConfig,
     MethodConfig,
     MlpConfig,
-    MnistConfig,
-    MushroomConfig,
     NetworkConfig,
-    NoAgentConfig,
     NoPriorConfig,
-    OptimizerConfig,
     PriorConfig,
-    RegressionCurveConfig,
     ScaleMixtureConfig,
-    SgdConfig,
-    WheelConfig,
 )
+from bbbrun.schema.optimizers import AdamConfig, OptimizerConfig, SgdConfig
 from bbbrun.schema.quoting import quoted
 from bbbrun.schema.replicas import require_replicas
 

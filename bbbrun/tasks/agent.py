@@ -12,7 +12,7 @@ from bbbrun.bayes.predictive import network_outputs
 from bbbrun.data.bandit import Bandit
 from bbbrun.runtime.noise import Stream, integers, uniform
 from bbbrun.schema.config import Config
-from bbbrun.schema.options import ContextualAgentConfig
+from bbbrun.schema.datasets import ContextualAgentConfig
 from bbbrun.training.task import Problem
 from bbbrun.training.trainer import Trainer
 

@@ -9,7 +9,7 @@ from bbbrun.data.bandit import Bandit, load_bandit, reward_noise, visits
 from bbbrun.errors import UserError
 from bbbrun.runs.writer import RunFolder
 from bbbrun.schema.config import Config
-from bbbrun.schema.options import ContextualAgentConfig
+from bbbrun.schema.datasets import ContextualAgentConfig
 from bbbrun.tasks.agent import Agent
 from bbbrun.training.progress import Progress
 from bbbrun.training.session import Outcome, Session

@@ -18,7 +18,8 @@ from bbbrun.bayes.scores import error_percent, expected_calibration_error, mean_
 from bbbrun.bayes.uncertainty import predict_classes
 from bbbrun.data.images import IMAGES, Images, Split
 from bbbrun.schema.config import Config
-from bbbrun.schema.options import ImageDatasetConfig, NetworkConfig
+from bbbrun.schema.datasets import ImageDatasetConfig
+from bbbrun.schema.methods import NetworkConfig
 from bbbrun.training.task import Column, Predictor, Problem, Task
 
 COLUMNS = (

@@ -9,7 +9,7 @@ from bbbrun.data.images import load_images
 from bbbrun.errors import UserError
 from bbbrun.runs.writer import RunFolder
 from bbbrun.schema.config import Config, option
-from bbbrun.schema.options import BanditDatasetConfig, DatasetConfig, ImageDatasetConfig, RegressionCurveConfig
+from bbbrun.schema.datasets import BanditDatasetConfig, DatasetConfig, ImageDatasetConfig, RegressionCurveConfig
 from bbbrun.tasks import bandit, classification, regression
 from bbbrun.tasks.classification import classification_task
 from bbbrun.tasks.regression import regression_task

@@ -16,7 +16,8 @@ from bbbrun.bayes.predictive import network_outputs
 from bbbrun.bayes.uncertainty import predict_numbers
 from bbbrun.data.curve import curve_points
 from bbbrun.schema.config import Config
-from bbbrun.schema.options import NetworkConfig, RegressionCurveConfig
+from bbbrun.schema.datasets import RegressionCurveConfig
+from bbbrun.schema.methods import NetworkConfig
 from bbbrun.training.task import Column, Predictions, Predictor, Problem, Task
 
 COLUMNS = (

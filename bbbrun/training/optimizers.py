@@ -7,7 +7,7 @@ from typing import Any, NamedTuple, Protocol
 import torch
 from torch import Tensor
 
-from bbbrun.schema.options import OptimizerConfig, Schedule
+from bbbrun.schema.optimizers import OptimizerConfig, Schedule
 
 
 class Optimizer(Protocol):

@@ -18,7 +18,8 @@ from bbbrun.runtime.compile import compile_errors, compiled, should_compile
 from bbbrun.runtime.noise import permutation
 from bbbrun.runtime.replay import Recorded
 from bbbrun.schema.config import Config
-from bbbrun.schema.options import NoPriorConfig, OptimizerConfig
+from bbbrun.schema.methods import NoPriorConfig
+from bbbrun.schema.optimizers import OptimizerConfig
 from bbbrun.training.optimizers import build_optimizer, learning_rates
 from bbbrun.training.step import Epoch, Recipe, changed, initial_state, make_step
 from bbbrun.training.task import Problem

@@ -15,7 +15,7 @@ from bbbrun.report.groups import NothingToShow, markdown, mean_and_spread, one_s
 from bbbrun.report.plots import draw_predictive, save
 from bbbrun.runs.files import SUMMARY
 from bbbrun.runs.reader import Run
-from bbbrun.schema.options import RegressionCurveConfig
+from bbbrun.schema.datasets import RegressionCurveConfig
 
 _PANELS = {BayesByBackprop.name: BayesByBackprop.label, MaximumLikelihood.name: "standard network"}
 

@@ -17,7 +17,7 @@ from bbbrun.report.groups import mean_and_spread, network_of, parameters, write_
 from bbbrun.report.items.table1 import mixture_network
 from bbbrun.report.paper import published
 from bbbrun.runs.reader import Run
-from bbbrun.schema.options import MnistConfig
+from bbbrun.schema.datasets import MnistConfig
 
 REMOVED = (0, 50, 75, 95, 98, 99)  # percent; the paper has all but the last
 _DRAWS = 100

@@ -30,7 +30,7 @@ from bbbrun.report.groups import (
 from bbbrun.report.plots import color_and_variant, label_of, labels_of_settings, save
 from bbbrun.runs.identity import differing
 from bbbrun.runs.reader import Run
-from bbbrun.schema.options import MnistConfig
+from bbbrun.schema.datasets import MnistConfig
 
 REMOVED = (0, 50, 75, 90, 95, 98, 99)  # percent
 _COLUMN = 60  # characters that half the figure's width holds

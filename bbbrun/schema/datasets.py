@@ -1,20 +1,10 @@
-"""The options of each group: keys, types and ranges. Mirrors configs/, whose YAML holds every value and its meaning."""
+"""The options of `dataset` and `agent`: what is learnt, and who acts on it; keys, types and ranges."""
 
 import math
 from dataclasses import dataclass
-from enum import StrEnum
 from typing import ClassVar
 
-from bbbrun.schema.checks import (
-    MOST_ROWS,
-    require,
-    require_count,
-    require_deviation,
-    require_draws,
-    require_layers,
-    require_positive,
-    require_reward,
-)
+from bbbrun.schema.checks import MOST_ROWS, require, require_count, require_deviation, require_positive, require_reward
 
 
 @dataclass(slots=True, kw_only=True)
@@ -121,154 +111,6 @@ class WheelConfig(BanditDatasetConfig):
         between = f"between dataset.mu2 = {self.mu2} and dataset.mu3 = {self.mu3}"
         require(self.mu2 < self.mu1 < self.mu3, "dataset.mu1", between, self.mu1)
         require(0 <= self.sigma <= 1e15, "dataset.sigma", "from 0 to 1e15", self.sigma)
-
-
-Init = StrEnum("Init", ["he", "uniform"])
-
-
-@dataclass(slots=True, kw_only=True)
-class NetworkConfig:
-    name: str
-    init: Init
-    init_scale: float
-
-    def __post_init__(self) -> None:
-        require_positive("network.init_scale", self.init_scale)
-
-
-@dataclass(slots=True, kw_only=True)
-class MlpConfig(NetworkConfig):
-    hidden: list[int]
-
-    def __post_init__(self) -> None:
-        NetworkConfig.__post_init__(self)
-        require_layers("network.hidden", self.hidden)
-
-
-Estimator = StrEnum("Estimator", ["weights", "local", "flipout"])
-
-
-MinibatchWeights = StrEnum("MinibatchWeights", ["uniform", "paper"])
-
-
-@dataclass(slots=True, kw_only=True)
-class MethodConfig:
-    name: str
-    uses_prior: ClassVar[bool] = False
-
-
-@dataclass(slots=True, kw_only=True)
-class BayesByBackpropConfig(MethodConfig):
-    train_samples: int
-    test_samples: int
-    final_samples: int | None
-    estimator: Estimator
-    minibatch_weights: MinibatchWeights
-    temperature: float
-    rho_init: list[float]
-    uses_prior: ClassVar[bool] = True
-
-    def __post_init__(self) -> None:
-        require_draws("method.train_samples", self.train_samples)
-        require_draws("method.test_samples", self.test_samples)
-        if self.final_samples is not None:
-            require_draws("method.final_samples", self.final_samples)
-        require_positive("method.temperature", self.temperature)
-        ordered = len(self.rho_init) == 2 and -50 <= self.rho_init[0] <= self.rho_init[-1] <= 50
-        require(ordered, "method.rho_init", "[lowest, highest] with -50 <= lowest <= highest <= 50", self.rho_init)
-
-
-@dataclass(slots=True, kw_only=True)
-class MaximumLikelihoodConfig(MethodConfig):
-    pass
-
-
-@dataclass(slots=True, kw_only=True)
-class DropoutConfig(MethodConfig):
-    input_rate: float
-    hidden_rate: float
-
-    def __post_init__(self) -> None:
-        for key, rate in (("input_rate", self.input_rate), ("hidden_rate", self.hidden_rate)):
-            require(0 <= rate < 1, f"method.{key}", "at least 0 and below 1", rate)
-
-
-@dataclass(slots=True, kw_only=True)
-class PriorConfig:
-    name: str
-
-
-@dataclass(slots=True, kw_only=True)
-class ScaleMixtureConfig(PriorConfig):
-    pi: float
-    sigma1: float
-    sigma2: float
-
-    def __post_init__(self) -> None:
-        require(1e-6 <= self.pi <= 1 - 1e-6, "prior.pi", "from 1e-6 to 1 - 1e-6", self.pi)
-        require_deviation("prior.sigma1", self.sigma1)
-        require_deviation("prior.sigma2", self.sigma2)
-        require(self.sigma1 > self.sigma2, "prior.sigma1", f"above prior.sigma2 = {self.sigma2}", self.sigma1)
-
-
-@dataclass(slots=True, kw_only=True)
-class GaussianPriorConfig(PriorConfig):
-    sigma: float
-
-    def __post_init__(self) -> None:
-        require_deviation("prior.sigma", self.sigma)
-
-
-@dataclass(slots=True, kw_only=True)
-class LaplacePriorConfig(PriorConfig):
-    scale: float
-
-    def __post_init__(self) -> None:
-        require_deviation("prior.scale", self.scale)
-
-
-@dataclass(slots=True, kw_only=True)
-class NoPriorConfig(PriorConfig):
-    pass
-
-
-Schedule = StrEnum("Schedule", ["constant", "step", "inverse", "cosine"])
-
-
-@dataclass(slots=True, kw_only=True)
-class OptimizerConfig:
-    name: str
-    lr: float  # on the summed likelihood of a minibatch
-    schedule: Schedule
-    decay_epochs: int
-    decay_factor: float
-
-    def __post_init__(self) -> None:
-        require_positive("optimizer.lr", self.lr)
-        require_count("optimizer.decay_epochs", self.decay_epochs)
-        require(0 < self.decay_factor <= 1, "optimizer.decay_factor", "above 0 and at most 1", self.decay_factor)
-
-
-@dataclass(slots=True, kw_only=True)
-class SgdConfig(OptimizerConfig):
-    momentum: float
-
-    def __post_init__(self) -> None:
-        OptimizerConfig.__post_init__(self)
-        require(0 <= self.momentum < 1, "optimizer.momentum", "at least 0 and below 1", self.momentum)
-
-
-@dataclass(slots=True, kw_only=True)
-class AdamConfig(OptimizerConfig):
-    beta1: float
-    beta2: float
-    epsilon: float
-
-    def __post_init__(self) -> None:
-        OptimizerConfig.__post_init__(self)
-        for key, beta in (("beta1", self.beta1), ("beta2", self.beta2)):
-            require(0 <= beta < 1, f"optimizer.{key}", "at least 0 and below 1", beta)
-        require_positive("optimizer.epsilon", self.epsilon)
 
 
 @dataclass(slots=True, kw_only=True)

@@ -1,0 +1,44 @@
+"""The options of `optimizer`: keys, types and ranges."""
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from bbbrun.schema.checks import require, require_count, require_positive
+
+Schedule = StrEnum("Schedule", ["constant", "step", "inverse", "cosine"])
+
+
+@dataclass(slots=True, kw_only=True)
+class OptimizerConfig:
+    name: str
+    lr: float  # on the summed likelihood of a minibatch
+    schedule: Schedule
+    decay_epochs: int
+    decay_factor: float
+
+    def __post_init__(self) -> None:
+        require_positive("optimizer.lr", self.lr)
+        require_count("optimizer.decay_epochs", self.decay_epochs)
+        require(0 < self.decay_factor <= 1, "optimizer.decay_factor", "above 0 and at most 1", self.decay_factor)
+
+
+@dataclass(slots=True, kw_only=True)
+class SgdConfig(OptimizerConfig):
+    momentum: float
+
+    def __post_init__(self) -> None:
+        OptimizerConfig.__post_init__(self)
+        require(0 <= self.momentum < 1, "optimizer.momentum", "at least 0 and below 1", self.momentum)
+
+
+@dataclass(slots=True, kw_only=True)
+class AdamConfig(OptimizerConfig):
+    beta1: float
+    beta2: float
+    epsilon: float
+
+    def __post_init__(self) -> None:
+        OptimizerConfig.__post_init__(self)
+        for key, beta in (("beta1", self.beta1), ("beta2", self.beta2)):
+            require(0 <= beta < 1, f"optimizer.{key}", "at least 0 and below 1", beta)
+        require_positive("optimizer.epsilon", self.epsilon)
