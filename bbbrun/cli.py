@@ -22,15 +22,8 @@ def main() -> None:
     Exit code 0 when all that was asked for is done, 1 on an error, 130 when interrupted, 2 for a verb's wrong options.
     """
     stops.install()
-    try:
+    with stops.ending("nothing was begun"):
         _run(sys.argv[1:])
-    except KeyboardInterrupt:
-        stops.end("nothing was begun")
-    except Exception:
-        # An import that a stop has cut off raises errors of its own.
-        if stops.asked():
-            stops.end("nothing was begun")
-        raise
 
 
 def _run(words: list[str]) -> None:
@@ -68,13 +61,10 @@ def _quiet_libraries() -> None:
 
 def _run_verb(verb: str, words: Sequence[str]) -> None:
     try:
-        import_module(f"bbbrun.verbs.{verb}").main(words)
-    except KeyboardInterrupt:
-        stops.end("give the same command again")
-    except Exception as error:
-        if stops.asked():
-            stops.end("give the same command again")
-        if not isinstance(error, (UserError, OSError)) or os.environ.get("HYDRA_FULL_ERROR") == "1":
+        with stops.ending("give the same command again"):
+            import_module(f"bbbrun.verbs.{verb}").main(words)
+    except (UserError, OSError) as error:
+        if os.environ.get("HYDRA_FULL_ERROR") == "1":
             raise
         from bbbrun.schema.messages import one_line
 

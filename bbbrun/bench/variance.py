@@ -21,6 +21,7 @@ from bbbrun.bayes.posterior import DiagonalGaussian
 from bbbrun.bayes.priors import build_prior
 from bbbrun.data.images import load_images
 from bbbrun.errors import UserError
+from bbbrun.runs.files import RECORD
 from bbbrun.runs.identity import differing, setting
 from bbbrun.runs.reader import Run, finished_runs
 from bbbrun.schema.config import Config, composed, plain
@@ -36,7 +37,7 @@ def configuration(run: Run) -> Config:
 
     Raises UserError where it is damaged, of another version, or not Bayes by Backprop on images.
     """
-    saved = run.folder / ".hydra" / "overrides.yaml"
+    saved = (run.folder / RECORD).with_name("overrides.yaml")
     try:
         words: Any = OmegaConf.to_container(OmegaConf.load(saved))
         now = composed(words)

@@ -50,7 +50,8 @@ def smoke_of(short: Path, records: Path, seeds: Sequence[int] | None = None) -> 
     runs, recorded = finished_runs([short]), finished_runs([records])
     tables = []
     for job in wanted(["smoke"], seeds):
-        alike = [run for run in runs if setting(run.config) == setting(job.config) and run.seed == job.config["seed"]]
+        asked = setting(job.config)
+        alike = [run for run in runs if run.seed == job.config["seed"] and setting(run.config) == asked]
         try:
             tables.append(smoke(alike[-1:], recorded))
         except (KeyError, TypeError, ValueError, IndexError, OverflowError) as error:
@@ -68,7 +69,8 @@ _NOTHING = {"number": "", "rule": "", "at": "", "ours": np.nan, "least": np.nan,
 
 
 def _judged(run: Run, records: Sequence[Run]) -> list[dict[str, Any]]:
-    alike = [each for each in records if setting(each.config) == setting(run.config) and each.summary != run.summary]
+    own = setting(run.config)
+    alike = [each for each in records if setting(each.config) == own and each.summary != run.summary]
     others = [_numbers(each) for each in one_per_seed(each for each in alike if each.seed != run.seed)]
     same_seed = [_numbers(each) for each in one_per_seed(each for each in alike if each.seed == run.seed)]
     ours = _numbers(run)
@@ -96,9 +98,9 @@ def _judged(run: Run, records: Sequence[Run]) -> list[dict[str, Any]]:
             exact = band.assign(middle=_column(other, name, ours.index), half=floor)
             furthest.append(("digits", 1, exact.loc[early]))
         for rule, seeds, table in furthest:
-            rows += [about | {"number": name, "rule": rule} | _worst(table, ours.index.name, seeds)]
-    # What neither has, a row of nothing, says nothing.
-    return [row for row in rows if row.pop("judged")]
+            if worst := _worst(table, ours.index.name, seeds):
+                rows.append(about | {"number": name, "rule": rule} | worst)
+    return rows
 
 
 def _has_digits(run: Run, table: pd.DataFrame) -> "pd.Series[bool]":
@@ -108,25 +110,25 @@ def _has_digits(run: Run, table: pd.DataFrame) -> "pd.Series[bool]":
     return table["step"] <= until
 
 
-def _worst(table: pd.DataFrame, time: Any, seeds: int) -> dict[str, Any]:
+def _worst(table: pd.DataFrame, time: Any, seeds: int) -> dict[str, Any] | None:
     """The row of `table` (ours, middle, half) that lies furthest outside its band, and the verdict.
 
-    A number that only one of ours and the records has is a miss.
+    A number that only one of ours and the records has is a miss. None where neither has any.
     """
     table = table[table["ours"].notna() | table["middle"].notna()]
     if table.empty:
-        return {"judged": False}
+        return None
     excess = ((table["ours"] - table["middle"]).abs() / table["half"].clip(lower=1e-300)).fillna(np.inf)
     place = int(np.argmax(excess.to_numpy()))
     ours, middle, half = (float(table[name].iloc[place]) for name in ("ours", "middle", "half"))
-    row = {
+    return {
         "at": f"{time} {table.index[place]:g}",
         "ours": ours,
         "least": middle - half,
         "most": middle + half,
         "seeds": seeds,
+        "verdict": "pass" if excess.iloc[place] <= 1 else "miss",
     }
-    return row | {"verdict": "pass" if excess.iloc[place] <= 1 else "miss", "judged": True}
 
 
 def _numbers(run: Run) -> pd.DataFrame:

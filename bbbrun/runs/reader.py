@@ -17,7 +17,7 @@ from yaml import YAMLError
 
 from bbbrun.errors import UserError
 from bbbrun.runs.checkpoints import has_checkpoint, read_checkpoint
-from bbbrun.runs.files import CHECKPOINT, METRICS, PREDICTIONS, SUMMARY, in_use, is_replica
+from bbbrun.runs.files import CHECKPOINT, METRICS, PREDICTIONS, RECORD, SUMMARY, in_use, is_replica
 from bbbrun.runs.identity import whole
 
 if TYPE_CHECKING:
@@ -175,7 +175,7 @@ def _require_whole(run: Run) -> None:
 
 
 def _config(folder: Path) -> Any:
-    return OmegaConf.to_container(OmegaConf.load(folder / ".hydra" / "config.yaml"), resolve=True)
+    return OmegaConf.to_container(OmegaConf.load(folder / RECORD), resolve=True)
 
 
 def runs_on_disk(folder: Path, *, warn: bool = False) -> list[RunOnDisk]:

@@ -72,6 +72,20 @@ def end(remedy: str) -> NoReturn:
     sys.exit(CODE)
 
 
+@contextmanager
+def ending(remedy: str) -> Iterator[None]:
+    """End the process, with the one line, at a stop within it and at an error that follows one."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        end(remedy)
+    except Exception:
+        # An import that a stop has cut off raises errors of its own.
+        if asked():
+            end(remedy)
+        raise
+
+
 def _stop(number: int, frame: FrameType | None) -> None:
     now = time.monotonic()
     if _Stop.moment is None:

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Sequence
-from importlib import import_module
+from importlib.resources import files
 from itertools import takewhile
 from pathlib import Path
 from typing import Any
@@ -52,7 +52,7 @@ def require_all_sound(folders: Sequence[Path], groups: Sequence[str]) -> None:
 
 
 def _require_own_names(folder: Path) -> None:
-    built_in = Path(str(import_module("bbbrun.configs").__file__)).parent
+    built_in = Path(str(files("bbbrun.configs")))
     if not folder.is_dir() or folder.samefile(built_in):
         return
     for path in sorted(built_in.rglob("*.yaml")):

@@ -51,9 +51,10 @@ def cell_of(run: Run) -> Cell | None:
 def _by_protocol(config: dict[str, Any]) -> bool:
     """Whether a run has the paper's split and estimator, and at temperature 1 its minibatch weights too."""
     method = config["method"]
-    weights = "paper" if method.get("temperature", 1.0) == 1 else method["minibatch_weights"]
-    options = (method.get("estimator", "weights"), method.get("minibatch_weights", weights))
-    return options == ("weights", weights) and config["dataset"]["valid_size"] == _VALIDATION_IMAGES
+    tempered = method.get("temperature", 1.0) != 1
+    weighted = tempered or method.get("minibatch_weights", "paper") == "paper"
+    split: int = config["dataset"]["valid_size"]
+    return split == _VALIDATION_IMAGES and weighted and bool(method.get("estimator", "weights") == "weights")
 
 
 def cells(runs: Iterable[Run]) -> dict[Cell, list[Run]]:
