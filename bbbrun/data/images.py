@@ -10,6 +10,7 @@ from bbbrun.schema.datasets import DatasetConfig, DigitsConfig, ImageDatasetConf
 
 # name -> the shape of an image, and K
 IMAGES: dict[str, tuple[tuple[int, int, int], int]] = {"mnist": ((1, 28, 28), 10), "digits": ((1, 8, 8), 10)}
+BRIGHTEST = {"mnist": 255.0, "digits": 16.0}  # name -> the greatest value of a pixel
 
 
 class Split(NamedTuple):
