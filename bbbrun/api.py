@@ -113,8 +113,9 @@ class TrainedRun:
         if self._predictor is None:
             self._predictor = predictor(self.config)
         method = build_method(option("method", self.config["method"]))
-        count = draws if method.random else 1
-        return self._predictor(drawn(method, self.parameters(), Draws(seed, 0, count)), inputs)
+        samples = Draws(seed, 0, draws if method.random else 1)
+        weights = drawn(method, self._predictor.network, self.parameters(), samples)
+        return self._predictor.predict(weights, inputs)
 
 
 def fit(
