@@ -27,6 +27,8 @@ class Batch(NamedTuple):
     present: Tensor
 
 
+# (parameters, seed, prior, batch, the minibatch's share of the complexity) -> gradients (P,), the minibatch's nll
+Gradients = Callable[[list[Tensor], Tensor, Prior | None, Batch, Tensor], tuple[list[Tensor], Tensor]]
 # (the posterior's moments, eps (P,), seed, step, draw, batch) -> the nll's gradient in mu and in sigma, and the nll
 DataTerm = Callable[[Moments, Tensor, Tensor, Tensor, int, Batch], tuple[Gradient, Tensor]]
 

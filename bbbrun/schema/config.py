@@ -37,6 +37,7 @@ from bbbrun.schema.methods import (
     MaximumLikelihoodConfig,
     MethodConfig,
     MlpConfig,
+    MonteCarloDropoutConfig,
     NetworkConfig,
     NoPriorConfig,
     PriorConfig,
@@ -160,7 +161,12 @@ OPTIONS: dict[str, dict[str, type[Any]]] = {
         "wheel": WheelConfig,
     },
     "network": {"mlp": MlpConfig},
-    "method": {"bbb": BayesByBackpropConfig, "mle": MaximumLikelihoodConfig, "dropout": DropoutConfig},
+    "method": {
+        "bbb": BayesByBackpropConfig,
+        "mle": MaximumLikelihoodConfig,
+        "dropout": DropoutConfig,
+        "mc_dropout": MonteCarloDropoutConfig,
+    },
     "prior": {
         "scale_mixture": ScaleMixtureConfig,
         "gaussian": GaussianPriorConfig,

@@ -80,7 +80,7 @@ class Agent:
         """
         method = self.trainer.method
         draws = self.trainer.draws(t, method.draws(last=False))
-        weights = drawn(method, self.trainer.state.parameters, draws)
+        weights = drawn(method, self.network, self.trainer.state.parameters, draws)
         return network_outputs(self.network, weights, self._inputs[row]).mean(dim=0)[:, 0]
 
     def learn(self, t: int, row: int, action: int, reward: float) -> None:

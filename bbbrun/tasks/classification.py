@@ -36,7 +36,7 @@ def classification_task(config: Config, images: Images) -> Task:
     held_out = torch.cat([images.valid.inputs, images.test.inputs])
 
     def evaluate(parameters: list[Tensor], draws: Draws) -> dict[str, float]:
-        predictive = posterior_predictive(network, drawn(method, parameters, draws), held_out)
+        predictive = posterior_predictive(network, drawn(method, network, parameters, draws), held_out)
         row = _judge(predictive, images.valid, images.test)
         mean = method.mean(parameters)
         if mean is not None:

@@ -64,7 +64,7 @@ def member_of(run: Run, draws: int, seed: int, mean: bool) -> Member:
     if at_mean is not None:
         return Member(run, predicts, 1, False, lambda: [at_mean])
     samples = Draws(seed, 0, draws if method.random else 1, draw_in_blocks)
-    return Member(run, predicts, samples.count, method.random, lambda: drawn(method, parameters, samples))
+    return Member(run, predicts, samples.count, method.random, lambda: drawn(method, predicts.network, parameters, samples))
 
 
 class Ensemble:

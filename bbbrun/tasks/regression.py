@@ -73,7 +73,7 @@ def regression_task(config: Config, device: torch.device) -> Task:
 
     def components(parameters: list[Tensor], inputs: Tensor, draws: Draws) -> tuple[Tensor, Tensor]:
         """Means and sigmas (S, N) of the predictive mixture, float64; S = 1 where the weights are not random."""
-        return conditional(network_outputs(network, drawn(method, parameters, draws), inputs).double())
+        return conditional(network_outputs(network, drawn(method, network, parameters, draws), inputs).double())
 
     def evaluate(parameters: list[Tensor], draws: Draws) -> dict[str, float]:
         means, sigmas = components(parameters, test.inputs, draws)
