@@ -16,7 +16,7 @@ from scipy.stats import entropy, norm
 from sklearn.datasets import load_digits
 
 import bbbrun
-from bbbrun.bayes.draws import Draws, draw_in_blocks, draw_weights
+from bbbrun.bayes.draws import BlockSampler, Draws, draw_weights
 from bbbrun.bayes.posterior import DiagonalGaussian
 from bbbrun.tasks import prediction
 
@@ -114,11 +114,15 @@ def test_the_mean_network_is_that_of_mu(runs):
     np.testing.assert_allclose(table[PROBABILITIES], by_hand(run, PIXELS, [run.posterior().mu])[0], atol=1e-6)
 
 
-def test_a_draw_in_blocks_is_the_draw(monkeypatch):
-    posterior = DiagonalGaussian(torch.randn(200_001), torch.randn(200_001) - 3)
-    numbers = [torch.tensor(each, dtype=torch.int32) for each in (3, 0, 7)]
-    for ours, theirs in zip(draw_in_blocks(posterior, *numbers), draw_weights(posterior, *numbers), strict=True):
-        assert torch.equal(ours, theirs)
+@pytest.mark.parametrize("size", [1, 2, 65_537, 200_001])
+def test_a_draw_in_blocks_is_the_draw(size):
+    sampler = BlockSampler()
+    for _ in range(2):
+        posterior = DiagonalGaussian(torch.randn(size), torch.randn(size) - 3)
+        for values in ((3, 0, 7), (2**31 - 1, 2**31 - 1, 2**20)):
+            numbers = [torch.tensor(each, dtype=torch.int32) for each in values]
+            for ours, theirs in zip(sampler(posterior, *numbers), draw_weights(posterior, *numbers), strict=True):
+                assert torch.equal(ours, theirs)
 
 
 def test_rows_predicted_at_once_do_not_matter(runs, monkeypatch):

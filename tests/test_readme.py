@@ -16,11 +16,11 @@ from omegaconf import OmegaConf
 
 from bbbrun.report.readme import TABLES, between, renewed
 from bbbrun.schema.config import composed
+from bbbrun.verbs import VERBS
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
 PAGES = [path for path in ROOT.rglob("*.md") if not {".venv", ".pytest_cache"} & {*path.relative_to(ROOT).parts}]
-VERBS = ("report", "check", "reproduce", "bench")
 PLACEHOLDERS = {"resume", "hydra/launcher", "hydra.launcher.n_jobs"}  # resume names a folder; joblib is an extra
 
 

@@ -97,13 +97,9 @@ def random_words(
     draw: int | Tensor,
     pairs: int,
     device: torch.device | str | None = None,
-    first: int = 0,
 ) -> tuple[Tensor, Tensor]:
-    """Two int32 tensors (pairs,) of random bits, of pairs j = first, first + 1, ...
-
-    Pair j depends on (seed, step, draw, j) alone.
-    """
-    index = torch.arange(first, first + pairs, dtype=torch.int32, device=device)
+    """Two int32 tensors (pairs,) of random bits; pair j depends on (seed, step, draw, j) alone."""
+    index = torch.arange(pairs, dtype=torch.int32, device=device)
     return threefry2x32(_word(seed, device), _word(draw, device), index, _word(step, device))
 
 
@@ -141,17 +137,14 @@ def standard_normal(
     draw: int | Tensor,
     size: int,
     device: torch.device | str | None = None,
-    first: int = 0,
 ) -> Tensor:
-    """Standard normal noise, float32 (size,), of elements i = first, first + 1, ..., `first` even.
-
-    Element i depends on (seed, step, draw, i) alone.
+    """Standard normal noise, float32 (size,); element i depends on (seed, step, draw, i) alone.
 
     eps_2j, eps_2j+1 = sqrt(-2 log u) (cos, sin)(2 pi v), u in (0, 1], v in [0, 1) from pair j.
     seed, step and draw are ints in 0 .. 2^31 - 1 or int32 tensors without dimensions; abs(eps) <= 5.77.
     Source: Box and Muller, "A note on the generation of random normal deviates", 1958.
     """
-    words = random_words(seed, step, draw, (size + 1) // 2, device, first // 2)
+    words = random_words(seed, step, draw, (size + 1) // 2, device)
     radius = torch.sqrt(-2 * log(_uniform(words[0]) + 2.0**-24))
     cosine, sine = _cosine_sine(_uniform(words[1]))
     return _interleave(radius * cosine, radius * sine, size)

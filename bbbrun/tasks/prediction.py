@@ -9,7 +9,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from bbbrun.bayes.draws import Draws, draw_in_blocks
+from bbbrun.bayes.draws import BlockSampler, Draws
 from bbbrun.bayes.methods import METHODS, build_method, drawn
 from bbbrun.errors import UserError
 from bbbrun.runs.reader import Run
@@ -41,15 +41,14 @@ def parameters_of(run: Run, size: int) -> list[Tensor]:
 
     Raises UserError where the weights are missing, of another network than the record's, or not finite.
     """
-    parameters = run.tensors()[: METHODS[run.method].tensors]
-    fitting = len(parameters) == METHODS[run.method].tensors and all(
-        isinstance(each, Tensor) and each.shape == (size,) and each.dtype == torch.float32 for each in parameters
-    )
-    if not fitting:
+    count = METHODS[run.method].tensors
+    tensors = run.tensors()[:count]
+    whole = [isinstance(each, Tensor) and each.shape == (size,) and each.dtype == torch.float32 for each in tensors]
+    if len(whole) < count or not all(whole):
         raise UserError(f"{run.folder}: its checkpoint does not hold the {size} weights of the network in its record")
-    if not all(bool(each.isfinite().all()) for each in parameters):
+    if not all(bool(each.isfinite().all()) for each in tensors):
         raise UserError(f"{run.folder}: its weights are not finite")
-    return [each.contiguous() for each in parameters]
+    return [each.contiguous() for each in tensors]
 
 
 def member_of(run: Run, draws: int, seed: int, mean: bool) -> Member:
@@ -58,13 +57,13 @@ def member_of(run: Run, draws: int, seed: int, mean: bool) -> Member:
     mean: w = mu in place of draws. Raises UserError for a run that does not predict.
     """
     predicts = predictor(run.config)
-    method = build_method(option("method", run.config["method"]))
-    parameters = parameters_of(run, predicts.network.size)
+    network, method = predicts.network, build_method(option("method", run.config["method"]))
+    parameters = parameters_of(run, network.size)
     at_mean = method.mean(parameters) if mean else None
     if at_mean is not None:
         return Member(run, predicts, 1, False, lambda: [at_mean])
-    samples = Draws(seed, 0, draws if method.random else 1, draw_in_blocks)
-    return Member(run, predicts, samples.count, method.random, lambda: drawn(method, predicts.network, parameters, samples))
+    samples = Draws(seed, 0, draws if method.random else 1, BlockSampler())
+    return Member(run, predicts, samples.count, method.random, lambda: drawn(method, network, parameters, samples))
 
 
 class Ensemble:
