@@ -10,7 +10,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from bbbrun.bayes.likelihoods import mixture_quantile
+from bbbrun.bayes.likelihoods import log_normal, mixture_quantile
 
 
 class ClassPrediction(NamedTuple):
@@ -68,7 +68,7 @@ class ClassMixture:
     def add(self, rows: slice, draw: int, components: Sequence[Tensor]) -> None:
         """Add the logits (B, K), the only component, of draw number `draw` for these rows."""
         [outputs] = components
-        probabilities = outputs.softmax(dim=1).double()
+        probabilities = outputs.double().softmax(dim=1)
         self._probabilities[rows].add_(probabilities, alpha=self._shares[draw])
         self._entropies[rows].add_(entropy(probabilities), alpha=self._shares[draw])
 
@@ -93,6 +93,12 @@ class NumberMixture:
     def components(self, rows: slice) -> tuple[Tensor, Tensor, Tensor]:
         """Means and sigmas (S, B) of these rows, and the shares (S,), which sum to 1."""
         return self._means[:, rows], self._sigmas[:, rows], self._shares
+
+    def log_density(self, rows: slice, y: Tensor) -> Tensor:
+        """log of the predictive density at y (B,) of these rows, nats (B,)."""
+        means, sigmas, shares = self.components(rows)
+        density: Tensor = torch.logsumexp(log_normal(y, means, sigmas) + shares.log()[:, None], dim=0)
+        return density
 
     def prediction(self, rows: slice, probabilities: Sequence[float]) -> NumberPrediction:
         """The mixture over all draws for these rows, and its quantiles at these probabilities."""

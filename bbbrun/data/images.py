@@ -39,15 +39,7 @@ def load_images(config: DatasetConfig, device: torch.device) -> Images:
     The last `valid_size` training images are the validation set; inputs are pixels / `pixel_divisor`.
     Raises UserError where files are missing or wrong, or the validation set leaves nothing to train on.
     """
-    match config:
-        case MnistConfig():
-            from bbbrun.data.mnist import load_mnist
-
-            pixels, labels, test_pixels, test_labels = load_mnist(config.root)
-        case DigitsConfig():
-            pixels, labels, test_pixels, test_labels = _digits()
-        case _:
-            raise TypeError(f"no images for {config!r}")
+    pixels, labels, test_pixels, test_labels = raw_images(config)
     assert isinstance(config, ImageDatasetConfig)
     train = len(pixels) - config.valid_size
     if train < 1:
@@ -64,6 +56,22 @@ def load_images(config: DatasetConfig, device: torch.device) -> Images:
         split(test_pixels, test_labels),
         int(labels.max()) + 1,
     )
+
+
+def raw_images(config: DatasetConfig) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Training pixels (N, H, W) and labels (N,), in the file's own units, then those of the test set.
+
+    Raises UserError where files are missing or wrong.
+    """
+    match config:
+        case MnistConfig():
+            from bbbrun.data.mnist import load_mnist
+
+            return load_mnist(config.root)
+        case DigitsConfig():
+            return _digits()
+        case _:
+            raise TypeError(f"no images for {config!r}")
 
 
 def _digits() -> tuple[Tensor, Tensor, Tensor, Tensor]:

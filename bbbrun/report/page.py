@@ -7,18 +7,21 @@ from pathlib import Path
 
 from bbbrun.report.opening import opening
 
+_HEADING = "Weight Uncertainty in Neural Networks, reproduced"
 _STYLE = "body{font:16px/1.5 sans-serif;max-width:60em;margin:2em auto}img{max-width:100%}td,th{padding:.2em .8em}"
 
 
-def write_page(folder: Path, titles: dict[str, str]) -> None:
+def write_page(
+    folder: Path, titles: dict[str, str], heading: str = _HEADING, paragraphs: list[str] | None = None
+) -> None:
     """Write REPORT.md, which links to the figures, and report.html, which contains them, into `folder`.
 
-    Both begin with the verdict and the compute. titles: by the names of the folders in it, in order. A folder that is
-    missing has no section.
+    Both begin with these paragraphs, by default the verdict and the compute. titles: by the names of the folders in
+    it, in order. A folder that is missing has no section.
     """
     sections = {name: folder / name for name in titles if (folder / name).is_dir()}
-    verdict = opening(folder)
-    text = ["# Weight Uncertainty in Neural Networks, reproduced", "", *(f"{paragraph}\n" for paragraph in verdict)]
+    verdict = opening(folder) if paragraphs is None else paragraphs
+    text = [f"# {heading}", "", *(f"{paragraph}\n" for paragraph in verdict)]
     body = [f"<p>{html.escape(paragraph)}</p>" for paragraph in verdict]
     for name, section in sections.items():
         tables = [path.read_text() for path in sorted(section.glob("*.md"))]

@@ -15,7 +15,7 @@ from bbbrun.errors import UserError
 from bbbrun.runs.reader import Run
 from bbbrun.schema.config import option
 from bbbrun.tasks.kinds import predictor
-from bbbrun.training.task import Predictor
+from bbbrun.training.task import Mixture, Predictor
 
 # Rows in one forward pass. All rows are cut into such blocks from the first one on, whatever is predicted at once, so
 # that each product has the same factors and no rounding depends on how the rows arrive.
@@ -90,11 +90,13 @@ class Ensemble:
         self.rows = _BLOCK * max(1, _NUMBERS // width // _BLOCK)
 
     @torch.no_grad()
-    def predict(self, values: Any, first: int = 0, after_draw: Callable[[], None] = lambda: None) -> pd.DataFrame:
-        """A row for each input of an array or DataFrame, in the runs' own units; at most `rows` of them.
+    def mixture(
+        self, values: Any, first: int = 0, after_draw: Callable[[], None] = lambda: None
+    ) -> tuple[Mixture, list[slice]]:
+        """The mixture of all draws for at most `rows` inputs in the runs' own units, and the blocks of rows to read.
 
-        first: the number of the first row, from 0, for messages. after_draw is called after each draw.
-        Raises ValueError for inputs of another shape, or that are no finite numbers.
+        values: an array or DataFrame. first: the number of the first row, from 0, for messages. after_draw is called
+        after each draw. Raises ValueError for inputs of another shape, or that are no finite numbers.
         """
         raw = self.layout.raw(values, first)
         blocks = [slice(start, start + _BLOCK) for start in range(0, len(raw), _BLOCK)]
@@ -108,6 +110,11 @@ class Ensemble:
                     mixture.add(rows, draw, member.predictor.components(outputs))
                 draw += 1
                 after_draw()
+        return mixture, blocks
+
+    def predict(self, values: Any, first: int = 0, after_draw: Callable[[], None] = lambda: None) -> pd.DataFrame:
+        """A row for each of at most `rows` inputs; arguments and errors as of `mixture`."""
+        mixture, blocks = self.mixture(values, first, after_draw)
         return pd.concat([mixture.table(rows) for rows in blocks], ignore_index=True)
 
     def tables(self, values: Any) -> Iterator[pd.DataFrame]:

@@ -13,7 +13,7 @@ from bbbrun.runs.files import named_folder, replacing
 if TYPE_CHECKING:
     import pandas as pd
 
-    from bbbrun.tasks.prediction import Ensemble
+    from bbbrun.tasks.prediction import Member
 
 DRAWS = 100
 
@@ -79,28 +79,25 @@ def asked(parser: argparse.ArgumentParser, arguments: argparse.Namespace) -> Ask
     return Asked(arguments.draws, arguments.seed, arguments.mean)
 
 
-def ensemble_of(folders: Sequence[Path], how: Asked) -> "Ensemble":
-    """The runs in and below these folders as one ensemble.
+def members_of(folders: Sequence[Path], how: Asked) -> "list[Member]":
+    """The runs in and below these folders, with their draws.
 
-    Raises UserError for a folder without a finished run, for runs that do not predict the same, and where --draws or
-    --seed would change nothing.
+    Raises UserError for a folder without a finished run, and where --draws or --seed would change nothing.
     """
     from bbbrun.runs.reader import finished_runs
-    from bbbrun.tasks.prediction import Ensemble, member_of
+    from bbbrun.tasks.prediction import member_of
 
-    runs = finished_runs(folders)
-    if len(runs) > 1:
-        print(f"an ensemble of {len(runs)} runs", file=sys.stderr)
-    members = [member_of(run, how.draws or DRAWS, how.seed or 0, how.mean) for run in runs]
+    members = [member_of(run, how.draws or DRAWS, how.seed or 0, how.mean) for run in finished_runs(folders)]
     if not any(member.random for member in members) and (how.draws is not None or how.seed is not None):
-        raise UserError(f"--draws and --seed have no effect: method={runs[0].method} has no draws of its weights")
-    return Ensemble(members)
+        method = members[0].run.method
+        raise UserError(f"--draws and --seed have no effect: method={method} has no draws of its weights")
+    return members
 
 
 def _predict(runs: Sequence[Path], file: Path, output: Path, how: Asked, least: float | None) -> None:
     from bbbrun.data.sources import open_source, require_parquet
     from bbbrun.runtime.device import keep_freed_memory
-    from bbbrun.tasks.prediction import without_unsure
+    from bbbrun.tasks.prediction import Ensemble, without_unsure
     from bbbrun.training.progress import Progress
 
     if output.suffix not in (".csv", ".parquet"):
@@ -111,7 +108,10 @@ def _predict(runs: Sequence[Path], file: Path, output: Path, how: Asked, least: 
         raise UserError(f"--output {output} {'is a folder' if output.is_dir() else 'is the file of inputs itself'}")
     if not output.absolute().parent.is_dir():
         raise UserError(f"--output {output}: there is no folder {output.parent}")
-    ensemble = ensemble_of(runs, how)
+    members = members_of(runs, how)
+    if len(members) > 1:
+        print(f"an ensemble of {len(members)} runs", file=sys.stderr)
+    ensemble = Ensemble(members)
     if least is not None and not ensemble.classes:
         raise UserError("--min-probability is for classes, and this run predicts numbers")
     source = open_source(file, ensemble.layout.size)
