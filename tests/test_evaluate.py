@@ -35,11 +35,11 @@ PROBABILITIES = [f"p{k}" for k in range(10)]
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory):
     folder = tmp_path_factory.mktemp("runs")
-    bbb = ("train.epochs=60", "method.rho_init=[-5,-4]", "method.temperature=0.01")
+    bbb = ("train.epochs=30", "train.evaluate_every=30", "method.rho_init=[-5,-4]", "method.temperature=0.01")
     words = {
         "bbb0": bbb,
         "bbb1": (*bbb, "seed=1"),
-        "mle": ("train.epochs=60", "method=mle"),
+        "mle": ("train.epochs=30", "train.evaluate_every=30", "method=mle"),
         "curve": ("experiment=regression", "train.epochs=20", "dataset.train_points=64"),
     }
     return {name: bbbrun.run(bbbrun.compose(*each, *FAST), folder / name) for name, each in words.items()}
