@@ -5,12 +5,13 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from bbbrun.errors import UserError
 from bbbrun.report.compare import IMAGES, Difference, Ours, against_published, between_ours
-from bbbrun.report.groups import mean_and_spread
 from bbbrun.report.items.table1 import Cell
+from bbbrun.report.spread import resampled
 
 Claim = Mapping[Any, Any]  # a row of paper.csv, or one like it
 Numbers = dict[tuple[str, int], Ours]  # (row, column of the paper's table or figure) -> ours
@@ -20,26 +21,26 @@ def _table1(table: pd.DataFrame) -> Numbers:
     numbers = {}
     for _, row in table.iterrows():
         cell = Cell(row["method"], int(row["units"]), row["temperature"])
-        numbers[cell.row, cell.units] = Ours(row["error"], int(row["seeds"]), row["error_std"])
+        numbers[cell.row, cell.units] = Ours.mean(row["error"], int(row["seeds"]), row["error_std"])
     return numbers
 
 
 def _table2(table: pd.DataFrame) -> Numbers:
     rows = table[table["units"] == 1200]
     return {
-        ("removed", int(row["removed"])): Ours(row["error"], int(row["runs"]), row["error_std"])
+        ("removed", int(row["removed"])): Ours.mean(row["error"], int(row["runs"]), row["error_std"])
         for _, row in rows.iterrows()
     }
 
 
 def _figure6(table: pd.DataFrame) -> Numbers:
-    means = mean_and_spread(table, ["agent", "steps"], ["cumulative_regret"])
-    return {
-        (row["agent"], int(row["steps"])): Ours(
-            row["cumulative_regret"], int(row["runs"]), row["cumulative_regret_std"]
-        )
-        for _, row in means.iterrows()
-    }
+    """The median over seeds: the paper's curves are single runs, and one stuck agent decides a mean."""
+    numbers: Numbers = {}
+    for agent, rows in table.groupby("agent", sort=False):
+        regrets = rows["cumulative_regret"]
+        _, error = resampled(regrets, np.median)
+        numbers[str(agent), int(rows["steps"].iloc[0])] = Ours(regrets.median(), len(regrets), regrets.std(), error)
+    return numbers
 
 
 # item -> the report's CSV, and how it is read.
