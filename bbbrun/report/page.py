@@ -21,13 +21,13 @@ def write_page(folder: Path, titles: dict[str, str]) -> None:
     text = ["# Weight Uncertainty in Neural Networks, reproduced", "", *(f"{paragraph}\n" for paragraph in verdict)]
     body = [f"<p>{html.escape(paragraph)}</p>" for paragraph in verdict]
     for name, section in sections.items():
-        tables = [path.read_text() for path in sorted(section.glob("*.md"))]
+        tables = [path.read_text("utf-8") for path in sorted(section.glob("*.md"))]
         figures = sorted(section.glob("*.png"))
         text += [f"## {titles[name]}", "", *tables, *(f"![{titles[name]}]({name}/{path.name})\n" for path in figures)]
         body += [f"<h2>{html.escape(titles[name])}</h2>", *map(_table, tables), *map(_image, figures)]
-    (folder / "REPORT.md").write_text("\n".join(text))
+    (folder / "REPORT.md").write_text("\n".join(text), "utf-8")
     head = f"<!doctype html><html lang='en'><meta charset='utf-8'><title>bbbrun</title><style>{_STYLE}</style>"
-    (folder / "report.html").write_text("\n".join([head, f"<h1>{text[0][2:]}</h1>", *body, "</html>", ""]))
+    (folder / "report.html").write_text("\n".join([head, f"<h1>{text[0][2:]}</h1>", *body, "</html>", ""]), "utf-8")
 
 
 def _image(path: Path) -> str:

@@ -15,7 +15,7 @@ def claims() -> pd.DataFrame:
     rule at_most: ours may be up to value + tolerance. Error rates have no tolerance in the file and get `tolerance`.
     rule below: ours must be below our own number in the row `other` and the same column.
     """
-    with (files("bbbrun.report") / "paper.csv").open() as file:
+    with (files("bbbrun.report") / "paper.csv").open(encoding="utf-8") as file:
         table = pd.read_csv(file, dtype={"column": int})
     rates = table["value"].notna() & table["tolerance"].isna()
     table.loc[rates, "tolerance"] = table.loc[rates, "value"].map(tolerance)

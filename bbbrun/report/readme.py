@@ -157,4 +157,4 @@ def _joined(numbers: tuple[int, ...]) -> str:
 
 if __name__ == "__main__":
     readme = Path("README.md")
-    readme.write_text(renewed(readme.read_text(), Path("results/paper")))
+    readme.write_text(renewed(readme.read_text("utf-8"), Path("results/paper")), "utf-8")

@@ -56,7 +56,7 @@ class RunFolder:
         return self._shared != self.path
 
     def _locked(self) -> IO[str]:
-        file = (self.path / METRICS).open("a+", newline="")
+        file = (self.path / METRICS).open("a+", newline="", encoding="utf-8")
         if not lock(file):
             file.close()
             raise UserError(f"{self.path} is being written by another process: wait for it, or stop it")

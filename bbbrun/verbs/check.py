@@ -44,7 +44,7 @@ def main(words: Sequence[str] | None = None) -> None:
         table = _verdicts(arguments)
         for file, written in ((arguments.json, as_json), (arguments.junit, as_junit)):
             if file:
-                file.write_text(written(table))
+                file.write_text(written(table), "utf-8")
     except (UserError, OSError) as error:
         print(f"bbbrun check: error: {error}", file=sys.stderr)
         sys.exit(1)

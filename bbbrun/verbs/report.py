@@ -20,11 +20,19 @@ def main(words: Sequence[str] | None = None) -> None:
     """
     parser = argparse.ArgumentParser(prog="bbbrun report", description="Tables and figures out of finished runs.")
     add = parser.add_argument
-    add("runs", nargs="+", type=named_folder, help="folders with finished runs in or below them")
+    add("runs", nargs="*", type=named_folder, help="folders with finished runs in or below them")
     add("-o", "--output", type=named_folder, default=_OUTPUT, help=f"the folder to write into, by default {_OUTPUT}")
     add("--only", nargs="+", choices=MAKERS, default=list(MAKERS), help="some of the tables and figures")
     add("--by", nargs="+", metavar="KEY", help="instead: one table of the runs by these keys, over seeds")
     arguments = parser.parse_args(words)
+    if not arguments.runs and arguments.by:
+        # `--by seed FOLDER` is read as two keys.
+        arguments.runs = [Path(key) for key in arguments.by if Path(key).is_dir()]
+        arguments.by = [key for key in arguments.by if not Path(key).is_dir()]
+        if not arguments.by:
+            parser.error("--by takes keys, such as seed or prior.pi")
+    if not arguments.runs:
+        parser.error("name the folders of runs")
     try:
         errors = _report(arguments)
     except UserError as error:

@@ -33,7 +33,7 @@ def figure4(runs: list[Run], output: Path) -> list[str]:
     table = pd.DataFrame({"decibels": centres, "density": density(ratio, edges), "cumulative": cumulative})
     write_table(table, output, "figure4")
     write_runs([run], output)
-    (output / "figure4.md").write_text(_shape(ratio, low, high))
+    (output / "figure4.md").write_text(_shape(ratio, low, high), "utf-8")
     figure = Figure(figsize=(9, 4), layout="constrained")
     for axes, column in zip(figure.subplots(1, 2), ("density", "cumulative"), strict=True):
         axes.plot(table["decibels"], table[column])

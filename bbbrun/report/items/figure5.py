@@ -30,7 +30,7 @@ def figure5(runs: list[Run], output: Path) -> list[str]:
     summary = pd.DataFrame([summarise(run) for run in chosen])
     summary.to_csv(output / "summary.csv", index=False)
     measures = ["median_rmse_inside", "iqr_inside", "iqr_at_1", "test_rmse", "test_nll", "seconds"]
-    (output / "summary.md").write_text(markdown(mean_and_spread(summary, ["method"], measures)))
+    (output / "summary.md").write_text(markdown(mean_and_spread(summary, ["method"], measures)), "utf-8")
     for run in chosen:
         name = f"{run.method}_seed{run.seed}.csv"
         run.predictions().to_csv(output / name, index=False, float_format="%.6g")

@@ -35,7 +35,7 @@ def figure6(runs: list[Run], output: Path) -> list[str]:
         summary.groupby("agent", as_index=False)["stuck"].sum()
     )
     write_table(statistics, output, "statistics")
-    (output / "summary.md").write_text(_readable(statistics, steps))
+    (output / "summary.md").write_text(_readable(statistics, steps), "utf-8")
     tables = []
     for run in chosen:
         table = run.metrics()[["step", *REGRETS]]

@@ -114,7 +114,7 @@ def table1(runs: list[Run], output: Path) -> list[str]:
         raise NothingToShow("no finished run of experiment=mnist with two equal hidden layers")
     table = pd.DataFrame([row(cell, group) for cell, group in chosen.items()])
     write_table(table, output, "table1")
-    (output / "table1.md").write_text(_markdown(table))
+    (output / "table1.md").write_text(_markdown(table), "utf-8")
     shown = [run for group in chosen.values() for run in group]
     write_runs(shown, output, _details)
     rest = sum(run.dataset == "mnist" and not _by_protocol(run.config) for run in runs)
