@@ -344,7 +344,7 @@ WRONG = [
     ("hydra.output_subdir=.hydra", "hydra.output_subdir must be null, not .hydra"),
     (f"seed={2**63}", f"seed must be from 0 to 2147483647, not {2**63}"),
     ("replicas=1000000000000", "replicas must be a whole number from 1 to 1000, not 1000000000000"),
-    (f"train.epochs={2**31 - 1}", "train.epochs must be at most 195225786, as an epoch has 11 steps, not 2147483647"),
+    (f"train.epochs={2**31 - 1}", "train.epochs must be at most 214748364, as an epoch has 10 steps, not 2147483647"),
     ("experiment=wheel agent.steps=100000000", "agent.updates must be at most 21 with agent.steps=100000000"),
     (
         "experiment=wheel agent.updates=2 agent.steps=100 train.batch_size=99999999",

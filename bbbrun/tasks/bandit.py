@@ -1,12 +1,14 @@
 """The interactions of an agent with a contextual bandit: rows of reward and regret, checkpoints, and a resume."""
 
 import math
+from typing import Any
 
 import torch
 
 from bbbrun.data.bandit import Bandit, load_bandit, reward_noise, visits
 from bbbrun.errors import UserError
 from bbbrun.runs.writer import RunFolder
+from bbbrun.runtime import stops
 from bbbrun.schema.config import Config
 from bbbrun.schema.datasets import ContextualAgentConfig
 from bbbrun.tasks.agent import Agent
@@ -46,7 +48,7 @@ def play(config: Config, bandit: Bandit, run: RunFolder, device: torch.device) -
     Raises UserError where the network's outputs stop being finite.
     """
     assert isinstance(config.agent, ContextualAgentConfig)
-    steps, every = config.agent.steps, config.train.evaluate_every
+    steps, every, updates = config.agent.steps, config.train.evaluate_every, config.agent.updates
     agent = Agent(config, bandit, device)
     rows = visits(config.dataset, config.seed, steps, len(bandit.contexts))
     rewards = reward_noise(bandit.noise, config.seed, steps)
@@ -57,11 +59,18 @@ def play(config: Config, bandit: Bandit, run: RunFolder, device: torch.device) -
             agent.load(session.saved["tensors"])
         if agent.trainer.compiled:
             progress.say("compiling the training step: about a minute the first time, cached afterwards")
-        tally = last_tally = Tally(*session.saved["tally"])
-        last_step, warned = session.step, False
-        for t in range(session.step, steps):
-            if t - session.step == _UNTIMED:
-                session.start_lap()
+        tally = Tally(*session.saved["tally"])
+        # Those of the last row, which a stop leaves behind.
+        last_tally = Tally(*session.saved.get("last_tally", tally))
+        last_step: int = session.saved.get("last_step", session.step)
+        step, warned = session.step, False
+
+        def standing() -> dict[str, Any]:
+            more = {"tally": list(tally), "last_tally": list(last_tally), "last_step": last_step}
+            return session.checkpoint(step, agent.saved(), **more)
+
+        def interact(t: int) -> None:
+            nonlocal tally, last_tally, last_step, step, warned
             row = int(rows[t])
             action = agent.act(t, row)
             reward = bandit.rewards(rows[t], torch.tensor(action), rewards[t]).item()
@@ -70,18 +79,31 @@ def play(config: Config, bandit: Bandit, run: RunFolder, device: torch.device) -
             if (warning := tally.warning()) and not warned:
                 progress.say(warning)
                 warned = True
-            progress.update(1)
             step = t + 1
             if step != steps and step % every:
-                continue
+                return
             objective = agent.trainer.objective()
             if not math.isfinite(objective["nll"]):
                 raise UserError(f"training diverged: nll is {objective['nll']:g} at step {step}; lower optimizer.lr")
             session.metrics = tally.row(last_tally, bandit)
             session.metrics |= {name: objective[name] for name in _OBJECTIVE if name in objective}
-            session.end_lap((step - max(last_step, session.step + _UNTIMED)) * config.agent.updates)
+            session.end_lap((step - max(last_step, session.step + _UNTIMED)) * updates)
             run.append({"step": step, "seconds": session.seconds} | session.metrics)
             progress.show({name: session.metrics[name] for name in _SHOWN if name in session.metrics})
             last_tally, last_step = tally, step
             session.save(step, agent.saved, last=step == steps, tally=list(tally))
+
+        for t in range(session.step, steps):
+            if t - session.step == _UNTIMED:
+                session.start_lap()
+            if agent.trainer.settled:
+                with stops.whole():
+                    interact(t)
+                    session.standing = standing
+            else:
+                # Compiling takes long, and a stop may cut it off: the checkpoint before then stands.
+                session.standing = None
+                interact(t)
+            session.standing = standing
+            progress.update(1)
     return Outcome(session.metrics, session.seconds, session.steps_per_second, agent.trainer.compiled)

@@ -165,6 +165,11 @@ class Trainer:
         self.state.nll.zero_()
         return epoch_rates
 
+    def skip(self, steps: int, nll: Tensor) -> None:
+        """Go on with the begun epoch after its first `steps` minibatches, whose nll was the sum `nll`."""
+        self.epoch.position.fill_(steps)
+        self.state.nll.copy_(nll)
+
     def steps(self, count: int) -> None:
         """The next `count` minibatches; falls back to uncompiled steps, with one warning, where compiling fails."""
         try:
@@ -175,6 +180,11 @@ class Trainer:
             # Compiling fails before anything runs, so the state is as it was.
             self._go_on_uncompiled(error)
             self._steps(count)
+
+    @property
+    def settled(self) -> bool:
+        """Whether the next step is only a step, and nothing is compiled."""
+        return not self.compiled or self._steps.settled
 
     def sample(self, posterior: DiagonalGaussian, seed: Tensor, step: Tensor, draw: Tensor) -> tuple[Tensor, Tensor]:
         """`draw_weights`, compiled where training is; falls back as `steps` does, of which it may come first."""
