@@ -35,6 +35,8 @@ def parsed(words: Sequence[str]) -> Namespace:
 def _require_folder(key: str, value: str) -> None:
     """Raise UserError for a folder of Hydra's that would not be the one that was meant."""
     folder = value.strip("'\"")
+    if key in ("resume", "dataset.root") and value.startswith("~"):
+        raise UserError(f"{key} must be a folder, not {value}: no shell expands ~ there, write $HOME")
     if key in ("hydra.run.dir", "hydra.sweep.dir") and (not folder or folder.startswith("~")):
         wrong = f"{folder}: no shell expands ~ there, write $HOME" if folder else "an empty word"
         raise UserError(f"{key} must be a folder, not {wrong}")
