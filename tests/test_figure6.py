@@ -13,6 +13,7 @@ from omegaconf import OmegaConf
 from bbbrun.report.groups import NothingToShow
 from bbbrun.report.items.figure6 import figure6, is_stuck
 from bbbrun.report.judge import judge
+from bbbrun.report.paper import claims, points
 from bbbrun.report.spread import interquartile_mean, mean_half_width, resampled
 from bbbrun.runs.reader import finished_runs
 
@@ -145,3 +146,8 @@ def test_the_check_judges_the_median(tmp_path):
     claim = {"item": "figure6", "row": "greedy", "column": 50_000, "rule": "at_most", "value": 8100.0}
     (row,) = judge(tmp_path, ["figure6"], [claim | {"tolerance": 405.0, "source": ""}]).to_dict("records")
     assert (row["ours"], row["verdict"], row["compared"]) == ("6000", "pass", "same within error")
+
+
+def test_the_papers_points_are_drawn_and_not_judged():
+    assert points("figure6", "greedy").to_dict() == {5000: 3500, 10_000: 4800, 20_000: 6200, 50_000: 8100}
+    assert set(claims().query("item == 'figure6'")["column"]) == {50_000}

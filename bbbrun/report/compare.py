@@ -22,6 +22,11 @@ class Ours(NamedTuple):
         """The mean over the seeds."""
         return cls(value, seeds, spread, spread / math.sqrt(seeds))
 
+    @property
+    def half(self) -> float:
+        """Half the width of its 95 % interval over seeds, by Student's t; NaN of one seed."""
+        return _quantile(self.seeds - 1) * self.error
+
 
 class Difference(NamedTuple):
     """Ours less another number, and half the width of its 95 % interval; NaN where nothing gives a width."""

@@ -10,6 +10,7 @@ import pandas as pd
 
 from bbbrun.errors import UserError
 from bbbrun.report.compare import IMAGES, Difference, Ours, against_published, between_ours
+from bbbrun.report.groups import short
 from bbbrun.report.items.table1 import Cell
 from bbbrun.report.spread import resampled
 
@@ -50,14 +51,16 @@ SOURCES: dict[str, tuple[str, Callable[[pd.DataFrame], Numbers]]] = {
     "figure6": ("summary.csv", _figure6),
 }
 ITEMS = tuple(SOURCES)
+SHOWN = ["item", "row", "column", "expected", "ours", "seeds", "verdict", "difference", "compared", "source"]
 
 
 def judge(folder: Path, items: Sequence[str], claimed: Sequence[Claim]) -> pd.DataFrame:
     """A row for each claim about `items`.
 
-    Columns: item, row, column, expected, ours, seeds, verdict, difference, compared, source. folder: what `bbbrun
-    report` wrote. claimed: rows as of the paper's `claims`. verdict: pass, miss, or not run, by the claim's rule.
-    difference: from the claim's number, with its 95 % interval. compared: what that says, see `Difference`.
+    Columns: SHOWN, and published, half, standard_errors. folder: what `bbbrun report` wrote. claimed: rows as of the
+    paper's `claims`. verdict: pass, miss, or not run, by the claim's rule. difference: from the claim's number, with
+    its 95 % interval. compared: what that says, see `Difference`. published: the claim's number, NaN of an order. half:
+    of our number's 95 % interval over seeds. standard_errors: how many the difference is, two to the tolerance.
     """
     numbers = {item: _read(folder, item) for item in items}
     return pd.DataFrame([_verdict(claim, numbers[claim["item"]]) for claim in claimed if claim["item"] in items])
@@ -100,6 +103,9 @@ def _verdict(claim: Claim, numbers: Numbers) -> dict[str, object]:
         "difference": _interval(difference),
         "compared": difference.verdict(margin) if difference else "",
         "source": claim["source"],
+        "published": claim["value"] if claim["rule"] == "at_most" else math.nan,
+        "half": ours.half if ours else math.nan,
+        "standard_errors": difference.value / (margin / 2) if difference and margin else math.nan,
     }
 
 
@@ -107,5 +113,5 @@ def _interval(difference: Difference | None) -> str:
     """The difference and the half width of its interval, as text; empty where there is none."""
     if difference is None:
         return ""
-    half = "" if math.isnan(difference.half) else f" ± {difference.half:.3g}"
-    return f"{difference.value:+.3g}{half}"
+    half = "" if math.isnan(difference.half) else f" ± {short(difference.half, 3)}"
+    return f"{short(difference.value, 3, '+')}{half}"

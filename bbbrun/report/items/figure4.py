@@ -37,10 +37,10 @@ def figure4(runs: list[Run], output: Path) -> list[str]:
     figure = Figure(figsize=(9, 4), layout="constrained")
     for axes, column in zip(figure.subplots(1, 2), ("density", "cumulative"), strict=True):
         axes.plot(table["decibels"], table[column])
-        axes.axvline(cut, color="black", lw=1, label=f"{_CUT} % of the weights lie below")
+        line = axes.axvline(cut, color="black", lw=1)
         axes.set(xlabel="signal-to-noise (dB)", ylabel=column, xlim=(low, high))
         axes.grid(alpha=0.3)
-        axes.legend()
+    figure.legend([line], [f"{_CUT} % of the weights lie below"], loc="outside lower center")
     figure.suptitle(f"{MIXTURE}, 2 x {units}, seed {run.seed}")
     save(figure, output, "figure4")
     return [f"2 x {units} units, seed {run.seed}"]

@@ -9,6 +9,7 @@ from matplotlib.figure import Figure
 
 from bbbrun.bayes.methods import BayesByBackprop, MaximumLikelihood
 from bbbrun.report.groups import NothingToShow, markdown, mean_and_spread, one_setting, write_table
+from bbbrun.report.paper import points
 from bbbrun.report.plots import REGRETS, label_of, log_regret, save, seeds_label
 from bbbrun.report.spread import summary_of
 from bbbrun.runs.reader import Run
@@ -114,17 +115,22 @@ def _draw(table: pd.DataFrame, output: Path) -> None:
     for axes, column in zip(figure.subplots(1, 2, sharey=True), REGRETS, strict=True):
         _panel(axes, table, column)
         axes.set(xlabel=label_of("step"), ylabel=label_of(column))
+    lines, labels = figure.axes[0].get_legend_handles_labels()
+    figure.legend(lines, labels, loc="outside lower center", ncols=3)
     save(figure, output, "figure6")
 
 
 def _panel(axes: Axes, table: pd.DataFrame, column: str) -> None:
     for name, rows in table.groupby("agent"):
         regret = rows.groupby("step")[column]
-        mean = regret.mean()
-        (line,) = axes.plot(mean.index, mean, label=f"{name}, {seeds_label(regret.count().max())}")
+        middle = regret.median()
+        (line,) = axes.plot(middle.index, middle, label=f"{name}, median of {seeds_label(regret.count().max())}")
         # A line per seed: one agent that is stuck would widen a band of deviations over all others.
         for _, of_seed in rows.groupby("seed"):
             axes.plot(of_seed["step"], of_seed[column], color=line.get_color(), linewidth=0.6, alpha=0.5)
+        paper = points("figure6", str(name))
+        paper = paper[paper.index <= middle.index.max()]
+        axes.plot(paper.index, paper, "o", color=line.get_color(), alpha=0.5)
+    axes.plot([], [], "o", color="grey", alpha=0.5, label="the paper's")
     log_regret(axes, table[[column]])
     axes.grid(alpha=0.3, which="both")
-    axes.legend()
