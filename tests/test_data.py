@@ -24,7 +24,7 @@ def test_digits_are_split_without_overlap_and_scaled():
 
 
 def mnist(root, valid_size=10_000):
-    config = MnistConfig(name="mnist", root=str(root), valid_size=valid_size, pixel_divisor=126.0)
+    config = MnistConfig(name="mnist", root=root and str(root), valid_size=valid_size, pixel_divisor=126.0)
     return load_images(config, torch.device("cpu"))
 
 
@@ -56,12 +56,20 @@ def test_unpacked_files_are_read_and_checked_too(data_root, tmp_path):
     content = np.frombuffer((raw / FILES[2]).read_bytes(), np.uint8).copy()
     content[5000] ^= 1
     (raw / FILES[2]).write_bytes(content.tobytes())
-    with pytest.raises(UserError, match=f"{FILES[2]} is corrupt"):
+    with pytest.raises(UserError, match=f"{FILES[2]} is not the published file"):
         mnist(tmp_path)
 
 
-def test_a_download_that_is_cut_short_leaves_nothing(data_root, tmp_path, monkeypatch):
-    raw = tmp_path / "MNIST" / "raw"
+@pytest.fixture
+def cache(tmp_path, monkeypatch):
+    """The user's cache folder, the only one into which anything is downloaded."""
+    monkeypatch.delenv("BBBRUN_DATA", raising=False)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    return tmp_path / "bbbrun"
+
+
+def test_a_download_that_is_cut_short_leaves_nothing(data_root, cache, monkeypatch):
+    raw = cache / "MNIST" / "raw"
     shutil.copytree(data_root / "MNIST" / "raw", raw)
     (raw / f"{FILES[0]}.gz").unlink()
 
@@ -71,12 +79,11 @@ def test_a_download_that_is_cut_short_leaves_nothing(data_root, tmp_path, monkey
 
     monkeypatch.setattr("bbbrun.data.download.download_url", torn)
     with pytest.raises(UserError, match=f"{FILES[0]}.gz is missing and could not be downloaded"):
-        mnist(tmp_path)
+        mnist(None)
     assert sorted(path.name for path in raw.iterdir()) == sorted(f"{name}.gz" for name in FILES[1:])
 
 
-def test_a_download_takes_its_name_when_it_is_whole(data_root, tmp_path, monkeypatch):
-    (tmp_path / "MNIST").mkdir()
+def test_a_download_takes_its_name_when_it_is_whole(data_root, cache, monkeypatch):
     asked = []
 
     def copy(url, folder, filename):
@@ -84,8 +91,46 @@ def test_a_download_takes_its_name_when_it_is_whole(data_root, tmp_path, monkeyp
         shutil.copy(data_root / "MNIST" / "raw" / url.rpartition("/")[2], folder / filename)
 
     monkeypatch.setattr("bbbrun.data.download.download_url", copy)
-    assert len(mnist(tmp_path).test.labels) == 10_000
+    assert len(mnist(None).test.labels) == 10_000
     assert len(asked) == 4
-    assert sorted(path.name for path in (tmp_path / "MNIST" / "raw").iterdir()) == sorted(
-        f"{name}.gz" for name in FILES
-    )
+    assert sorted(path.name for path in (cache / "MNIST" / "raw").iterdir()) == sorted(f"{name}.gz" for name in FILES)
+
+
+@pytest.mark.parametrize("named", [".", "MNIST", "MNIST/raw"])
+def test_the_folder_of_the_data_set_itself_may_be_named(data_root, tmp_path, named):
+    raw = tmp_path / "MNIST" / "raw"
+    shutil.copytree(data_root / "MNIST" / "raw", raw)
+    before = sorted(tmp_path.rglob("*"))
+    assert len(mnist(tmp_path / named).test.labels) == 10_000
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+@pytest.mark.parametrize("key", ["dataset.root", "BBBRUN_DATA"])
+@pytest.mark.parametrize("given", [[], ["MNIST/raw/"], ["raw/"], [f"MNIST/raw/{FILES[1]}"]])
+def test_nothing_is_written_into_a_folder_that_was_named(tmp_path, monkeypatch, key, given):
+    def download(*_):
+        raise AssertionError("downloaded")
+
+    monkeypatch.setattr("bbbrun.data.download.download_url", download)
+    monkeypatch.setenv("BBBRUN_DATA", str(tmp_path) if key == "BBBRUN_DATA" else "")
+    for name in given:
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).mkdir() if name.endswith("/") else (tmp_path / name).write_text("mine")
+    before = sorted(tmp_path.rglob("*"))
+    with pytest.raises(UserError, match="nothing is downloaded into a folder that you named"):
+        mnist(tmp_path if key == "dataset.root" else None)
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+@pytest.mark.parametrize("ours", [True, False])
+def test_another_data_sets_file_is_called_that_and_nobody_is_told_to_delete_it(tmp_path, cache, ours):
+    raw = (cache if ours else tmp_path) / "MNIST" / "raw"
+    raw.mkdir(parents=True)
+    for name in FILES:
+        (raw / name).write_bytes(b"\0" * 1000)  # as FashionMNIST's, whose files have the same names
+    with pytest.raises(UserError, match="is another data set's, changed, or cut short") as refusal:
+        mnist(None if ours else tmp_path)
+    line = str(refusal.value)
+    assert FILES[0] in line
+    assert "delete" not in line
+    assert ("move it away to have it downloaded again" in line) is ours

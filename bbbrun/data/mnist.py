@@ -5,14 +5,13 @@ checks every file it reads, packed or not, and never writes where nothing is mis
 """
 
 import gzip
-from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
 from torchvision.datasets import MNIST
 
-from bbbrun.data.download import Checksum, data_root, read_verified
+from bbbrun.data.download import Checksum, DataFolder, data_root, file_in, read_verified
 
 _UNPACKED_MD5 = {
     "train-images-idx3-ubyte": "6bbc9ace898e44ae57da46a324031adb",
@@ -22,25 +21,31 @@ _UNPACKED_MD5 = {
 }
 
 
+_FOLDERS = ("MNIST/raw", "raw", ".")  # of the root, of the folder MNIST, and of MNIST/raw itself
+
+
 def load_mnist(root: str | None) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Training pixels uint8 (60000, 28, 28) and labels uint8 (60000,), then the test set's 10,000.
 
-    `root` is the folder that holds MNIST/raw; None means $BBBRUN_DATA or else the user's cache folder, into
-    which missing files are downloaded. Raises UserError naming the file that is missing, corrupt or unreachable.
+    `root` is the folder that holds MNIST/raw, or MNIST, or MNIST/raw itself; None means $BBBRUN_DATA or else the
+    user's cache folder, the only one into which missing files are downloaded. Raises UserError naming the file that is
+    missing, another one or unreachable.
     """
-    raw = data_root(root, "MNIST/raw") / "MNIST" / "raw"
-    contents = [_read(raw, archive, md5) for archive, md5 in MNIST.resources]
+    folder = data_root(root, "MNIST/raw")
+    contents = [_read(folder, archive, md5) for archive, md5 in MNIST.resources]
     train_x, train_y, test_x, test_y = contents
     return _images(train_x), _labels(train_y), _images(test_x), _labels(test_y)
 
 
-def _read(raw: Path, archive: str, md5: str) -> bytes:
-    unpacked = raw / archive.removesuffix(".gz")
-    if unpacked.exists():
-        return read_verified(unpacked, Checksum("md5", _UNPACKED_MD5[unpacked.name]), [])
+def _read(folder: DataFolder, archive: str, md5: str) -> bytes:
+    unpacked = archive.removesuffix(".gz")
+    path = file_in(folder, _FOLDERS, (unpacked, archive))
+    if path.name == unpacked:
+        return read_verified(path, Checksum("md5", _UNPACKED_MD5[unpacked]), [], ours=folder.ours)
     # The mirror that still answers first.
     mirrors = sorted(MNIST.mirrors, key=lambda mirror: "lecun" in mirror)
-    return gzip.decompress(read_verified(raw / archive, Checksum("md5", md5), [mirror + archive for mirror in mirrors]))
+    urls = [mirror + archive for mirror in mirrors]
+    return gzip.decompress(read_verified(path, Checksum("md5", md5), urls, ours=folder.ours))
 
 
 def _images(content: bytes) -> Tensor:

@@ -64,6 +64,11 @@ def mean_and_spread(table: pd.DataFrame, keys: list[str], names: list[str]) -> p
     return pd.DataFrame(columns).reset_index()
 
 
+def short(value: float, digits: int = 4, sign: str = "") -> str:
+    """A number with so many significant digits, all of those before the point; sign "+" shows it always."""
+    return f"{value:{sign},.0f}" if abs(value) >= 10**digits else f"{value:{sign}.{digits}g}"
+
+
 def markdown(table: pd.DataFrame) -> str:
     """A table in Markdown, with four significant digits."""
 
