@@ -57,8 +57,8 @@ def configuration(run: Run) -> Config:
 def variances(folder: Path, steps: int, cost: Callable[[Config, Task, Estimator], float]) -> pd.DataFrame:
     """The gradient's variance, summed over the weights, where the run started and where it ended.
 
-    A row for each estimator that the run's network allows. Over `steps` draws of the noise with the training
-    set's first minibatch, whose share of the complexity is that of its examples, whatever method.minibatch_weights says.
+    A row for each estimator that the run's network allows. Over `steps` draws of the noise with the training set's
+    first minibatch, whose share of the complexity is that of its examples, whatever method.minibatch_weights says.
     cost: what a step takes, ms; `mu_cost` and `rho_cost` are variance times cost, so less is better.
     Raises UserError where `folder` does not hold one finished run, or one of another kind.
     """

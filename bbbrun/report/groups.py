@@ -99,4 +99,5 @@ def parameters(run: Run) -> list[Tensor]:
 
 def network_of(run: Run) -> Network:
     """The network of a run on images."""
-    return build_network(option("network", run.config["network"]), *IMAGES[run.dataset])
+    data = IMAGES[run.dataset]
+    return build_network(option("network", run.config["network"]), data.shape, data.classes)

@@ -16,33 +16,10 @@ from omegaconf.errors import OmegaConfBaseException
 
 from bbbrun.errors import UserError
 from bbbrun.schema.checks import MOST_ROWS, MOST_STEPS, require, require_count
-from bbbrun.schema.datasets import (
-    AgentConfig,
-    ContextualAgentConfig,
-    DatasetConfig,
-    DigitsConfig,
-    MnistConfig,
-    MushroomConfig,
-    NoAgentConfig,
-    RegressionCurveConfig,
-    WheelConfig,
-)
+from bbbrun.schema.datasets import AGENTS, DATASETS, AgentConfig, DatasetConfig
 from bbbrun.schema.messages import one_line, unknown_key
-from bbbrun.schema.methods import (
-    BayesByBackpropConfig,
-    DropoutConfig,
-    GaussianPriorConfig,
-    LaplacePriorConfig,
-    MaximumLikelihoodConfig,
-    MethodConfig,
-    MlpConfig,
-    MonteCarloDropoutConfig,
-    NetworkConfig,
-    NoPriorConfig,
-    PriorConfig,
-    ScaleMixtureConfig,
-)
-from bbbrun.schema.optimizers import AdamConfig, OptimizerConfig, SgdConfig
+from bbbrun.schema.methods import METHODS, NETWORKS, PRIORS, MethodConfig, NetworkConfig, PriorConfig
+from bbbrun.schema.optimizers import OPTIMIZERS, OptimizerConfig
 from bbbrun.schema.quoting import quoted
 from bbbrun.schema.replicas import require_replicas
 
@@ -159,28 +136,12 @@ class Config:
 
 # group -> option -> dataclass: each option's YAML composes its dataclass from here and fills in the values.
 OPTIONS: dict[str, dict[str, type[Any]]] = {
-    "dataset": {
-        "mnist": MnistConfig,
-        "digits": DigitsConfig,
-        "regression_curve": RegressionCurveConfig,
-        "mushroom": MushroomConfig,
-        "wheel": WheelConfig,
-    },
-    "network": {"mlp": MlpConfig},
-    "method": {
-        "bbb": BayesByBackpropConfig,
-        "mle": MaximumLikelihoodConfig,
-        "dropout": DropoutConfig,
-        "mc_dropout": MonteCarloDropoutConfig,
-    },
-    "prior": {
-        "scale_mixture": ScaleMixtureConfig,
-        "gaussian": GaussianPriorConfig,
-        "laplace": LaplacePriorConfig,
-        "none": NoPriorConfig,
-    },
-    "optimizer": {"sgd": SgdConfig, "adam": AdamConfig},
-    "agent": {"none": NoAgentConfig, "contextual": ContextualAgentConfig},
+    "dataset": DATASETS,
+    "network": NETWORKS,
+    "method": METHODS,
+    "prior": PRIORS,
+    "optimizer": OPTIMIZERS,
+    "agent": AGENTS,
 }
 
 
