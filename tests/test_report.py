@@ -17,7 +17,7 @@ import bbbrun.report.items.tradeoff
 from bbbrun.bayes.networks import mlp
 from bbbrun.bayes.posterior import DiagonalGaussian
 from bbbrun.bayes.pruning import decibels, pruning_mask
-from bbbrun.data.images import Images, Split
+from bbbrun.data.images import IMAGES, Images, Split
 from bbbrun.report.check import recorded_claims
 from bbbrun.report.items.figure4 import _shape
 from bbbrun.report.items.table1 import cells, table1
@@ -246,7 +246,13 @@ def test_pruning_removes_the_lowest_signal_to_noise_in_mean_and_variance():
     assert decibels(posterior)[1].item() == pytest.approx(10 * math.log10(3 / math.log(2)), rel=1e-5)
 
 
-def test_table_2_judges_what_is_left_of_the_network(tmp_path, monkeypatch):
+@pytest.fixture
+def four_pixels(monkeypatch):
+    """Images of four pixels and two classes, for which the runs' checkpoints are, in the place of MNIST's."""
+    monkeypatch.setitem(IMAGES, "mnist", IMAGES["mnist"]._replace(shape=(1, 2, 2), classes=2))
+
+
+def test_table_2_judges_what_is_left_of_the_network(tmp_path, monkeypatch, four_pixels):
     folder = finished(tmp_path / "a", units=3, test_error=1.0)
     (run,) = finished_runs([folder])
     mu, rho = run.tensors()[:2]
@@ -274,7 +280,7 @@ def test_table_2_judges_what_is_left_of_the_network(tmp_path, monkeypatch):
     assert rows["error"][99] == rows["error_mean"][99]
 
 
-def test_what_a_setting_costs_in_weights(tmp_path, monkeypatch, capsys):
+def test_what_a_setting_costs_in_weights(tmp_path, monkeypatch, capsys, four_pixels):
     folder = tmp_path / "runs"
     for seed, lr in ((3, 0.1), (4, 0.1), (5, 0.5)):
         # The checkpoint has layers of 3 units.
