@@ -53,7 +53,6 @@ def run(config: DictConfig, folder: str | Path) -> "TrainedRun":
         require_unused(path)
     else:
         require_same_run(config, path)
-    path.mkdir(parents=True, exist_ok=True)
     words = words_of(config)
     record = {"config.yaml": yaml_text(config), "overrides.yaml": yaml_text(OmegaConf.create(words))}
     [replica] = replicas_of(config, 1)
@@ -142,7 +141,8 @@ def fit(
     (B, ...)) -> nll of each example (B,), nats, such as bbbrun.likelihoods.categorical. overrides: words of the command
     line for method, optimizer, train.batch_size, seed, device and compile, such as "optimizer.lr=1e-2".
     Raises ValueError for a module with buffers or dropout in training mode, and for inputs and targets that are not as
-    many; bbbrun.errors.UserError for an override out of its range, and where the objective stops being finite.
+    many; bbbrun.errors.UserError for an override out of its range, for an estimator that takes affine maps apart
+    (method.estimator=local or flipout), which a module need not be made of, and where the objective stops being finite.
     """
     if len(inputs) != len(targets) or not len(inputs):
         raise ValueError(f"inputs and targets must be as many, and some: not {len(inputs)} and {len(targets)}")

@@ -10,7 +10,7 @@ from importlib.metadata import version
 from typing import Any
 
 from bbbrun.errors import UserError
-from bbbrun.runtime import stops
+from bbbrun.runtime import places, stops
 from bbbrun.verbs import VERBS, streams
 
 _HELP = ("--help", "-h")
@@ -62,6 +62,8 @@ def _quiet_libraries() -> None:
 def _run_verb(verb: str, words: Sequence[str]) -> None:
     try:
         with stops.ending("give the same command again"):
+            if not set(_HELP) & set(words):
+                places.settle()
             import_module(f"bbbrun.verbs.{verb}").main(words)
     except (UserError, OSError) as error:
         if os.environ.get("HYDRA_FULL_ERROR") == "1":

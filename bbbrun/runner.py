@@ -32,6 +32,10 @@ _VERSIONS = (
 )
 
 
+# What is made or kept a row each.
+_ROWS = ("train_points", "test_points", "grid_points", "steps", "buffer_size", "updates")
+
+
 class Planned(NamedTuple):
     """A run to do: its folder below that of the command, its configuration, and what it keeps under .hydra.
 
@@ -50,7 +54,24 @@ def run(planned: list[Planned], folder: Path, command: str, record: dict[str, st
     Raises UserError for what the user can mend.
     """
     with process_settings():
-        return _run(planned, folder, command, record)
+        try:
+            return _run(planned, folder, command, record)
+        except (MemoryError, RuntimeError) as error:
+            # torch has no type of its own for a failed allocation on the CPU.
+            if isinstance(error, (MemoryError, torch.OutOfMemoryError)) or "allocate memory" in str(error):
+                raise UserError(f"out of memory: make {_sizes(planned[0].config)} smaller") from error
+            raise
+
+
+def _sizes(config: Config) -> str:
+    """The keys that decide how much memory a run takes, with their values."""
+    sizes: dict[str, Any] = {"network.hidden": getattr(config.network, "hidden", None)}
+    sizes |= {"train.batch_size": config.train.batch_size, "replicas": config.replicas}
+    for group in ("dataset", "agent"):
+        part = getattr(config, group)
+        sizes |= {f"{group}.{name}": getattr(part, name, None) for name in _ROWS}
+    *most, last = [f"{name} ({value})" for name, value in sizes.items() if value not in (None, 1)]
+    return f"{', '.join(most)} or {last}" if most else last
 
 
 def _run(planned: list[Planned], folder: Path, command: str, record: dict[str, str]) -> dict[str, float]:
@@ -61,6 +82,7 @@ def _run(planned: list[Planned], folder: Path, command: str, record: dict[str, s
     threads = set_threads(configs[0].threads)
     prepared = prepare(configs, device)
     names = [column.name for column in prepared.columns]
+    folder.mkdir(parents=True, exist_ok=True)
     with ExitStack() as stack:
         if planned[0].name:
             # First, so that a kill never leaves replicas that nobody can continue.
@@ -79,15 +101,9 @@ def _run(planned: list[Planned], folder: Path, command: str, record: dict[str, s
             "replicas": len(runs),
             "command": command,
         }
-        try:
-            outcomes = prepared.play(runs)
-            for config, one, outcome in zip(configs, runs, outcomes, strict=True):
-                _finish(config, one, outcome, about)
-        except (MemoryError, RuntimeError) as error:
-            # torch has no type of its own for a failed allocation on the CPU.
-            if isinstance(error, (MemoryError, torch.OutOfMemoryError)) or "allocate memory" in str(error):
-                raise UserError("out of memory: make network.hidden, train.batch_size or replicas smaller") from error
-            raise
+        outcomes = prepared.play(runs)
+        for config, one, outcome in zip(configs, runs, outcomes, strict=True):
+            _finish(config, one, outcome, about)
         if runs[0].shares_checkpoint:
             # Each has its own by now.
             remove_checkpoints(folder, newest=True)

@@ -32,6 +32,7 @@ _OURS = (
     "bbbrun.verbs.train",
     "bbbrun.tasks.bandit",
     "bbbrun.tasks.prediction",
+    "bbbrun.tasks.tally",
     "bbbrun.runner",
 )
 

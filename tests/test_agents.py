@@ -14,7 +14,7 @@ from bbbrun.data.bandit import Bandit, RewardNoise
 from bbbrun.runtime.noise import Stream, standard_normal
 from bbbrun.schema.config import Config, composed
 from bbbrun.tasks.agent import Agent, minibatch_places
-from bbbrun.tasks.bandit import Tally
+from bbbrun.tasks.tally import Tally
 
 CPU = torch.device("cpu")
 EDIBLE = torch.tensor([True, False, False, True, True])
@@ -68,7 +68,40 @@ def test_regret_by_hand():
 def test_nothing_is_eaten_of_a_wheel():
     wheel = MUSHROOMS._replace(edible=None)
     tally = Tally().after(wheel, 1, 1, -15.0)
-    assert tally == Tally(-15.0, 15.0, 15.0, 0, 0)
+    assert tally[:5] == (-15.0, 15.0, 15.0, 0, 0)
+
+
+def test_the_shares_of_a_row_are_of_the_interactions_since_the_last_one():
+    # Of five mushrooms in turn three are edible: eating all takes the oracle's action in three of five.
+    tally = played(lambda row: 1, rounds=10)
+    before = tally
+    for row in range(5):
+        tally = tally.after(MUSHROOMS, row, int(row in (0, 1)), 0.0)
+    row = tally.row(before, MUSHROOMS)
+    assert (row["best_action_share"], row["top_action_share"]) == (2 / 5, 3 / 5)
+    assert (row["eaten_edible"], row["eaten_poisonous"], row["regret"]) == (7, 5, 3.0)
+    first = before.row(Tally(), MUSHROOMS)
+    assert (first["best_action_share"], first["top_action_share"]) == (3 / 5, 1.0)
+
+
+@pytest.mark.parametrize(("choose", "stuck"), [(lambda row: 0, True), (lambda row: int(EDIBLE[row]), False)])
+def test_a_stuck_agent_is_told_of_once(choose, stuck):
+    tally, warnings = Tally(), []
+    for number in range(2500):
+        tally = tally.after(MUSHROOMS, number % 5, choose(number % 5), 0.0)
+        warnings += [tally.warning()] if tally.warning() else []
+    warning = (
+        "the agent is stuck: it took action 0 1,000 times in a row, and another was best in 600 of them; "
+        "a larger method.rho_init or agent.epsilon explores more"
+    )
+    assert warnings == [warning] * stuck
+
+
+def test_one_action_that_is_always_best_is_not_stuck():
+    tally = Tally()
+    for _ in range(2500):
+        tally = tally.after(MUSHROOMS, 0, 1, 5.0)
+        assert tally.warning() is None
 
 
 def test_memory_holds_exactly_the_latest():

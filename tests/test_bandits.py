@@ -158,15 +158,15 @@ def test_a_bandit_without_its_file_leaves_no_run(bbbrun, tmp_path):
     assert not list(tmp_path.rglob("metrics.csv"))
 
 
-def test_a_download_that_fails_is_one_line_and_leaves_nothing(published, tmp_path, offer):
+def test_a_download_that_fails_is_one_line_and_leaves_nothing(published, tmp_path, offer, monkeypatch):
     (tmp_path / "server" / "half").write_text(published[:1000])
     with zipfile.ZipFile(tmp_path / "server" / "other.zip", "w") as packed:
         packed.writestr("Index", "other")
     offer("nowhere", "half", "other.zip")
-    root = tmp_path / "root"
-    root.mkdir()
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    root = tmp_path / "bbbrun"
     with pytest.raises(UserError) as raised:
-        load_mushrooms(str(root))
+        load_mushrooms(None)
     line = str(raised.value)
     assert line.startswith(f"{root / 'mushroom' / FILE} is missing and could not be downloaded (")
     reasons = ("404", "half has other content than SHA256 ", "no item named", "dataset.root or $BBBRUN_DATA")
@@ -179,13 +179,15 @@ def test_without_a_network_there_is_one_line(tmp_path, monkeypatch):
     monkeypatch.setenv("no_proxy", "127.0.0.1")
     # The discard port, where nothing answers.
     monkeypatch.setattr("bbbrun.data.mushroom._MIRRORS", ["http://127.0.0.1:9/a", "http://127.0.0.1:9/b"])
+    monkeypatch.delenv("BBBRUN_DATA", raising=False)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     with pytest.raises(UserError, match=rf"{FILE} is missing and could not be downloaded \(<[^<]*refused>\): connect"):
-        load_mushrooms(str(tmp_path))
+        load_mushrooms(None)
 
 
 def test_a_corrupt_file_and_a_missing_folder_are_named(published, tmp_path, monkeypatch):
     (tmp_path / FILE).write_text(published.replace("e", "p", 1))
-    with pytest.raises(UserError, match=rf"{FILE} is corrupt or cut short \(it should have SHA256 .*delete it"):
+    with pytest.raises(UserError, match=rf"{FILE} is not the published file .* in place of SHA256 .*name another"):
         load_mushrooms(str(tmp_path))
     with pytest.raises(UserError, match=rf"^dataset\.root: there is no folder nowhere; .* holds mushroom/{FILE}"):
         load_mushrooms("nowhere")

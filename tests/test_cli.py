@@ -14,8 +14,9 @@ from pathlib import Path
 
 import pytest
 
+import bbbrun as api
 from bbbrun import cli
-from bbbrun.data.mnist import load_mnist
+from bbbrun.data.mnist import load_idx
 from bbbrun.errors import UserError
 from bbbrun.runtime import stops
 from bbbrun.schema.config import OPTIONS
@@ -331,7 +332,23 @@ WRONG = [
     ("threads=0", "threads must be a whole number from 1 to 4096, not 0"),
     ("name=a/b", "name must be a plain folder name"),
     ("compile=maybe", "compile must be auto, true or false, not maybe"),
-    ("device=gpu", "expected one of [auto, cpu, cuda]"),
+    ("device=gpu", "device must be auto, cpu, cuda, or cuda:N with the number of a GPU, not 'gpu'"),
+    ("device=cuda:x", "device must be auto, cpu, cuda, or cuda:N with the number of a GPU, not 'cuda:x'"),
+    ("device=cuda:1", "device=cuda:1: this machine has no CUDA device"),
+    ("resume=", "resume must be the folder of an interrupted run, or null, not an empty word"),
+    ("resume=~/x", "resume must be a folder, not ~/x: no shell expands ~ there, write $HOME"),
+    ("hydra.run.dir=", "hydra.run.dir must be a folder, not an empty word"),
+    ("hydra.run.dir=''", "hydra.run.dir must be a folder, not an empty word"),
+    ("-m seed=1,2 hydra.sweep.dir=", "hydra.sweep.dir must be a folder, not an empty word"),
+    ("hydra.run.dir=~/x", "hydra.run.dir must be a folder, not ~/x: no shell expands ~"),
+    ("hydra.output_subdir=.hydra", "hydra.output_subdir must be null, not .hydra"),
+    (f"seed={2**63}", f"seed must be from 0 to 2147483647, not {2**63}"),
+    ("replicas=1000000000000", "replicas must be a whole number from 1 to 1000, not 1000000000000"),
+    ("experiment=wheel agent.steps=100000000", "agent.updates must be at most 21 with agent.steps=100000000"),
+    (
+        "experiment=wheel agent.updates=2 agent.steps=100 train.batch_size=99999999",
+        "train.batch_size must be a whole number from 1 to 50000000, not 99999999, which would need at least 1 GiB",
+    ),
     ("tf32=maybe", "tf32=maybe: Value 'maybe' is not a valid bool"),
     ("tf32=true", "tf32: TensorFloat-32 is for matrix products on CUDA, and these would be on the CPU: say tf32=false"),
     ("experiment=cifar", "Could not find 'experiment/cifar'"),
@@ -377,7 +394,10 @@ WRONG = [
     ("resume=occupied", "occupied is not the folder of a run"),
     ("hydra.run.dir=occupied/run", "occupied/run: Not a directory"),
     ("experiment=mnist dataset.root=nowhere", "dataset.root: there is no folder nowhere"),
-    ("experiment=mnist dataset.root=.", "train-images-idx3-ubyte.gz is missing and could not be downloaded"),
+    (
+        "experiment=mnist dataset.root=.",
+        "train-images-idx3-ubyte.gz is missing, and nothing is downloaded into a",
+    ),
 ]
 
 
@@ -417,6 +437,74 @@ def test_a_network_beyond_memory_is_one_line(tmp_path):
     assert "Traceback" not in result.stderr
 
 
+@pytest.mark.parametrize("where", ["bbbrun.runner.prepare", "bbbrun.runner.RunFolder"])
+@pytest.mark.parametrize("error", [MemoryError(), RuntimeError("DefaultCPUAllocator: can't allocate memory: 8 bytes")])
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (
+            ["experiment=regression", "dataset.grid_points=4000"],
+            "network.hidden ([50, 50]), train.batch_size (500), dataset.train_points (500), dataset.test_points (1000) "
+            "or dataset.grid_points (4000) smaller",
+        ),
+        (["experiment=wheel", "agent.steps=70"], "agent.steps (70), agent.buffer_size (4096) or agent.updates (64)"),
+        ([], "network.hidden ([100, 100]) or train.batch_size (128) smaller"),
+    ],
+)
+def test_memory_that_ends_anywhere_names_the_keys(monkeypatch, tmp_path, where, error, words, expected):
+    def fail(*_):
+        raise error
+
+    monkeypatch.setattr(where, fail)
+    with pytest.raises(UserError) as refusal:
+        api.run(api.compose(*words, "device=cpu"), tmp_path / "run")
+    assert str(refusal.value).startswith("out of memory: make network.hidden")
+    assert expected in str(refusal.value)
+
+
+def test_epochs_whose_steps_the_noise_cannot_count_are_refused(tmp_path):
+    words = ["train.epochs=2147483647", "device=cpu", "threads=1"]
+    with pytest.raises(UserError, match=r"train\.epochs must be at most 214748364, as an epoch has 10 steps"):
+        api.run(api.compose(*words), tmp_path / "run")
+
+
+def test_an_empty_record_cannot_be_read(bbbrun, tmp_path):
+    (tmp_path / "run" / ".hydra").mkdir(parents=True)
+    for name, content in (("config.yaml", ""), ("overrides.yaml", "[]")):
+        (tmp_path / "run" / ".hydra" / name).write_text(content)
+    result = bbbrun("resume=run")
+    assert (result.returncode, result.stderr.count("\n")) == (1, 1)
+    assert "the record in" in result.stderr
+    assert "cannot be read" in result.stderr
+
+
+def test_the_folder_after_by_is_not_a_key(bbbrun, tmp_path):
+    (tmp_path / "runs").mkdir()
+    (tmp_path / "more").mkdir()
+    messages = [
+        bbbrun("report", *words).stderr
+        for words in (["runs", "more", "--by", "seed"], ["--by", "seed", "runs", "more"])
+    ]
+    assert messages[0] == messages[1]
+    assert "usage" not in messages[0]
+    for words, expected in ((["--by", "seed"], "name the folders"), (["--by", "runs"], "--by takes keys")):
+        result = bbbrun("report", *words)
+        assert result.returncode == 2
+        assert expected in result.stderr.splitlines()[-1]
+
+
+def test_a_locale_without_letters_reads_what_another_wrote(tmp_path):
+    plain = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    folder = "josé"
+    for words, environment in (([*FAST, f"hydra.run.dir='{folder}'"], {}), (["report", folder, "--by", "seed"], plain)):
+        result = subprocess.run(
+            [sys.executable, "-m", "bbbrun", *words], cwd=tmp_path, env=os.environ | environment, capture_output=True
+        )
+        assert result.returncode == 0, result.stderr
+    (table,) = (tmp_path / "results" / "report").rglob("by.md")
+    assert b"seed" in table.read_bytes()
+
+
 def test_no_cuda_where_there_is_none(bbbrun):
     result = bbbrun("device=cuda")
     assert (result.returncode, len(result.stderr.splitlines())) == (1, 1)
@@ -450,14 +538,15 @@ def test_corrupt_and_truncated_mnist(bbbrun, data_root, tmp_path):
     content = file.read_bytes()
     for wrong in (content[:-100], b""):
         file.write_bytes(wrong)
-        with pytest.raises(UserError, match=r"t10k-images-idx3-ubyte\.gz is corrupt or cut short"):
-            load_mnist(str(tmp_path))
+        with pytest.raises(UserError, match=r"t10k-images-idx3-ubyte\.gz is not the published file of this name"):
+            load_idx("mnist", str(tmp_path))
     file.write_bytes(content[:5000] + b"x" + content[5001:])
     result = bbbrun("experiment=mnist", "dataset.root=.", **NO_NETWORK)
     assert result.returncode == 1
     (line,) = result.stderr.splitlines()
-    assert "t10k-images-idx3-ubyte.gz is corrupt or cut short" in line
-    assert "delete it" in line
+    assert "t10k-images-idx3-ubyte.gz is not the published file of this name" in line
+    assert "delete" not in line
+    assert "name another folder" in line
 
 
 def test_without_a_compiler_there_is_one_warning_and_the_same_training(bbbrun, tmp_path):

@@ -10,7 +10,7 @@ from scipy.special import softmax
 
 import bbbrun
 from bbbrun.bayes.draws import Draws
-from bbbrun.data.images import raw_images
+from bbbrun.data.images import IMAGES
 from bbbrun.schema.datasets import DigitsConfig
 
 FAST = ("network.hidden=[12,9]", "threads=1", "compile=false", "train.epochs=3", "train.evaluate_every=3")
@@ -30,7 +30,7 @@ def runs(tmp_path_factory):
 
 
 def held_out():
-    return raw_images(DigitsConfig(name="digits", valid_size=0, pixel_divisor=8.0))[2:]
+    return IMAGES["digits"].load(DigitsConfig(name="digits", valid_size=0, pixel_divisor=8.0))[2:]
 
 
 def loaded(folder, name, **values):

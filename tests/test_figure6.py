@@ -1,14 +1,20 @@
 """Figure 6 out of runs whose numbers are known."""
 
 import json
+import math
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
+import scipy.stats
 from omegaconf import OmegaConf
 
 from bbbrun.report.groups import NothingToShow
-from bbbrun.report.items.figure6 import figure6
+from bbbrun.report.items.figure6 import figure6, is_stuck
+from bbbrun.report.judge import judge
+from bbbrun.report.paper import claims, points
+from bbbrun.report.spread import interquartile_mean, mean_half_width, resampled
 from bbbrun.runs.reader import finished_runs
 
 
@@ -26,7 +32,14 @@ def finished(
     config["agent"] = {"epsilon": epsilon, "steps": 100 * len(regrets)}
     OmegaConf.save(OmegaConf.create(config), folder / ".hydra" / "config.yaml")
     rows = {"step": [100 * (n + 1) for n in range(len(regrets))], "cumulative_regret": regrets}
-    rows |= {"cumulative_expected_regret": [2 * regret for regret in regrets], "eaten_edible": 7, "eaten_poisonous": 1}
+    # Half of the mushrooms are edible: an agent that passes all loses 2.5 an interaction.
+    rows |= {
+        "reward": 2.0,
+        "regret": 0.5,
+        "cumulative_expected_regret": [2 * regret for regret in regrets],
+        "eaten_edible": 7,
+        "eaten_poisonous": 1,
+    }
     pd.DataFrame(rows).to_csv(folder / "metrics.csv", index=False)
     summary = {"metrics": {}, "seconds": 1.5, "steps_per_second": 10.0, "commit": "abc", "device": "cpu"}
     summary |= {"command": f"bbbrun {method}", "versions": {"torch": "1"}}
@@ -66,7 +79,11 @@ def test_curves_are_means_over_seeds_of_the_longest_and_latest_runs(runs, tmp_pa
         ("greedy", 0, 60),
     ]
     assert set(summary["command"]) == {"bbbrun bbb", "bbbrun mle"}
-    assert "| Bayes by Backprop | 2 | 30 |" in (tmp_path / "figure6" / "summary.md").read_text()
+    # With one degree of freedom Student's quantile is tan(0.475 pi).
+    half = math.tan(0.475 * math.pi) * 10
+    readable = (tmp_path / "figure6" / "summary.md").read_text()
+    assert f"| Bayes by Backprop | 2 | 0 | 30 | 30 (20 to 40) | 30 ± {half:.0f} |" in readable
+    assert "| greedy | 1 | 0 | 60 | 60 (nan to nan) | 60 ± nan |" in readable
     names = {path.name for path in (tmp_path / "figure6").iterdir()}
     assert {"figure6.png", "figure6.svg", "5_percent_greedy_seed0.csv", "Bayes_by_Backprop_seed1.csv"} <= names
 
@@ -76,3 +93,61 @@ def test_without_runs_there_is_nothing_to_show_and_no_folder(runs, tmp_path):
     with pytest.raises(NothingToShow, match="no finished run of experiment=bandit"):
         figure6(wheel, tmp_path / "none")
     assert not (tmp_path / "none").exists()
+
+
+@pytest.mark.parametrize(
+    ("late", "stuck"),
+    [(2.5, True), (7.5, True), (1.3, True), (1.2, False), (0.0, False)],
+    ids=["passes all", "eats all", "over half", "under half", "always right"],
+)
+def test_an_agent_is_stuck_by_what_it_does_at_the_end(late, stuck):
+    """Of 20 rows of 100 interactions the last two count; whatever happened before does not."""
+    for early in (0.0, 7.5):
+        losses = pd.Series([early] * 18 + [late] * 2) * 100
+        rows = pd.DataFrame({"step": range(100, 2100, 100), "cumulative_expected_regret": losses.cumsum()})
+        # What is paid scatters around what is expected; the oracle's reward, their sum, is 2.5 in every row.
+        rows["regret"] = [1.0, 4.0] * 10
+        rows["reward"] = 2.5 - rows["regret"]
+        assert is_stuck(rows) == stuck
+
+
+def test_a_first_row_alone_can_be_judged():
+    row = {"step": [100], "reward": [2.0], "regret": [0.5], "cumulative_expected_regret": [249.0]}
+    assert is_stuck(pd.DataFrame(row))
+    assert not is_stuck(pd.DataFrame(row | {"cumulative_expected_regret": [100.0]}))
+
+
+def test_statistics_of_several_runs():
+    values = pd.Series([1.0, 2, 3, 4, 5, 6, 7, 1000])
+    assert interquartile_mean(values) == (3 + 4 + 5 + 6) / 4
+    interval, error = resampled(values, interquartile_mean)
+    assert interval.low <= 4.5 <= interval.high
+    assert resampled(values, interquartile_mean) == (interval, error)
+    low, high = scipy.stats.t.interval(0.95, 7, loc=values.mean(), scale=scipy.stats.sem(values))
+    assert mean_half_width(values) == pytest.approx((high - low) / 2)
+    assert math.isnan(mean_half_width(values[:1]))
+    assert all(map(math.isnan, resampled(values[:1], interquartile_mean)[0]))
+
+
+def test_the_bootstrap_interval_covers_the_true_median():
+    generator = np.random.default_rng(1)
+    covered = 0
+    for _ in range(200):
+        interval, _ = resampled(generator.normal(10, 2, 20), np.median)
+        covered += interval.low <= 10 <= interval.high
+    assert 0.88 <= covered / 200 <= 1
+
+
+def test_the_check_judges_the_median(tmp_path):
+    """The paper's curves are single runs, and one stuck agent of five decides the mean."""
+    table = pd.DataFrame({"agent": "greedy", "steps": 50_000, "cumulative_regret": [4e3, 5e3, 6e3, 7e3, 130e3]})
+    (tmp_path / "figure6").mkdir()
+    table.to_csv(tmp_path / "figure6" / "summary.csv")
+    claim = {"item": "figure6", "row": "greedy", "column": 50_000, "rule": "at_most", "value": 8100.0}
+    (row,) = judge(tmp_path, ["figure6"], [claim | {"tolerance": 405.0, "source": ""}]).to_dict("records")
+    assert (row["ours"], row["verdict"], row["compared"]) == ("6000", "pass", "same within error")
+
+
+def test_the_papers_points_are_drawn_and_not_judged():
+    assert points("figure6", "greedy").to_dict() == {5000: 3500, 10_000: 4800, 20_000: 6200, 50_000: 8100}
+    assert set(claims().query("item == 'figure6'")["column"]) == {50_000}

@@ -21,7 +21,8 @@ GOLDEN = Path(__file__).with_name("golden.json")
 _OBJECTIVE = ["nll", "log_posterior", "log_prior", "complexity"]
 _TRAINING = ["epoch", "step", "seconds", "lr", *_OBJECTIVE, "free_energy"]
 _REWARDS = ["reward", "regret", "cumulative_regret", "cumulative_expected_regret", "eaten_edible", "eaten_poisonous"]
-_BANDIT = ["step", "seconds", *_REWARDS, *_OBJECTIVE]
+_SHARES = ["best_action_share", "top_action_share"]
+_BANDIT = ["step", "seconds", *_REWARDS, *_SHARES, *_OBJECTIVE]
 # The columns of metrics.csv, in order.
 COLUMNS = {
     "digits": [

@@ -17,7 +17,8 @@ from torch.distributions import Categorical, MixtureSameFamily, Normal
 
 from bbbrun.bayes.likelihoods import log_mixture, log_normal, mixture_quantile
 from bbbrun.bayes.networks import mlp
-from bbbrun.data.curve import curve, curve_points
+from bbbrun.data.curve import curve, curve_points, curve_quartiles
+from bbbrun.schema.config import composed, option
 from bbbrun.schema.datasets import RegressionCurveConfig
 from bbbrun.tasks.regression import conditional_gaussian, on_unit_range
 from bbbrun.verbs.report import main
@@ -185,6 +186,17 @@ def test_predictions_are_quantiles_in_order_over_the_grid(finished):
     np.testing.assert_array_equal(sgd["f_q25"], sgd["f_q75"])
     np.testing.assert_allclose(sgd["median"], sgd["f_q25"], atol=1e-9)
     np.testing.assert_allclose(sgd["q25"] + sgd["q75"], 2 * sgd["median"], atol=1e-9)
+
+
+def test_the_true_quartiles_are_those_of_many_points():
+    config = option("dataset", composed(["experiment=regression"])["dataset"])
+    x = torch.tensor([-0.1, 0.0, 0.3, 0.77, 1.0])
+    e = config.noise_sigma * torch.randn(400_000, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    for place, quartiles in zip(x, curve_quartiles(config, x).T, strict=True):
+        drawn = torch.sort(curve(place.double(), e)).values
+        # The share of the points below each quartile, to four standard errors.
+        shares = torch.searchsorted(drawn, quartiles) / len(drawn)
+        torch.testing.assert_close(shares, torch.tensor([0.25, 0.75]), rtol=0, atol=4 * 0.43 / len(drawn) ** 0.5)
 
 
 # Each ends the process as a kill does when the function is called for the n-th time.

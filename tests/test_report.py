@@ -17,7 +17,7 @@ import bbbrun.report.items.tradeoff
 from bbbrun.bayes.networks import mlp
 from bbbrun.bayes.posterior import DiagonalGaussian
 from bbbrun.bayes.pruning import decibels, pruning_mask
-from bbbrun.data.images import Images, Split
+from bbbrun.data.images import IMAGES, Images, Split
 from bbbrun.report.check import recorded_claims
 from bbbrun.report.items.figure4 import _shape
 from bbbrun.report.items.table1 import cells, table1
@@ -122,13 +122,13 @@ def test_table_1_and_its_difference_to_the_paper(runs, tmp_path):
         0.03 / (100 * math.sqrt(0.0132 * 0.9868 / 1e4)), rel=1e-4
     )
     text = (tmp_path / "out" / "table1" / "table1.md").read_text()
-    assert f"| {MIXTURE} |  | 1.35 ± 0.07 / 1.33 (1.32) |" in text
+    assert f"| {MIXTURE} |  | 1.35 / 1.33 (1.32) |" in text
     assert "| SGD | 1.90 (1.83) |  |" in text
     records = pd.read_csv(tmp_path / "out" / "table1" / "runs.csv")
     assert len(records) == 5
     assert {"command", "commit", "device", "versions", "seconds"} <= set(records.columns)
     page = (tmp_path / "out" / "report.html").read_text()
-    assert f"<td>{MIXTURE}</td><td></td><td>1.35 ± 0.07 / 1.33 (1.32)</td>" in page
+    assert f"<td>{MIXTURE}</td><td></td><td>1.35 / 1.33 (1.32)</td>" in page
     assert f"| {MIXTURE} |" in (tmp_path / "out" / "REPORT.md").read_text()
 
 
@@ -160,11 +160,37 @@ def test_the_pages_open_with_what_is_met_and_missed_and_how_long_it_took(runs, t
     text, page = (out / "REPORT.md").read_text(), (out / "report.html").read_text()
     for line in (
         "2 of 4 published numbers are met, 8 not run. 1 of 2 orders of two rows are met, 16 not run.",
-        f"Table 1, {GAUSSIAN} at 1200: 2.5, expected 2.04 + 0.28 (unknown, +0.46)",
         "The 5 runs shown took 0.1 hours in all.",
     ):
         assert line in text.split("## Table 1")[0]
         assert line in page
+    assert f"| Table 1, {GAUSSIAN} at 1200 units | 2.5 | 2.04 + 0.28 | +0.46 | unknown |" in text.split("## Table 1")[0]
+    assert (
+        f"| {GAUSSIAN} at 1200 units | 2.5 | 1 | 2.04 | +0.46 | +3.3 | miss | unknown |" in text.split("## Table 1")[1]
+    )
+    assert page.count("<td class='miss'>miss</td>") == 2
+    assert page.count("<td class='pass'>pass</td>") == 2
+    # Two tables that follow each other stay two, each with its head.
+    tables = [re.findall("<t[hd]", table)[0] for table in page.split("<table>")[1:]]
+    assert tables == ["<th"] * len(tables)
+    assert page.count("<th>nll, nats / calibration error, percent</th>") == 1
+    # Where the runs come from is folded away, below the item that shows them.
+    (details,) = re.findall("<details>.*?</details>", page, re.DOTALL)
+    assert "<summary>5 runs, 0.0833 hours, cpu</summary>" in details
+    assert details.count("<td>abc</td>") == 5
+
+
+def test_the_hours_of_all_that_was_tried_count_each_run_once(runs, tmp_path):
+    out, trials = tmp_path / "out", tmp_path / "trials"
+    report([str(runs), "-o", str(trials), "--by", "method", "prior", "optimizer.lr", "train.epochs"])
+    report([str(runs), "-o", str(out), "--only", "table1", "--tried", str(trials)])
+    hours = [line for line in (out / "REPORT.md").read_text().splitlines() if "runs shown took" in line]
+    assert hours == [
+        "The 5 runs shown took 0.1 hours in all. With 2 trial runs on record it is 0.1 hours.",
+    ]
+    with pytest.raises(SystemExit) as stopped:
+        report([str(runs), "-o", str(out), "--by", "prior.name", "--tried", str(trials)])
+    assert stopped.value.code == 2
 
 
 def test_the_tempered_rows_are_held_to_recorded_runs_and_never_to_the_paper(runs, tmp_path, capsys):
@@ -220,7 +246,13 @@ def test_pruning_removes_the_lowest_signal_to_noise_in_mean_and_variance():
     assert decibels(posterior)[1].item() == pytest.approx(10 * math.log10(3 / math.log(2)), rel=1e-5)
 
 
-def test_table_2_judges_what_is_left_of_the_network(tmp_path, monkeypatch):
+@pytest.fixture
+def four_pixels(monkeypatch):
+    """Images of four pixels and two classes, for which the runs' checkpoints are, in the place of MNIST's."""
+    monkeypatch.setitem(IMAGES, "mnist", IMAGES["mnist"]._replace(shape=(1, 2, 2), classes=2))
+
+
+def test_table_2_judges_what_is_left_of_the_network(tmp_path, monkeypatch, four_pixels):
     folder = finished(tmp_path / "a", units=3, test_error=1.0)
     (run,) = finished_runs([folder])
     mu, rho = run.tensors()[:2]
@@ -248,7 +280,7 @@ def test_table_2_judges_what_is_left_of_the_network(tmp_path, monkeypatch):
     assert rows["error"][99] == rows["error_mean"][99]
 
 
-def test_what_a_setting_costs_in_weights(tmp_path, monkeypatch, capsys):
+def test_what_a_setting_costs_in_weights(tmp_path, monkeypatch, capsys, four_pixels):
     folder = tmp_path / "runs"
     for seed, lr in ((3, 0.1), (4, 0.1), (5, 0.5)):
         # The checkpoint has layers of 3 units.

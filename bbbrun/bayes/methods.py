@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from bbbrun.bayes.draws import Draws
-from bbbrun.bayes.estimators import Batch, Gradients, free_energy_estimator
+from bbbrun.bayes.estimators import Batch, Gradients, free_energy_estimator, require_estimator
 from bbbrun.bayes.likelihoods import Likelihood
 from bbbrun.bayes.networks import Network
 from bbbrun.bayes.objective import FreeEnergy, free_energy, minibatch_weights
@@ -42,10 +42,13 @@ class Method(Protocol):
     def init(self, weights: Tensor, seed: int) -> list[Tensor]:
         """The parameters that training starts from, on the CPU, for starting weights (P,)."""
 
+    def require_trainable(self, network: Network) -> None:
+        """Raise UserError where the method cannot train this network."""
+
     def gradients(self, network: Network, likelihood: Likelihood, step: Tensor) -> Gradients:
         """The gradient of a training step, a function that reads the step's number from `step`, an int32 scalar.
 
-        Raises ValueError where the method cannot train this network.
+        Raises UserError where the method cannot train this network.
         """
 
     def draws(self, last: bool) -> int:
@@ -82,6 +85,9 @@ class BayesByBackprop:
     def init(self, weights: Tensor, seed: int) -> list[Tensor]:
         low, high = self.config.rho_init
         return [weights, low + (high - low) * uniform(seed, 0, Stream.RHO, len(weights))]
+
+    def require_trainable(self, network: Network) -> None:
+        require_estimator(self.config.estimator, network)
 
     def gradients(self, network: Network, likelihood: Likelihood, step: Tensor) -> Gradients:
         estimate = free_energy_estimator(self.config, network, likelihood)

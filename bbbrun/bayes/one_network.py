@@ -14,7 +14,7 @@ from torch import Tensor
 from bbbrun.bayes.draws import Draws
 from bbbrun.bayes.estimators import Batch, Gradients, batch_nll, flat
 from bbbrun.bayes.likelihoods import Likelihood
-from bbbrun.bayes.networks import Network
+from bbbrun.bayes.networks import Network, affine_maps
 from bbbrun.bayes.priors import Prior
 from bbbrun.runtime.noise import Stream, uniform
 from bbbrun.schema.methods import DropoutConfig, MaximumLikelihoodConfig, MonteCarloDropoutConfig
@@ -32,6 +32,9 @@ class OneNetwork:
 
     def init(self, weights: Tensor, seed: int) -> list[Tensor]:
         return [weights]
+
+    def require_trainable(self, network: Network) -> None:
+        pass
 
     def draws(self, last: bool) -> int:
         return 1
@@ -78,10 +81,11 @@ class Dropout(OneNetwork):
         """The share of the inputs of layer number `layer` that are dropped."""
         return self.config.hidden_rate if layer else self.config.input_rate
 
+    def require_trainable(self, network: Network) -> None:
+        affine_maps(network, f"method={self.name}")
+
     def gradients(self, network: Network, likelihood: Likelihood, step: Tensor) -> Gradients:
-        layers = network.layers
-        if layers is None:
-            raise ValueError("dropout needs a network of affine maps: this one may be anything")
+        layers = affine_maps(network, f"method={self.name}")
 
         def outputs(weights: list[Tensor], inputs: Tensor, seed: Tensor) -> Tensor:
             def dropped(number: int, x: Tensor) -> Tensor:

@@ -9,6 +9,8 @@ from bbbrun.data.images import Split
 from bbbrun.runtime.noise import Stream, standard_normal, uniform
 from bbbrun.schema.datasets import RegressionCurveConfig
 
+_NOISE_LEVELS = 2001  # values of the noise, of equal probability, that quartiles are taken over
+
 
 def curve(x: Tensor, e: Tensor | float = 0.0) -> Tensor:
     """y = x + 0.3 sin(2 pi (x + e)) + 0.3 sin(4 pi (x + e)) + e; without noise e, the noiseless curve.
@@ -16,6 +18,13 @@ def curve(x: Tensor, e: Tensor | float = 0.0) -> Tensor:
     Source: Blundell et al. 2015, section 5.2.
     """
     return x + 0.3 * torch.sin(2 * math.pi * (x + e)) + 0.3 * torch.sin(4 * math.pi * (x + e)) + e
+
+
+def curve_quartiles(config: RegressionCurveConfig, x: Tensor) -> Tensor:
+    """The quartiles (2, N) of y at each x (N,), over the noise e ~ N(0, noise_sigma^2), in double precision."""
+    levels = (torch.arange(_NOISE_LEVELS, dtype=torch.float64) + 0.5) / _NOISE_LEVELS
+    e = config.noise_sigma * torch.special.ndtri(levels)
+    return curve(x.double().unsqueeze(1), e).quantile(torch.tensor([0.25, 0.75], dtype=torch.float64), dim=1)
 
 
 def curve_points(config: RegressionCurveConfig, seed: int) -> tuple[Split, Split]:

@@ -1,4 +1,4 @@
-"""Published data files: found in a folder or downloaded into it, and read only when their checksum is right."""
+"""Published data files: found in a folder, or downloaded into the cache, and read only when their digest is right."""
 
 import hashlib
 import os
@@ -8,11 +8,12 @@ import zipfile
 from collections.abc import Sequence
 from http.client import HTTPException
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 from torchvision.datasets.utils import download_url
 
 from bbbrun.errors import UserError
+from bbbrun.runtime.places import cache_folder
 
 _TIMEOUT_SECONDS = 30.0
 
@@ -24,35 +25,75 @@ class Checksum(NamedTuple):
     digest: str
 
     def matches(self, content: bytes) -> bool:
-        return hashlib.new(self.algorithm, content, usedforsecurity=False).hexdigest() == self.digest
+        return self.of(content) == self.named()
+
+    def of(self, content: bytes) -> str:
+        """The same algorithm's digest of `content`, with its name."""
+        return f"{self.algorithm.upper()} {hashlib.new(self.algorithm, content, usedforsecurity=False).hexdigest()}"
 
     def named(self) -> str:
         return f"{self.algorithm.upper()} {self.digest}"
 
 
-def data_root(root: str | None, holds: str) -> Path:
+class Digest(Protocol):
+    """What decides whether a file is the published one, as a Checksum does."""
+
+    def matches(self, content: bytes) -> bool:
+        """Whether this is the content of the published file."""
+
+    def of(self, content: bytes) -> str:
+        """The digest of `content`, for a message."""
+
+    def named(self) -> str:
+        """The digest that was expected, for a message."""
+
+
+class DataFolder(NamedTuple):
+    """Where a data set's files are looked for. Only into the user's cache folder, `ours`, is anything downloaded."""
+
+    path: Path
+    ours: bool
+
+
+def data_root(root: str | None, holds: str) -> DataFolder:
     """The folder of the data: `root`, else $BBBRUN_DATA, else one in the user's cache that need not exist yet.
 
     holds: what the folder holds, for the UserError that a folder which does not exist raises.
     """
     for key, value in (("dataset.root", root), ("BBBRUN_DATA", os.environ.get("BBBRUN_DATA"))):
         if value:
-            if not Path(value).is_dir():
+            path = Path(value).expanduser()
+            if not path.is_dir():
                 raise UserError(
                     f"{key}: there is no folder {value}; name the one that holds {holds}, or leave it out to download"
                 )
-            return Path(value)
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "bbbrun"
+            return DataFolder(path, ours=False)
+    return DataFolder(cache_folder() / "bbbrun", ours=True)
 
 
-def read_verified(path: Path, checksum: Checksum, urls: Sequence[str]) -> bytes:
-    """The content of `path`, which is downloaded first, from the first of `urls` that has it, where it is missing.
+def file_in(root: DataFolder, folders: Sequence[str], names: Sequence[str]) -> Path:
+    """The first of `names` that is in the first of `folders` below the root; else the last name in the first folder.
+
+    A user names the data set's own folder as well as the one around it: "." is the root itself.
+    """
+    paths = [root.path / folder / name for folder in folders for name in names]
+    return next((path for path in paths if path.exists()), root.path / folders[0] / names[-1])
+
+
+def read_verified(path: Path, checksum: Digest, urls: Sequence[str], *, ours: bool) -> bytes:
+    """The content of `path`. Where it is missing and `ours`, it is downloaded first, from the first of `urls` with it.
 
     A URL gives the file itself or a zip archive that holds it.
-    Raises UserError naming the file that is corrupt, unreachable, or cannot be read or written.
+    Raises UserError naming the file that is another one, missing, unreachable, or cannot be read or written.
     """
     try:
         if not path.exists():
+            if not ours:
+                raise UserError(
+                    f"{path} is missing, and nothing is downloaded into a folder that you named: put the published "
+                    "file there, name another folder as dataset.root or $BBBRUN_DATA, or leave both out to download "
+                    "into the cache folder"
+                )
             _download(path, checksum, urls)
         content = path.read_bytes()
     except OSError as error:
@@ -60,13 +101,19 @@ def read_verified(path: Path, checksum: Checksum, urls: Sequence[str]) -> bytes:
             f"{path}: cannot be read or written ({error.strerror or error}); check its permissions"
         ) from error
     if not checksum.matches(content):
+        remedy = (
+            "move it away to have it downloaded again"
+            if ours
+            else "name another folder as dataset.root or $BBBRUN_DATA"
+        )
         raise UserError(
-            f"{path} is corrupt or cut short (it should have {checksum.named()}): delete it to have it downloaded again"
+            f"{path} is not the published file of this name: it is another data set's, changed, or cut short "
+            f"({checksum.of(content)} in place of {checksum.named()}); {remedy}"
         )
     return content
 
 
-def _download(path: Path, checksum: Checksum, urls: Sequence[str]) -> None:
+def _download(path: Path, checksum: Digest, urls: Sequence[str]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     # A limit on waiting for a server that does not answer.
     timeout = socket.getdefaulttimeout()

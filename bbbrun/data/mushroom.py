@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import one_hot
 
-from bbbrun.data.download import Checksum, data_root, read_verified
+from bbbrun.data.download import Checksum, data_root, file_in, read_verified
 
 _FOLDER, _FILE = "mushroom", "agaricus-lepiota.data"
 _CHECKSUM = Checksum("sha256", "e65d082030501a3ebcbcd7c9f7c71aa9d28fdfff463bf4cf4716a3fe13ac360e")
@@ -27,14 +27,11 @@ def load_mushrooms(root: str | None) -> tuple[Tensor, Tensor]:
 
     A feature has an input for each letter that occurs, in the alphabet's order; "?" (a stalk root that was not
     recorded) is a letter like the others. `root` is the folder that holds the file or mushroom/ with the file;
-    None means $BBBRUN_DATA or else the user's cache folder, into which a missing file is downloaded.
-    Raises UserError naming the file that is missing, corrupt or unreachable.
+    None means $BBBRUN_DATA or else the user's cache folder, the only one into which a missing file is downloaded.
+    Raises UserError naming the file that is missing, another one or unreachable.
     """
     folder = data_root(root, f"{_FOLDER}/{_FILE}")
-    path = folder / _FILE
-    if not path.exists():
-        path = folder / _FOLDER / _FILE
-    content = read_verified(path, _CHECKSUM, _MIRRORS)
+    content = read_verified(file_in(folder, (_FOLDER, "."), (_FILE,)), _CHECKSUM, _MIRRORS, ours=folder.ours)
     # The first column is the label, e: edible, p: poisonous.
     table = pd.read_csv(BytesIO(content), header=None, dtype=str, keep_default_na=False)
     columns = [_one_hot(table[column]) for column in table.columns[1:]]

@@ -37,7 +37,7 @@ def by_keys(runs: list[Run], keys: list[str], output: Path) -> list[str]:
     means = means.sort_values(judges[0]) if judges else means
     write_table(means, output, "by")
     shown = [name for name in means.columns if name in judges or name.startswith("test_error")]
-    (output / "by.md").write_text(markdown(means[[*keys, "runs", *shown]]))
+    (output / "by.md").write_text(markdown(means[[*keys, "runs", *shown]]), "utf-8")
     write_runs(runs, output, lambda run: _values(run, keys))
     _write_curves(runs, keys, output)
     order = f", ordered by {judges[0]}" if judges else ""

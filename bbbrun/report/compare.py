@@ -10,11 +10,22 @@ IMAGES = 10_000  # of MNIST's test set, which every error rate is measured on
 
 
 class Ours(NamedTuple):
-    """A number of ours: the mean over so many seeds, and their standard deviation; NaN of one seed."""
+    """A number of ours over so many seeds, their standard deviation, and the number's own; NaN of one seed."""
 
     value: float
     seeds: int
     spread: float
+    error: float
+
+    @classmethod
+    def mean(cls, value: float, seeds: int, spread: float) -> "Ours":
+        """The mean over the seeds."""
+        return cls(value, seeds, spread, spread / math.sqrt(seeds))
+
+    @property
+    def half(self) -> float:
+        """Half the width of its 95 % interval over seeds, by Student's t; NaN of one seed."""
+        return _quantile(self.seeds - 1) * self.error
 
 
 class Difference(NamedTuple):
@@ -38,22 +49,21 @@ class Difference(NamedTuple):
 def against_published(ours: Ours, published: float, images: int, reading: float = 0.0) -> Difference:
     """The difference from one published run, whose seed's deviation is taken to be ours.
 
-    half^2 = (t s)^2 (1 + 1/n) + z^2 (v(ours) + v(published)) + reading^2, with s the spread of n seeds, t and z the
-    quantiles of Student's (n - 1) and the normal distribution, v the variance of an error rate on `images` test images,
-    0 of none, and `reading` the error in reading a figure. The images are the same for both, so their part is an upper
-    bound.
+    half^2 = t^2 (s^2 + e^2) + z^2 (v(ours) + v(published)) + reading^2, with s the spread of n seeds, e the error of
+    ours, t and z the quantiles of Student's (n - 1) and the normal distribution, v the variance of an error rate on
+    `images` test images, 0 of none, and `reading` the error in reading a figure. The images are the same for both, so
+    their part is an upper bound.
     """
-    seeds = _quantile(ours.seeds - 1) * ours.spread * math.sqrt(1 + 1 / ours.seeds)
+    seeds = _quantile(ours.seeds - 1) * math.hypot(ours.spread, ours.error)
     return Difference(ours.value - published, math.hypot(seeds, _images(ours.value, published, images), reading))
 
 
 def between_ours(one: Ours, other: Ours, images: int) -> Difference:
-    """The difference of two numbers of ours, each a mean over its seeds.
+    """The difference of two numbers of ours, of seeds that have nothing to do with each other.
 
-    half^2 = t^2 (s1^2 / n1 + s2^2 / n2) + z^2 (v1 + v2), as in `against_published`, t for the fewer seeds.
+    half^2 = t^2 (e1^2 + e2^2) + z^2 (v1 + v2), as in `against_published`, t for the fewer seeds.
     """
-    error = math.sqrt(one.spread**2 / one.seeds + other.spread**2 / other.seeds)
-    seeds = _quantile(min(one.seeds, other.seeds) - 1) * error
+    seeds = _quantile(min(one.seeds, other.seeds) - 1) * math.hypot(one.error, other.error)
     return Difference(one.value - other.value, math.hypot(seeds, _images(one.value, other.value, images)))
 
 

@@ -64,6 +64,11 @@ def mean_and_spread(table: pd.DataFrame, keys: list[str], names: list[str]) -> p
     return pd.DataFrame(columns).reset_index()
 
 
+def short(value: float, digits: int = 4, sign: str = "") -> str:
+    """A number with so many significant digits, all of those before the point; sign "+" shows it always."""
+    return f"{value:{sign},.0f}" if abs(value) >= 10**digits else f"{value:{sign}.{digits}g}"
+
+
 def markdown(table: pd.DataFrame) -> str:
     """A table in Markdown, with four significant digits."""
 
@@ -94,4 +99,5 @@ def parameters(run: Run) -> list[Tensor]:
 
 def network_of(run: Run) -> Network:
     """The network of a run on images."""
-    return build_network(option("network", run.config["network"]), *IMAGES[run.dataset])
+    data = IMAGES[run.dataset]
+    return build_network(option("network", run.config["network"]), data.shape, data.classes)

@@ -5,12 +5,14 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from bbbrun.errors import UserError
 from bbbrun.report.compare import IMAGES, Difference, Ours, against_published, between_ours
-from bbbrun.report.groups import mean_and_spread
+from bbbrun.report.groups import short
 from bbbrun.report.items.table1 import Cell
+from bbbrun.report.spread import resampled
 
 Claim = Mapping[Any, Any]  # a row of paper.csv, or one like it
 Numbers = dict[tuple[str, int], Ours]  # (row, column of the paper's table or figure) -> ours
@@ -20,26 +22,26 @@ def _table1(table: pd.DataFrame) -> Numbers:
     numbers = {}
     for _, row in table.iterrows():
         cell = Cell(row["method"], int(row["units"]), row["temperature"])
-        numbers[cell.row, cell.units] = Ours(row["error"], int(row["seeds"]), row["error_std"])
+        numbers[cell.row, cell.units] = Ours.mean(row["error"], int(row["seeds"]), row["error_std"])
     return numbers
 
 
 def _table2(table: pd.DataFrame) -> Numbers:
     rows = table[table["units"] == 1200]
     return {
-        ("removed", int(row["removed"])): Ours(row["error"], int(row["runs"]), row["error_std"])
+        ("removed", int(row["removed"])): Ours.mean(row["error"], int(row["runs"]), row["error_std"])
         for _, row in rows.iterrows()
     }
 
 
 def _figure6(table: pd.DataFrame) -> Numbers:
-    means = mean_and_spread(table, ["agent", "steps"], ["cumulative_regret"])
-    return {
-        (row["agent"], int(row["steps"])): Ours(
-            row["cumulative_regret"], int(row["runs"]), row["cumulative_regret_std"]
-        )
-        for _, row in means.iterrows()
-    }
+    """The median over seeds: the paper's curves are single runs, and one stuck agent decides a mean."""
+    numbers: Numbers = {}
+    for agent, rows in table.groupby("agent", sort=False):
+        regrets = rows["cumulative_regret"]
+        _, error = resampled(regrets, np.median)
+        numbers[str(agent), int(rows["steps"].iloc[0])] = Ours(regrets.median(), len(regrets), regrets.std(), error)
+    return numbers
 
 
 # item -> the report's CSV, and how it is read.
@@ -49,14 +51,16 @@ SOURCES: dict[str, tuple[str, Callable[[pd.DataFrame], Numbers]]] = {
     "figure6": ("summary.csv", _figure6),
 }
 ITEMS = tuple(SOURCES)
+SHOWN = ["item", "row", "column", "expected", "ours", "seeds", "verdict", "difference", "compared", "source"]
 
 
 def judge(folder: Path, items: Sequence[str], claimed: Sequence[Claim]) -> pd.DataFrame:
     """A row for each claim about `items`.
 
-    Columns: item, row, column, expected, ours, seeds, verdict, difference, compared, source. folder: what `bbbrun
-    report` wrote. claimed: rows as of the paper's `claims`. verdict: pass, miss, or not run, by the claim's rule.
-    difference: from the claim's number, with its 95 % interval. compared: what that says, see `Difference`.
+    Columns: SHOWN, and published, half, standard_errors. folder: what `bbbrun report` wrote. claimed: rows as of the
+    paper's `claims`. verdict: pass, miss, or not run, by the claim's rule. difference: from the claim's number, with
+    its 95 % interval. compared: what that says, see `Difference`. published: the claim's number, NaN of an order. half:
+    of our number's 95 % interval over seeds. standard_errors: how many the difference is, two to the tolerance.
     """
     numbers = {item: _read(folder, item) for item in items}
     return pd.DataFrame([_verdict(claim, numbers[claim["item"]]) for claim in claimed if claim["item"] in items])
@@ -99,6 +103,9 @@ def _verdict(claim: Claim, numbers: Numbers) -> dict[str, object]:
         "difference": _interval(difference),
         "compared": difference.verdict(margin) if difference else "",
         "source": claim["source"],
+        "published": claim["value"] if claim["rule"] == "at_most" else math.nan,
+        "half": ours.half if ours else math.nan,
+        "standard_errors": difference.value / (margin / 2) if difference and margin else math.nan,
     }
 
 
@@ -106,5 +113,5 @@ def _interval(difference: Difference | None) -> str:
     """The difference and the half width of its interval, as text; empty where there is none."""
     if difference is None:
         return ""
-    half = "" if math.isnan(difference.half) else f" ± {difference.half:.3g}"
-    return f"{difference.value:+.3g}{half}"
+    half = "" if math.isnan(difference.half) else f" ± {short(difference.half, 3)}"
+    return f"{short(difference.value, 3, '+')}{half}"

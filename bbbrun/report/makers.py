@@ -43,10 +43,11 @@ class Report(NamedTuple):
     errors: list[str]
 
 
-def write_report(runs: list[Run], output: Path, names: Iterable[str]) -> Report:
+def write_report(runs: list[Run], output: Path, names: Iterable[str], tried: Iterable[Path] = ()) -> Report:
     """Write the tables and figures of these names, each into its folder in `output`, and the pages that show them.
 
     An item without runs is skipped, one with a damaged run is an error, and the others are made all the same.
+    tried: folders of other reports, whose runs count as tried.
     """
     report = Report([], {}, [])
     for name in sorted(names, key=list(MAKERS).index):
@@ -60,7 +61,7 @@ def write_report(runs: list[Run], output: Path, names: Iterable[str]) -> Report:
         except UserError as error:
             report.errors.append(f"{name}: {error}")
     if report.made:
-        write_page(output, _TITLES)
+        write_page(output, _TITLES, tried)
     return report
 
 

@@ -1,31 +1,24 @@
 """What a report opens with: how many of the paper's numbers and orders are met, which are missed, and what it took."""
 
+from collections.abc import Iterable
 from pathlib import Path
 
 import pandas as pd
 
-from bbbrun.report.judge import ITEMS, judge
-from bbbrun.report.paper import claims
-
-_TITLES = {"table1": "Table 1", "table2": "Table 2", "figure6": "Figure 6"}
+from bbbrun.report.sections import misses, runs_table
 
 
-def opening(folder: Path) -> list[str]:
-    """The paragraphs, none for a report of other items than the paper's. folder: what `bbbrun report` wrote."""
-    verdicts = judge(folder, [item for item in ITEMS if (folder / item).is_dir()], claims().to_dict("records"))
+def opening(verdicts: pd.DataFrame, sections: Iterable[Path], tried: Iterable[Path]) -> list[str]:
+    """Paragraphs and a table, as Markdown; none for a report of other items than the paper's.
+
+    verdicts: as `judge` gives them. sections: the folders of the report's items. tried: folders with other reports,
+    whose runs count as tried.
+    """
     if verdicts.empty or (verdicts["verdict"] == "not run").all():
         return []
-    orders = verdicts["expected"].str.startswith("below")
-    paragraphs = [f"{_met(verdicts[~orders], 'published numbers')} {_met(verdicts[orders], 'orders of two rows')}"]
-    misses = verdicts[verdicts["verdict"] == "miss"]
-    if len(misses):
-        names = [
-            f"{_TITLES[row['item']]}, {row['row']} at {row['column']}: {row['ours']}, expected {row['expected']} "
-            f"({row['compared']}, {row['difference']})"
-            for row in misses.to_dict("records")
-        ]
-        paragraphs.append(f"Missed: {'; '.join(names)}.")
-    return [*paragraphs, *_compute(folder)]
+    numbers = verdicts["published"].notna()
+    met = f"{_met(verdicts[numbers], 'published numbers')} {_met(verdicts[~numbers], 'orders of two rows')}"
+    return [part for part in (met, misses(verdicts), _compute(sections, tried)) if part]
 
 
 def _met(verdicts: pd.DataFrame, what: str) -> str:
@@ -34,12 +27,23 @@ def _met(verdicts: pd.DataFrame, what: str) -> str:
     return f"{(run['verdict'] == 'pass').sum()} of {len(run)} {what} are met{f', {rest} not run' if rest else ''}."
 
 
-def _compute(folder: Path) -> list[str]:
-    """One line: how many runs the report shows, and what they took together."""
-    names = [path for item in sorted(folder.iterdir()) for path in (item / "runs.csv", item / "summary.csv")]
-    tables = [pd.read_csv(path) for path in names if path.is_file() and path.parent.name != "by"]
-    tables = [table[["command", "commit", "seconds"]] for table in tables if {"command", "seconds"} <= set(table)]
-    if not tables:
-        return []
-    runs = pd.concat(tables).drop_duplicates(["command", "commit", "seconds"])
-    return [f"The {len(runs)} runs shown took {runs['seconds'].sum() / 3600:.1f} hours in all."]
+def _compute(sections: Iterable[Path], tried: Iterable[Path]) -> str:
+    """One line: how many runs the report shows, how many were made in all, and what they took."""
+    shown = _distinct([runs_table(section) for section in sections])
+    if shown.empty:
+        return ""
+    line = f"The {len(shown)} runs shown took {_hours(shown)} hours in all."
+    folders = [path.parent for folder in tried for path in sorted(folder.rglob("*.csv"))]
+    everything = _distinct([shown, *(runs_table(folder) for folder in dict.fromkeys(folders))])
+    if len(everything) > len(shown):
+        line += f" With {len(everything) - len(shown)} trial runs on record it is {_hours(everything)} hours."
+    return line
+
+
+def _distinct(tables: list[pd.DataFrame]) -> pd.DataFrame:
+    filled = [table for table in tables if len(table)]
+    return pd.concat(filled).drop_duplicates(["command", "commit", "seconds"]) if filled else pd.DataFrame()
+
+
+def _hours(runs: pd.DataFrame) -> str:
+    return f"{runs['seconds'].sum() / 3600:.1f}"

@@ -3,30 +3,39 @@
 import math
 from functools import cache
 from importlib.resources import files
-from typing import Any
 
 import pandas as pd
 
 
-@cache
 def claims() -> pd.DataFrame:
-    """The rows of paper.csv.
+    """The rows of paper.csv that ours are held to.
 
     rule at_most: ours may be up to value + tolerance. Error rates have no tolerance in the file and get `tolerance`.
     rule below: ours must be below our own number in the row `other` and the same column.
     """
-    with (files("bbbrun.report") / "paper.csv").open() as file:
+    return _rows().query("rule != 'shown'")
+
+
+def points(item: str, row: str) -> pd.Series:
+    """The paper's numbers in one row, by column: what figures draw beside ours."""
+    table = _rows()
+    match = (table["item"] == item) & (table["row"] == row) & table["value"].notna()
+    return table[match].set_index("column")["value"].sort_index()
+
+
+@cache
+def _rows() -> pd.DataFrame:
+    """All of paper.csv. rule shown: a number that figures draw, and nothing is held to."""
+    with (files("bbbrun.report") / "paper.csv").open(encoding="utf-8") as file:
         table = pd.read_csv(file, dtype={"column": int})
-    rates = table["value"].notna() & table["tolerance"].isna()
+    rates = (table["rule"] == "at_most") & table["tolerance"].isna()
     table.loc[rates, "tolerance"] = table.loc[rates, "value"].map(tolerance)
     return table
 
 
 def published(item: str, row: str, column: int) -> float:
     """The paper's number; NaN where it has none."""
-    table = claims()
-    match: Any = (table["item"] == item) & (table["row"] == row) & (table["column"] == column) & table["value"].notna()
-    return float(table[match]["value"].iloc[0]) if match.any() else math.nan
+    return float(points(item, row).get(column, math.nan))
 
 
 def tolerance(percent: float) -> float:

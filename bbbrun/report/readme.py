@@ -36,8 +36,7 @@ def results_table(folder: Path) -> str:
     table1 = pd.read_csv(folder / "table1" / "table1.csv")
     table1 = table1[table1["temperature"] == 1].set_index(["method", "units"])
     table2 = pd.read_csv(folder / "table2" / "table2.csv").query("units == 1200").set_index("removed")
-    figure6 = pd.read_csv(folder / "figure6" / "summary.csv").query("steps == @_STEPS")
-    regret = figure6.groupby("agent")["cumulative_regret"].agg(["mean", "std", "median", "count"])
+    regret = pd.read_csv(folder / "figure6" / "statistics.csv").set_index("agent")
 
     def row(label: str, ours: list[str], item: str, name: str, columns: tuple[int, ...], style: str) -> str:
         paper = [format(published(item, name, column), style) for column in columns]
@@ -49,7 +48,7 @@ def results_table(folder: Path) -> str:
     seeds = [_span(table1["seeds"].xs(size, level="units")) for size in _SIZES]
     title1 = f"Table 1: test error, %, {_joined(_SIZES)} units ({' / '.join(seeds)} seeds)"
     title2 = f"Table 2: the same, {_joined(_REMOVED)} % of weights removed ({_span(table2['runs'])} seed)"
-    title6 = f"Figure 6: regret after {_STEPS:,} interactions ({_span(regret['count'])} seeds)"
+    title6 = f"Figure 6: median regret after {_STEPS:,} interactions ({_span(regret['runs'])} seeds)"
     pruned = [f"{table2['error'][removed]:.2f}" for removed in _REMOVED]
     mixture = _METHODS[-1]
     lines = [
@@ -142,8 +141,9 @@ def _verdict(verdicts: pd.DataFrame, item: str, name: str) -> str:
 
 
 def _regret(regret: pd.DataFrame, agent: str) -> str:
-    mean, std, median = (float(regret[name][agent]) for name in ("mean", "std", "median"))
-    return f"{mean:,.0f} ± {std:,.0f}, median {median:,.0f}"
+    median, mean, half = (float(regret[name][agent]) for name in ("median", "mean", "mean_95"))
+    stuck = f", {regret['stuck'][agent]} stuck" if regret["stuck"][agent] else ""
+    return f"{median:,.0f}{stuck} (mean {mean:,.0f} ± {half:,.0f})"
 
 
 def _span(values: "pd.Series[float]") -> str:
@@ -157,4 +157,4 @@ def _joined(numbers: tuple[int, ...]) -> str:
 
 if __name__ == "__main__":
     readme = Path("README.md")
-    readme.write_text(renewed(readme.read_text(), Path("results/paper")))
+    readme.write_text(renewed(readme.read_text("utf-8"), Path("results/paper")), "utf-8")

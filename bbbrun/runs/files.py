@@ -83,7 +83,7 @@ def in_use(folder: Path) -> bool:
     """Whether another process is writing the run in `folder`."""
     try:
         # Shared: two readers that ask at the same time must not take each other for the writer.
-        with (folder / METRICS).open() as file:
+        with (folder / METRICS).open(encoding="utf-8") as file:
             return not lock(file, shared=True)
     except FileNotFoundError:
         return False
@@ -95,7 +95,7 @@ def is_replica(folder: Path) -> bool:
     That of replicas says their number; any other `.hydra` in the folder around a run is not of this run.
     """
     try:
-        around: Any = yaml.safe_load((folder.parent / RECORD).read_text())
+        around: Any = yaml.safe_load((folder.parent / RECORD).read_text("utf-8"))
     except (OSError, ValueError, yaml.YAMLError):
         return False
     return (

@@ -148,7 +148,7 @@ def _without_duplicates(runs: Iterable[Run]) -> list[Run]:
 def read(folder: Path) -> Run:
     """The finished run in `folder`; raises UserError where its record is damaged or incomplete."""
     try:
-        run = Run(folder, whole(_config(folder)), json.loads((folder / SUMMARY).read_text()))
+        run = Run(folder, whole(_config(folder)), json.loads((folder / SUMMARY).read_text("utf-8")))
         _ = run.method, run.dataset, run.seed, run.provenance(), run.summary["metrics"], run.summary["seconds"]
         if not all(
             isinstance(value, int | float) for value in (*run.summary["metrics"].values(), run.summary["seconds"])
@@ -201,7 +201,7 @@ def _run_on_disk(folder: Path) -> RunOnDisk | None:
         finished = (folder / SUMMARY).exists()
         config = read(folder).config if finished else _config(folder)
         # A last line without its newline is torn: a resumed run writes it again.
-        lines = (folder / METRICS).read_text().rpartition("\n")[0]
+        lines = (folder / METRICS).read_text("utf-8").rpartition("\n")[0]
         rows = pd.read_csv(io.StringIO(lines))
         total = config["train"]["epochs"] or config["agent"]["steps"]
         completed = rows["epoch" if config["train"]["epochs"] else "step"]

@@ -43,7 +43,7 @@ def require_same_run(config: DictConfig, folder: Path) -> list[str]:
         raise UserError(f"resume: {folder} is not the folder of a run (it has no .hydra/config.yaml)")
     try:
         before: Any = OmegaConf.to_container(OmegaConf.load(saved))
-        if not isinstance(before, dict):
+        if not isinstance(before, dict) or not before.keys() >= {"dataset", "method", "train"}:
             raise ValueError("no configuration")
         overrides: Any = OmegaConf.to_container(OmegaConf.load(saved.with_name("overrides.yaml")))
     except (YAMLError, OmegaConfBaseException, OSError, ValueError) as error:

@@ -56,7 +56,7 @@ class RunFolder:
         return self._shared != self.path
 
     def _locked(self) -> IO[str]:
-        file = (self.path / METRICS).open("a+", newline="")
+        file = (self.path / METRICS).open("a+", newline="", encoding="utf-8")
         if not lock(file):
             file.close()
             raise UserError(f"{self.path} is being written by another process: wait for it, or stop it")
@@ -67,6 +67,8 @@ class RunFolder:
         path = self.path / METRICS
         header = ",".join(self._columns) + "\n"
         step, count = (self.checkpoint["step"], self.checkpoint["rows"]) if self.checkpoint else (-1, 0)
+        # Of the epoch that a stop cut off there is no row yet.
+        step -= self.checkpoint.get("within", 0) if self.checkpoint else 0
         self._file.seek(0)
         try:
             lines = self._file.read().splitlines(keepends=True)

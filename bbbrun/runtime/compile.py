@@ -92,3 +92,14 @@ def compile_errors() -> tuple[type[Exception], ...]:
     if dynamo is None:
         return ()
     return (getattr(getattr(dynamo, "exc", None), "TorchDynamoException", RuntimeError),)
+
+
+# What the compiler's own files raise: a folder for temporary files that is full or forbids programs, a cache that
+# cannot be written, a user without a name.
+COMPILER_FILES: tuple[type[Exception], ...] = (OSError, ImportError, KeyError)
+
+
+def reason_of(error: BaseException) -> str:
+    """The line of a failed compilation that says most; torch's first one may only name the backend."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return next((line for line in lines if not line.startswith("backend=")), type(error).__name__)

@@ -8,19 +8,33 @@ from contextlib import contextmanager
 import torch
 
 from bbbrun.errors import UserError
-from bbbrun.schema.config import Device
 
 _M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4  # from malloc.h
 
 
-def choose_device(device: Device) -> torch.device:
-    """The torch device for `device=auto|cpu|cuda`; raises UserError where CUDA is asked for and missing."""
+def choose_device(device: str) -> torch.device:
+    """The torch device for `device=auto|cpu|cuda|cuda:N`; a GPU becomes the process's current one.
+
+    Raises UserError where CUDA is asked for and missing, or has no device of this number.
+    """
     available = torch.cuda.is_available()
-    if device is Device.cuda and not available:
+    if device.startswith("cuda") and not available:
         raise UserError(
-            "device=cuda: this machine has no CUDA device that torch can use; say device=cpu or device=auto"
+            f"device={device}: this machine has no CUDA device that torch can use; say device=cpu or device=auto"
         )
-    return torch.device("cuda" if available and device is not Device.cpu else "cpu")
+    if not available or device == "cpu":
+        return torch.device("cpu")
+    number = device.partition(":")[2]
+    chosen = torch.device("cuda")
+    if number:
+        count = torch.cuda.device_count()
+        if int(number) >= count:
+            names = ", ".join(f"cuda:{one} ({torch.cuda.get_device_name(one)})" for one in range(count))
+            raise UserError(f"device={device}: this machine has {names}")
+        # What is captured or launched without naming a device goes to the current one.
+        chosen = torch.device("cuda", int(number))
+        torch.cuda.set_device(chosen)
+    return chosen
 
 
 def set_threads(threads: int | None) -> int:
@@ -32,17 +46,20 @@ def set_threads(threads: int | None) -> int:
 
 @contextmanager
 def process_settings() -> Iterator[None]:
-    """Restore what a run sets for the whole process: threads, precision of products, which warnings were shown.
+    """Restore what a run sets for its process: threads, precision of products, the current GPU, shown warnings.
 
     The jobs of a sweep share a process, and each must be what it is alone.
     """
     threads, precision = torch.get_num_threads(), torch.get_float32_matmul_precision()
+    device = torch.cuda.current_device() if torch.cuda.is_initialized() else 0
     try:
         with warnings.catch_warnings():
             yield
     finally:
         torch.set_num_threads(threads)
         torch.set_float32_matmul_precision(precision)
+        if torch.cuda.is_initialized():
+            torch.cuda.set_device(device)
 
 
 def set_products(tf32: bool, device: torch.device) -> None:

@@ -38,6 +38,11 @@ class Recorded:
         self._candidate: Call | None = None
         self.call: Call | None = None
 
+    @property
+    def settled(self) -> bool:
+        """Whether steps are taken as they will be from here on: none compiles, records or checks."""
+        return self.call is not None or self._stage > 2
+
     def __call__(self, count: int) -> None:
         """Take `count` steps."""
         for left in range(count, 0, -1):

@@ -24,6 +24,7 @@ class _Stop:
 
     moment: float | None = None
     shown = False
+    waits = False  # while what is whole goes on
 
 
 def install() -> None:
@@ -58,6 +59,18 @@ def asked() -> bool:
     return _Stop.moment is not None
 
 
+@contextmanager
+def whole() -> Iterator[None]:
+    """Let what is within end before a stop, which raises KeyboardInterrupt afterwards, also where it was swallowed."""
+    _Stop.waits = True
+    try:
+        yield
+    finally:
+        _Stop.waits = False
+    if asked():
+        raise KeyboardInterrupt
+
+
 def show(remedy: str) -> None:
     """Print the one line of a stop and what to do next, unless it is there already or the parent process prints it."""
     if not _Stop.shown and os.environ.get(_SHOWN_BY) != str(os.getppid()):
@@ -90,8 +103,9 @@ def _stop(number: int, frame: FrameType | None) -> None:
     now = time.monotonic()
     if _Stop.moment is None:
         _Stop.moment = now
-        raise KeyboardInterrupt
-    if now - _Stop.moment > _ONE_STOP:
+        if not _Stop.waits:
+            raise KeyboardInterrupt
+    elif now - _Stop.moment > _ONE_STOP:
         os._exit(CODE)
 
 

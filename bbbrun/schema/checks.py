@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from bbbrun.errors import UserError
 
-_MOST = 2**31 - 1  # the noise counts steps in a word of 31 bits
+MOST_STEPS = _MOST = 2**31 - 1  # the noise counts steps in a word of 31 bits
 MOST_DRAWS, MOST_LAYERS = 1 << 16, 100  # and draws, layers and both together in 24 bits
 _MOST_WEIGHTS = 2 * _MOST  # and weights in pairs
 MOST_ROWS = 10**8  # of data that lie in memory

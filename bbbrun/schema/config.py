@@ -7,7 +7,6 @@ import math
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields, is_dataclass
-from enum import Enum
 from typing import Any
 
 from hydra import compose, initialize_config_module
@@ -16,44 +15,15 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from bbbrun.errors import UserError
-from bbbrun.schema.checks import require, require_count
-from bbbrun.schema.datasets import (
-    AgentConfig,
-    ContextualAgentConfig,
-    DatasetConfig,
-    DigitsConfig,
-    MnistConfig,
-    MushroomConfig,
-    NoAgentConfig,
-    RegressionCurveConfig,
-    WheelConfig,
-)
+from bbbrun.schema.checks import MOST_ROWS, MOST_STEPS, require, require_count
+from bbbrun.schema.datasets import AGENTS, DATASETS, AgentConfig, DatasetConfig
 from bbbrun.schema.messages import one_line, unknown_key
-from bbbrun.schema.methods import (
-    BayesByBackpropConfig,
-    DropoutConfig,
-    GaussianPriorConfig,
-    LaplacePriorConfig,
-    MaximumLikelihoodConfig,
-    MethodConfig,
-    MlpConfig,
-    MonteCarloDropoutConfig,
-    NetworkConfig,
-    NoPriorConfig,
-    PriorConfig,
-    ScaleMixtureConfig,
-)
-from bbbrun.schema.optimizers import AdamConfig, OptimizerConfig, SgdConfig
+from bbbrun.schema.methods import METHODS, NETWORKS, PRIORS, MethodConfig, NetworkConfig, PriorConfig
+from bbbrun.schema.optimizers import OPTIMIZERS, OptimizerConfig
 from bbbrun.schema.quoting import quoted
 from bbbrun.schema.replicas import require_replicas
 
 _NONE = "none"  # the option of a group that stands for having no such part
-
-
-class Device(Enum):
-    auto = "auto"
-    cpu = "cpu"
-    cuda = "cuda"
 
 
 @dataclass(slots=True, kw_only=True)
@@ -76,6 +46,12 @@ class TrainConfig:
         )
 
 
+def require_device(device: str) -> None:
+    """Raise UserError unless `device` is a word that names one, here or elsewhere."""
+    known = re.fullmatch(r"auto|cpu|cuda(:[0-9]{1,3})?", device) is not None
+    require(known, "device", "auto, cpu, cuda, or cuda:N with the number of a GPU", repr(device))
+
+
 def require_name(name: str) -> None:
     """Raise UserError unless `name` can be the folder of a run, in the user's own words.
 
@@ -94,7 +70,7 @@ class Config:
     name: str
     seed: int
     replicas: Any
-    device: Device
+    device: str
     threads: int | None
     compile: str
     tf32: bool
@@ -113,12 +89,14 @@ class Config:
         require_replicas(self.replicas)
         if self.threads is not None:
             require(1 <= self.threads <= 4096, "threads", "a whole number from 1 to 4096", self.threads)
+        require_device(self.device)
         self.compile = self.compile.lower()
         require(self.compile in ("auto", "true", "false"), "compile", "auto, true or false", self.compile)
         for group, options in OPTIONS.items():
             part = getattr(self, group)
             ours = options.get(part.name) is type(part)
             require(ours, f"{group}.name", f"that of the option chosen by {group}=...", part.name)
+        require(self.resume != "", "resume", "the folder of an interrupted run, or null", "an empty word")
         require(getattr(self.dataset, "root", None) != "", "dataset.root", "a folder, or null", "an empty word")
         self._check_agent()
         self._check_prior()
@@ -138,6 +116,11 @@ class Config:
         require(
             self.replicas == 1, "replicas", "1 where an agent acts (its seeds are runs of their own)", self.replicas
         )
+        steps, updates = getattr(self.agent, "steps", 1), getattr(self.agent, "updates", 1)
+        most = MOST_STEPS // steps
+        require(updates <= most, "agent.updates", f"at most {most} with agent.steps={steps}", updates)
+        places = MOST_ROWS // updates
+        require_count("train.batch_size", self.train.batch_size, most=max(places, 1), size=8 * updates)
         draws = getattr(self.method, "final_samples", None)
         require(draws is None, "method.final_samples", "null where an agent acts", draws)
 
@@ -153,28 +136,12 @@ class Config:
 
 # group -> option -> dataclass: each option's YAML composes its dataclass from here and fills in the values.
 OPTIONS: dict[str, dict[str, type[Any]]] = {
-    "dataset": {
-        "mnist": MnistConfig,
-        "digits": DigitsConfig,
-        "regression_curve": RegressionCurveConfig,
-        "mushroom": MushroomConfig,
-        "wheel": WheelConfig,
-    },
-    "network": {"mlp": MlpConfig},
-    "method": {
-        "bbb": BayesByBackpropConfig,
-        "mle": MaximumLikelihoodConfig,
-        "dropout": DropoutConfig,
-        "mc_dropout": MonteCarloDropoutConfig,
-    },
-    "prior": {
-        "scale_mixture": ScaleMixtureConfig,
-        "gaussian": GaussianPriorConfig,
-        "laplace": LaplacePriorConfig,
-        "none": NoPriorConfig,
-    },
-    "optimizer": {"sgd": SgdConfig, "adam": AdamConfig},
-    "agent": {"none": NoAgentConfig, "contextual": ContextualAgentConfig},
+    "dataset": DATASETS,
+    "network": NETWORKS,
+    "method": METHODS,
+    "prior": PRIORS,
+    "optimizer": OPTIMIZERS,
+    "agent": AGENTS,
 }
 
 

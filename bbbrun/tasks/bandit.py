@@ -1,16 +1,18 @@
 """The interactions of an agent with a contextual bandit: rows of reward and regret, checkpoints, and a resume."""
 
 import math
-from typing import NamedTuple
+from typing import Any
 
 import torch
 
 from bbbrun.data.bandit import Bandit, load_bandit, reward_noise, visits
 from bbbrun.errors import UserError
 from bbbrun.runs.writer import RunFolder
+from bbbrun.runtime import stops
 from bbbrun.schema.config import Config
 from bbbrun.schema.datasets import ContextualAgentConfig
 from bbbrun.tasks.agent import Agent
+from bbbrun.tasks.tally import Tally
 from bbbrun.training.progress import Progress
 from bbbrun.training.session import Outcome, Session
 from bbbrun.training.task import COMPLEXITY, NLL, SECONDS, Column
@@ -24,40 +26,14 @@ COLUMNS = (
     Column("cumulative_expected_regret", "cumulative expected regret", "", True),
     Column("eaten_edible", "edible mushrooms eaten", "", False),
     Column("eaten_poisonous", "poisonous mushrooms eaten", "", True),
+    Column("best_action_share", "share of the oracle's action", "", False),
+    Column("top_action_share", "share of the action taken most"),
     NLL,
     *COMPLEXITY,
 )
 _OBJECTIVE = tuple(column.name for column in (NLL, *COMPLEXITY))
 _SHOWN = ("cumulative_regret", "reward", "nll", "complexity")
 _UNTIMED = 2  # the first interactions compile and warm up
-
-
-class Tally(NamedTuple):
-    """What an agent earned and missed, summed over its interactions.
-
-    reward: what it was paid. regret: the oracle's expected reward less that, as in the paper's Figure 6, where the
-    oracle always gets 5 for an edible mushroom and 0 for a poisonous one. expected_regret: the oracle's expected
-    reward less that of the action taken. eaten_edible, eaten_poisonous: how often; stay 0 where nothing is eaten.
-    """
-
-    reward: float = 0.0
-    regret: float = 0.0
-    expected_regret: float = 0.0
-    eaten_edible: int = 0
-    eaten_poisonous: int = 0
-
-    def after(self, bandit: Bandit, row: int, action: int, reward: float) -> "Tally":
-        """The sums once `action` in context `row` paid `reward`."""
-        best = bandit.oracle(row).item()
-        edible = bandit.edible is not None and action == 1 and bool(bandit.edible[row])
-        poisonous = bandit.edible is not None and action == 1 and not edible
-        return Tally(
-            self.reward + reward,
-            self.regret + best - reward,
-            self.expected_regret + best - bandit.expected[row, action].item(),
-            self.eaten_edible + edible,
-            self.eaten_poisonous + poisonous,
-        )
 
 
 def bandit_of(config: Config) -> Bandit:
@@ -72,7 +48,7 @@ def play(config: Config, bandit: Bandit, run: RunFolder, device: torch.device) -
     Raises UserError where the network's outputs stop being finite.
     """
     assert isinstance(config.agent, ContextualAgentConfig)
-    steps, every = config.agent.steps, config.train.evaluate_every
+    steps, every, updates = config.agent.steps, config.train.evaluate_every, config.agent.updates
     agent = Agent(config, bandit, device)
     rows = visits(config.dataset, config.seed, steps, len(bandit.contexts))
     rewards = reward_noise(bandit.noise, config.seed, steps)
@@ -83,41 +59,51 @@ def play(config: Config, bandit: Bandit, run: RunFolder, device: torch.device) -
             agent.load(session.saved["tensors"])
         if agent.trainer.compiled:
             progress.say("compiling the training step: about a minute the first time, cached afterwards")
-        tally = last_tally = Tally(*session.saved["tally"])
-        last_step = session.step
-        for t in range(session.step, steps):
-            if t - session.step == _UNTIMED:
-                session.start_lap()
+        tally = Tally(*session.saved["tally"])
+        # Those of the last row, which a stop leaves behind.
+        last_tally = Tally(*session.saved.get("last_tally", tally))
+        last_step: int = session.saved.get("last_step", session.step)
+        step, warned = session.step, False
+
+        def standing() -> dict[str, Any]:
+            more = {"tally": list(tally), "last_tally": list(last_tally), "last_step": last_step}
+            return session.checkpoint(step, agent.saved(), **more)
+
+        def interact(t: int) -> None:
+            nonlocal tally, last_tally, last_step, step, warned
             row = int(rows[t])
             action = agent.act(t, row)
             reward = bandit.rewards(rows[t], torch.tensor(action), rewards[t]).item()
             tally = tally.after(bandit, row, action, reward)
             agent.learn(t, row, action, reward)
-            progress.update(1)
+            if (warning := tally.warning()) and not warned:
+                progress.say(warning)
+                warned = True
             step = t + 1
             if step != steps and step % every:
-                continue
+                return
             objective = agent.trainer.objective()
             if not math.isfinite(objective["nll"]):
                 raise UserError(f"training diverged: nll is {objective['nll']:g} at step {step}; lower optimizer.lr")
-            session.metrics = _row(last_tally, tally, step - last_step, bandit)
+            session.metrics = tally.row(last_tally, bandit)
             session.metrics |= {name: objective[name] for name in _OBJECTIVE if name in objective}
-            session.end_lap((step - max(last_step, session.step + _UNTIMED)) * config.agent.updates)
+            session.end_lap((step - max(last_step, session.step + _UNTIMED)) * updates)
             run.append({"step": step, "seconds": session.seconds} | session.metrics)
             progress.show({name: session.metrics[name] for name in _SHOWN if name in session.metrics})
             last_tally, last_step = tally, step
             session.save(step, agent.saved, last=step == steps, tally=list(tally))
+
+        for t in range(session.step, steps):
+            if t - session.step == _UNTIMED:
+                session.start_lap()
+            if agent.trainer.settled:
+                with stops.whole():
+                    interact(t)
+                    session.standing = standing
+            else:
+                # Compiling takes long, and a stop may cut it off: the checkpoint before then stands.
+                session.standing = None
+                interact(t)
+            session.standing = standing
+            progress.update(1)
     return Outcome(session.metrics, session.seconds, session.steps_per_second, agent.trainer.compiled)
-
-
-def _row(before: Tally, tally: Tally, interactions: int, bandit: Bandit) -> dict[str, float]:
-    """The columns of a row: reward and regret a mean over the `interactions` since the last one, the rest sums."""
-    row: dict[str, float] = {
-        "reward": (tally.reward - before.reward) / interactions,
-        "regret": (tally.regret - before.regret) / interactions,
-        "cumulative_regret": tally.regret,
-        "cumulative_expected_regret": tally.expected_regret,
-    }
-    if bandit.edible is not None:
-        row |= {"eaten_edible": tally.eaten_edible, "eaten_poisonous": tally.eaten_poisonous}
-    return row

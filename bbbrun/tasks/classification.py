@@ -11,7 +11,7 @@ from bbbrun.bayes.networks import build_network
 from bbbrun.bayes.predictive import class_probabilities, posterior_predictive
 from bbbrun.bayes.scores import error_percent, expected_calibration_error, mean_nll
 from bbbrun.bayes.uncertainty import ClassMixture
-from bbbrun.data.images import BRIGHTEST, IMAGES, Images, Split
+from bbbrun.data.images import IMAGES, Images, Split
 from bbbrun.data.layouts import ImageLayout
 from bbbrun.schema.config import Config
 from bbbrun.schema.datasets import ImageDatasetConfig
@@ -68,8 +68,8 @@ class ClassTable(ClassMixture):
 
 def predictor(dataset: ImageDatasetConfig, options: NetworkConfig) -> Predictor:
     """How a network of these options predicts the classes of images in pixel values."""
-    shape, classes = IMAGES[dataset.name]
-    layout = ImageLayout(shape, dataset.pixel_divisor, BRIGHTEST[dataset.name])
+    shape, classes, _, brightest = IMAGES[dataset.name]
+    layout = ImageLayout(shape, dataset.pixel_divisor, brightest)
     return Predictor(
         build_network(options, shape, classes),
         layout,

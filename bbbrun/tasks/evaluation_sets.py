@@ -11,15 +11,15 @@ from numpy.typing import NDArray
 
 from bbbrun.data.corruptions import ANGLES, CORRUPTIONS, corrupted, rotated, shifted, shifts
 from bbbrun.data.curve import curve_points
-from bbbrun.data.foreign import foreign_images, noise_images
-from bbbrun.data.images import BRIGHTEST, IMAGES, raw_images
+from bbbrun.data.foreign import SETS, foreign_images, noise_images
+from bbbrun.data.images import IMAGES
 from bbbrun.data.sources import open_source
 from bbbrun.errors import UserError
 from bbbrun.runs.reader import Run
 from bbbrun.schema.config import option
 from bbbrun.schema.datasets import ImageDatasetConfig, MnistConfig, RegressionCurveConfig
 
-FOREIGN = ("fashion", "kmnist", "noise")
+FOREIGN = (*SETS, "noise")
 HARDER = ("rotated", "shifted", "corrupted")
 NAMES = ("test", *FOREIGN, *HARDER)
 FILE = "file"  # the set that any file is a part of
@@ -54,12 +54,11 @@ def parts_of(run: Run, names: Sequence[str], root: str | None) -> list[Part]:
 
 
 def _image_parts(dataset: ImageDatasetConfig, name: str, root: str | None) -> list[Part]:
-    (_, height, width), classes = IMAGES[dataset.name]
-    brightest = BRIGHTEST[dataset.name]
+    (_, height, width), classes, load_images, brightest = IMAGES[dataset.name]
 
     @cache
     def test() -> tuple[NDArray[np.float32], NDArray[Any]]:
-        _, _, pixels, labels = raw_images(dataset)
+        _, _, pixels, labels = load_images(dataset)
         return pixels.numpy().astype(np.float32), labels.numpy()
 
     def harder(change: Callable[[Any, Any], Any], how: Any) -> tuple[Any, NDArray[Any]]:
@@ -77,7 +76,9 @@ def _image_parts(dataset: ImageDatasetConfig, name: str, root: str | None) -> li
             return [Part(name, f"{count} pixels", count, partial(harder, shifted, count)) for count in shifts(width)]
         case "corrupted":
             return [Part(name, kind, None, partial(harder, corrupted, kind)) for kind in CORRUPTIONS]
-        case "fashion" | "kmnist":
+        case "mnist" | "fashion" | "kmnist":
+            if SETS[name] == dataset.name:
+                raise UserError(f"--on {name} is what this run learnt: say test")
             if (height, width) != (28, 28):
                 raise UserError(f"--on {name}: its images are 28 x 28, and this run's {height} x {width}")
             return [Part(name, name, None, lambda: (foreign_images(name, root), None))]

@@ -34,8 +34,9 @@ def conditional_gaussian(config: RegressionCurveConfig) -> tuple[Conditional, in
 
 def on_unit_range(network: Network, low: float, high: float) -> Network:
     """The network behind the map of [low, high] onto [-1, 1]."""
-    assert network.layers is not None
-    layers, middle, half = network.layers, (low + high) / 2, (high - low) / 2
+    apply, layers, middle, half = network.apply, network.layers, (low + high) / 2, (high - low) / 2
+    if layers is None:
+        return network._replace(apply=lambda weights, x: apply(weights, (x - middle) / half))
     return layered(network.shapes, lambda affine, x: layers(affine, (x - middle) / half))
 
 

@@ -3,11 +3,14 @@
 import math
 import statistics
 import warnings
+from collections.abc import Callable
+from typing import Any
 
 import torch
 
 from bbbrun.errors import UserError
 from bbbrun.runs.writer import RunFolder
+from bbbrun.runtime import stops
 from bbbrun.schema.config import Config
 from bbbrun.training.progress import Progress
 from bbbrun.training.session import Outcome, Session
@@ -40,9 +43,24 @@ def fit(configs: list[Config], tasks: list[Task], runs: list[RunFolder], device:
         if trainer.compiled:
             progress.say("compiling the training step: about half a minute the first time, cached afterwards")
         warned = False
-        for epoch in range(session.step // minibatches, epochs):
+        # The steps of the epoch that a stop cut off, all of them where it came before the epoch's row.
+        within: int = session.saved.get("within", 0)
+        first = (session.step - within) // minibatches
+        open_epoch = first
+
+        def standing() -> dict[str, Any] | None:
+            step, nll = int(trainer.state.step), trainer.state.nll.cpu()
+            if not nll.isfinite().all():
+                return None
+            return session.checkpoint(step, trainer.saved(), within=step - open_epoch * minibatches, nll=nll)
+
+        for epoch in range(first, epochs):
+            open_epoch = epoch
             rates = trainer.begin_epoch(epoch)
-            _run_epoch(trainer, session, _UNTIMED_STEPS if epoch == session.step // minibatches else 0)
+            if epoch == first and within:
+                trainer.skip(within, session.saved["nll"])
+            done = within if epoch == first else 0
+            _run_epoch(trainer, session, standing, done, _UNTIMED_STEPS if epoch == first else 0)
             seconds = session.seconds
             last = epoch + 1 == epochs
             step = (epoch + 1) * minibatches
@@ -52,8 +70,10 @@ def fit(configs: list[Config], tasks: list[Task], runs: list[RunFolder], device:
                     | task.evaluate(trainer.parameters(replica), trainer.draws(step, method.draws(last), replica))
                     for replica, task in enumerate(tasks)
                 ]
-                for run, lr, row in zip(runs, rates, session.metrics, strict=True):
-                    run.append({"epoch": epoch + 1, "step": step, "seconds": seconds, "lr": lr[-1].item()} | row)
+                with stops.whole():
+                    for run, lr, row in zip(runs, rates, session.metrics, strict=True):
+                        run.append({"epoch": epoch + 1, "step": step, "seconds": seconds, "lr": lr[-1].item()} | row)
+                    open_epoch = epoch + 1
                 progress.show(_means(tasks[0].shown, session.metrics))
                 early = epoch + 1 < epochs / 10 or step < _EARLY_STEPS
                 if not early and not warned and any(_at_chance(tasks[0], row) for row in session.metrics):
@@ -67,6 +87,7 @@ def fit(configs: list[Config], tasks: list[Task], runs: list[RunFolder], device:
             # Before a checkpoint can hold it: a resume must not start from what has diverged.
             for replica, run in enumerate(runs):
                 _require_finite(trainer.mean_nll(replica), epoch + 1, f" of {run.path.name}" if len(runs) > 1 else "")
+            open_epoch = epoch + 1
             session.save(step, trainer.saved, last)
     step = epochs * minibatches
     outcomes = []
@@ -93,15 +114,29 @@ def _at_chance(task: Task, metrics: dict[str, float]) -> bool:
     return metrics.get("valid_error", metrics["test_error"]) > 0.9 * task.chance
 
 
-def _run_epoch(trainer: Trainer, session: Session, untimed: int) -> None:
-    """Take an epoch's steps, of which all but the first `untimed` are timed."""
+def _run_epoch(
+    trainer: Trainer, session: Session, standing: Callable[[], dict[str, Any] | None], done: int, untimed: int
+) -> None:
+    """Take an epoch's steps but the first `done`; of these all but the first `untimed` are timed.
+
+    standing: what a stop saves, between any two steps.
+    """
     session.start_lap()
-    for number in range(trainer.minibatches):
-        if number == untimed:
+    for number in range(done, trainer.minibatches):
+        if number - done == untimed:
             session.start_lap()
-        trainer.steps(1)
+        if trainer.settled:
+            with stops.whole():
+                trainer.steps(1)
+                session.standing = standing
+        else:
+            # Compiling takes long, and a stop may cut it off: the checkpoint before then stands.
+            session.standing = None
+            trainer.steps(1)
+        session.standing = standing
         session.progress.update(1)
-    session.end_lap(trainer.minibatches - untimed)
+    session.standing = standing
+    session.end_lap(trainer.minibatches - done - untimed)
 
 
 def _require_finite(nll: float, epoch: int, whose: str) -> None:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from bbbrun.runs.writer import RunFolder
+from bbbrun.runtime import stops
 from bbbrun.runtime.device import synchronize
 from bbbrun.training.progress import Progress
 from bbbrun.training.task import Predictions
@@ -28,7 +29,7 @@ class Session:
     """One stretch of a run, from its start or its checkpoint to its end or its interruption.
 
     step: steps done before this stretch. metrics: the last row, as it was given to `checkpoint`. total: all steps.
-    more: what else a checkpoint holds, from which a run starts.
+    more: what else a checkpoint holds, from which a run starts. A stop saves what `standing` gives.
     """
 
     def __init__(
@@ -42,6 +43,8 @@ class Session:
         self.metrics: Any = self.saved["metrics"]
         self._timed_steps: int = self.saved["timed_steps"]
         self._timed_seconds: float = self.saved["timed_seconds"]
+        # Makes the checkpoint of where the run stands, for a stop; None while there is none to be made.
+        self.standing: Callable[[], dict[str, Any] | None] | None = None
         self._start = self._last = time.monotonic()
         self._lap = time.perf_counter()
 
@@ -51,6 +54,8 @@ class Session:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        if error is not None and stops.asked() and self.standing is not None and (state := self.standing()):
+            self._run.save_checkpoint(state)
         self.progress.close()
 
     @property

@@ -11,12 +11,14 @@ from torch import Tensor
 from bbbrun.bayes.draws import Draws, Sampler, draw_weights
 from bbbrun.bayes.methods import Method, build_method
 from bbbrun.bayes.networks import Network, initial_weights
+from bbbrun.bayes.posterior import DiagonalGaussian
 from bbbrun.bayes.priors import Prior, build_prior, join_priors
 from bbbrun.errors import UserError
 from bbbrun.runs.files import CHECKPOINT
-from bbbrun.runtime.compile import compile_errors, compiled, should_compile
+from bbbrun.runtime.compile import COMPILER_FILES, compile_errors, compiled, reason_of, should_compile
 from bbbrun.runtime.noise import permutation
 from bbbrun.runtime.replay import Recorded
+from bbbrun.schema.checks import MOST_STEPS, require
 from bbbrun.schema.config import Config
 from bbbrun.schema.methods import NoPriorConfig
 from bbbrun.schema.optimizers import OptimizerConfig
@@ -80,6 +82,8 @@ class Trainer:
         size = plan.batch_size if minibatches else min(plan.batch_size, examples)
         self.minibatches = minibatches or math.ceil(examples / size)
         self._examples = self.minibatches * size if minibatches else examples
+        most = MOST_STEPS // self.minibatches
+        require(epochs <= most, "train.epochs", f"at most {most}, as an epoch has {self.minibatches} steps", epochs)
         self._optimizer = optimizer = build_optimizer(plan.optimizer)
         numbers = 1 + optimizer.rates(torch.zeros(1), 0).shape[1]
         lead = (len(plans),) if len(plans) > 1 else ()
@@ -110,12 +114,16 @@ class Trainer:
         self.compiled, warning = should_compile(plan.compile, size, steps, plan.method.train_draws, device)
         if warning:
             warnings.warn(warning, stacklevel=2)
-        # The jobs of a sweep share a process, and its compiler refuses a ninth version of one function.
+        self._sampler: Sampler = draw_weights
+        self._steps = Recorded(self._eager, changed(self.epoch, self.state))
         if self.compiled:
-            torch.compiler.reset()
-        self.sampler: Sampler = compiled(draw_weights) if self.compiled else draw_weights
-        step = compiled(self._eager) if self.compiled else self._eager
-        self._steps = Recorded(step, changed(self.epoch, self.state))
+            try:
+                # The jobs of a sweep share a process, and its compiler refuses a ninth version of one function.
+                torch.compiler.reset()
+                self._sampler = compiled(draw_weights)
+                self._steps = Recorded(compiled(self._eager), changed(self.epoch, self.state))
+            except compile_errors() + COMPILER_FILES as error:
+                self._go_on_uncompiled(error)
 
     @classmethod
     def of(
@@ -157,20 +165,45 @@ class Trainer:
         self.state.nll.zero_()
         return epoch_rates
 
+    def skip(self, steps: int, nll: Tensor) -> None:
+        """Go on with the begun epoch after its first `steps` minibatches, whose nll was the sum `nll`."""
+        self.epoch.position.fill_(steps)
+        self.state.nll.copy_(nll)
+
     def steps(self, count: int) -> None:
         """The next `count` minibatches; falls back to uncompiled steps, with one warning, where compiling fails."""
         try:
             self._steps(count)
-        except compile_errors() as error:
+        except compile_errors() + COMPILER_FILES as error:
+            if not self.compiled:
+                raise
             # Compiling fails before anything runs, so the state is as it was.
-            reason = str(error).strip().splitlines()[0]
-            warnings.warn(
-                f"torch.compile failed ({reason}): training runs uncompiled, several times slower",
-                stacklevel=2,
-            )
-            self._steps = Recorded(self._eager, changed(self.epoch, self.state))
-            self.compiled, self.sampler = False, draw_weights
+            self._go_on_uncompiled(error)
             self._steps(count)
+
+    @property
+    def settled(self) -> bool:
+        """Whether the next step is only a step, and nothing is compiled."""
+        return not self.compiled or self._steps.settled
+
+    def sample(self, posterior: DiagonalGaussian, seed: Tensor, step: Tensor, draw: Tensor) -> tuple[Tensor, Tensor]:
+        """`draw_weights`, compiled where training is; falls back as `steps` does, of which it may come first."""
+        try:
+            return self._sampler(posterior, seed, step, draw)
+        except compile_errors() + COMPILER_FILES as error:
+            if not self.compiled:
+                raise
+            self._go_on_uncompiled(error)
+            return self._sampler(posterior, seed, step, draw)
+
+    def _go_on_uncompiled(self, error: Exception) -> None:
+        warnings.warn(
+            f"torch.compile failed ({reason_of(error)}): training runs uncompiled, several times slower "
+            "(compile=false hides this)",
+            stacklevel=3,
+        )
+        self._steps = Recorded(self._eager, changed(self.epoch, self.state))
+        self.compiled, self._sampler = False, draw_weights
 
     def mean_nll(self, replica: int = 0) -> float:
         """A replica's nll in the epoch so far, nats per training example, each minibatch under its own draws."""
@@ -178,7 +211,7 @@ class Trainer:
 
     def draws(self, step: int, count: int, replica: int = 0) -> Draws:
         """The draws of a prediction of a replica after `step` steps."""
-        return Draws(self._plans[replica].seed, step, count, self.sampler)
+        return Draws(self._plans[replica].seed, step, count, self.sample)
 
     def objective(self, replica: int = 0) -> dict[str, float]:
         """The objective's parts for a replica's row, after an epoch: `mean_nll`, and the method's own columns."""

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bbbrun.errors import UserError
-from bbbrun.schema.config import Device
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -72,7 +71,7 @@ def _tables(arguments: argparse.Namespace, networks: list[list[int]]) -> "list[p
     from bbbrun.runtime.device import choose_device, keep_freed_memory, set_products, set_threads
 
     keep_freed_memory()
-    device = choose_device(Device(arguments.device))
+    device = choose_device(arguments.device)
     set_products(arguments.tf32, device)
     if arguments.variance:
         return [_printed(variances(arguments.variance, arguments.rounds, partial(step_ms, arguments.rounds)))]

@@ -10,7 +10,7 @@ import pandas as pd
 from bbbrun.errors import UserError
 from bbbrun.report.check import recorded_claims, report_or_runs
 from bbbrun.report.formats import as_json, as_junit
-from bbbrun.report.judge import ITEMS
+from bbbrun.report.judge import ITEMS, SHOWN
 from bbbrun.report.paper import claims
 from bbbrun.report.smoke import smoke_of
 from bbbrun.runs.files import named_folder
@@ -44,11 +44,11 @@ def main(words: Sequence[str] | None = None) -> None:
         table = _verdicts(arguments)
         for file, written in ((arguments.json, as_json), (arguments.junit, as_junit)):
             if file:
-                file.write_text(written(table))
+                file.write_text(written(table), "utf-8")
     except (UserError, OSError) as error:
         print(f"bbbrun check: error: {error}", file=sys.stderr)
         sys.exit(1)
-    print(table.to_string(index=False, na_rep=""))
+    print((table if arguments.smoke else table[SHOWN]).to_string(index=False, na_rep=""))
     counts = table["verdict"].value_counts()
     print(", ".join(f"{counts.get(name, 0)} {name}" for name in ("pass", "miss", "not run")))
     sys.exit(0 if (table["verdict"] == "pass").all() else 1)

@@ -24,7 +24,7 @@ def main(words: Sequence[str] | None = None) -> None:
     )
     add = parser.add_argument
     add("runs", nargs="+", type=named_folder, metavar="RUN", help="folders with finished runs in or below them")
-    text = "test; of images also fashion, kmnist, noise, rotated, shifted, corrupted; or files with labels"
+    text = "test; of images also mnist, fashion, kmnist, noise, rotated, shifted, corrupted; or files with labels"
     add("--on", nargs="+", required=True, metavar="SET", help=text)
     add("-o", "--output", type=named_folder, default=_OUTPUT, help=f"the folder to write into, by default {_OUTPUT}")
     add("--data", type=named_folder, metavar="FOLDER", help="where data sets lie, by default $BBBRUN_DATA or the cache")
@@ -34,7 +34,7 @@ def main(words: Sequence[str] | None = None) -> None:
 
 
 def _evaluate(arguments: argparse.Namespace, how: Asked) -> None:
-    from bbbrun.report.evaluation import evaluate, judged_of
+    from bbbrun.report.evaluation.evaluate import evaluate, judged_of
     from bbbrun.runtime.device import keep_freed_memory
     from bbbrun.training.progress import Progress
 

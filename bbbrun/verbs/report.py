@@ -20,11 +20,23 @@ def main(words: Sequence[str] | None = None) -> None:
     """
     parser = argparse.ArgumentParser(prog="bbbrun report", description="Tables and figures out of finished runs.")
     add = parser.add_argument
-    add("runs", nargs="+", type=named_folder, help="folders with finished runs in or below them")
+    add("runs", nargs="*", type=named_folder, help="folders with finished runs in or below them")
     add("-o", "--output", type=named_folder, default=_OUTPUT, help=f"the folder to write into, by default {_OUTPUT}")
     add("--only", nargs="+", choices=MAKERS, default=list(MAKERS), help="some of the tables and figures")
+    text = "folders of other reports, whose runs count among all that were tried"
+    add("--tried", nargs="+", type=named_folder, metavar="FOLDER", default=[], help=text)
     add("--by", nargs="+", metavar="KEY", help="instead: one table of the runs by these keys, over seeds")
     arguments = parser.parse_args(words)
+    if not arguments.runs and arguments.by:
+        # `--by seed FOLDER` is read as two keys.
+        arguments.runs = [Path(key) for key in arguments.by if Path(key).is_dir()]
+        arguments.by = [key for key in arguments.by if not Path(key).is_dir()]
+        if not arguments.by:
+            parser.error("--by takes keys, such as seed or prior.pi")
+    if not arguments.runs:
+        parser.error("name the folders of runs")
+    if arguments.by and arguments.tried:
+        parser.error("--tried has no effect with --by")
     try:
         errors = _report(arguments)
     except UserError as error:
@@ -43,7 +55,7 @@ def _report(arguments: argparse.Namespace) -> list[str]:
     if arguments.by:
         report = write_by(runs, arguments.output, arguments.by)
     else:
-        report = write_report(runs, arguments.output, set(arguments.only))
+        report = write_report(runs, arguments.output, set(arguments.only), arguments.tried)
     for name, messages in report.messages.items():
         for message in messages:
             print(f"{name}: {message}", file=sys.stderr)

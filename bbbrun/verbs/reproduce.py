@@ -14,7 +14,7 @@ from bbbrun.runs.jobs import Job, seeds_of, wanted
 from bbbrun.runs.matching import copy_record, expected_seconds, match
 from bbbrun.runs.reader import RunOnDisk, runs_on_disk
 from bbbrun.runtime import stops
-from bbbrun.schema.config import Device
+from bbbrun.schema.config import require_device
 from bbbrun.schema.quoting import word
 
 _RUNS = Path("results/runs")  # bbbrun's default
@@ -29,7 +29,7 @@ def main(words: Sequence[str] | None = None) -> None:
     add = parser.add_argument
     add("--only", default="", help="tables and figures, joined by commas: table1,figure6; or smoke: short runs")
     add("--seeds", help="seeds, joined by commas, in place of those listed")
-    add("--device", choices=[device.value for device in Device], default="auto", help="as for bbbrun")
+    add("--device", default="auto", help="as for bbbrun: auto, cpu, cuda or cuda:N")
     add(
         "--records",
         type=named_folder,
@@ -38,7 +38,7 @@ def main(words: Sequence[str] | None = None) -> None:
     add("--list", action="store_true", help="show what remains, and run nothing")
     arguments = parser.parse_args(words)
     try:
-        _require_device(Device(arguments.device))
+        _require_device(arguments.device)
         seeds = None if arguments.seeds is None else seeds_of(arguments.seeds)
         only = [name for name in arguments.only.split(",") if name]
         if arguments.only and not only:
@@ -78,10 +78,11 @@ def _require_folder(records: Path) -> None:
         raise UserError(f"--records takes a folder, which may be a new one, not {records} ({reason})") from error
 
 
-def _require_device(device: Device) -> None:
-    if device is Device.cuda:
+def _require_device(device: str) -> None:
+    if device not in ("auto", "cpu"):
         from bbbrun.runtime.device import choose_device  # here, since torch takes seconds to load
 
+        require_device(device)
         choose_device(device)
 
 

@@ -13,6 +13,8 @@ def forgive() -> None:
             # Closed at the start: a file of the run must not get its number, which libraries write to.
             _discard(number)
             stream = open(number, "w", closefd=False)  # noqa: SIM115
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")  # a locale of C has no letters but ASCII's
         if not isinstance(stream, _Forgiving):
             setattr(sys, name, _Forgiving(stream, number))
 

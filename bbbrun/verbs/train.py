@@ -20,7 +20,7 @@ from omegaconf.errors import OmegaConfBaseException
 from bbbrun.errors import UserError
 from bbbrun.runs.files import RECORD
 from bbbrun.runs.resume import is_finished, require_same_run, require_unused
-from bbbrun.runtime import stops
+from bbbrun.runtime import places, stops
 from bbbrun.schema.config import OPTIONS, register, validated
 from bbbrun.schema.fixing import fixed, yaml_text
 from bbbrun.schema.help import help_text
@@ -49,6 +49,7 @@ def main(words: Sequence[str]) -> None:
         if stops.asked():
             raise KeyboardInterrupt
         try:
+            places.settle()
             return _run(composed)
         except (UserError, OSError) as error:
             _show_error(error)
@@ -119,7 +120,7 @@ def _run(composed: DictConfig) -> dict[str, float]:
         if config.resume is None:
             require_unused(folder)
         else:
-            folder = Path(config.resume).absolute()
+            folder = Path(config.resume).expanduser().absolute()
             words = require_same_run(composed, folder)
             if is_finished(folder, replicas):
                 print(f"already finished: {folder}", file=sys.stderr)

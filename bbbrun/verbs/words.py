@@ -27,7 +27,21 @@ def parsed(words: Sequence[str]) -> Namespace:
         if "=" not in word and not word.startswith(("~", "+")):
             hint = "a verb comes first" if word in VERBS else "write key=value"
             raise UserError(f"'{word}' is not a setting: {hint}")
+        key, _, value = word.lstrip("+").partition("=")
+        _require_folder(key, value)
     return flags
+
+
+def _require_folder(key: str, value: str) -> None:
+    """Raise UserError for a folder of Hydra's that would not be the one that was meant."""
+    folder = value.strip("'\"")
+    if key in ("resume", "dataset.root") and value.startswith("~"):
+        raise UserError(f"{key} must be a folder, not {value}: no shell expands ~ there, write $HOME")
+    if key in ("hydra.run.dir", "hydra.sweep.dir") and (not folder or folder.startswith("~")):
+        wrong = f"{folder}: no shell expands ~ there, write $HOME" if folder else "an empty word"
+        raise UserError(f"{key} must be a folder, not {wrong}")
+    if key == "hydra.output_subdir" and folder != "null":
+        raise UserError(f"hydra.output_subdir must be null, not {folder}: bbbrun writes .hydra itself")
 
 
 def flags_first(words: Sequence[str]) -> list[str]:

@@ -1,5 +1,6 @@
 """Figure 2 of the paper: the test error on MNIST by epoch, for SGD, dropout and Bayes by Backprop."""
 
+import math
 from pathlib import Path
 
 import pandas as pd
@@ -7,8 +8,11 @@ from matplotlib.figure import Figure
 
 from bbbrun.report.groups import NothingToShow, write_runs, write_table
 from bbbrun.report.items.table1 import DROPOUT, MIXTURE, NO_RUN, SGD, main_cells
+from bbbrun.report.paper import published
 from bbbrun.report.plots import label_of, save, seeds_label
 from bbbrun.runs.reader import Run
+
+_LAST = 600  # the epoch of the paper's errors in Table 1
 
 
 def figure2(runs: list[Run], output: Path) -> list[str]:
@@ -27,13 +31,18 @@ def figure2(runs: list[Run], output: Path) -> list[str]:
     table = pd.concat(curves)
     write_table(table, output, "figure2")
     write_runs([run for _, group in networks.values() for run in group], output)
-    figure = Figure(figsize=(6, 4), layout="constrained")
+    figure = Figure(figsize=(7, 5), layout="constrained")
     axes = figure.subplots()
     for (method, (units, _)), rows in zip(networks.items(), curves, strict=True):
-        axes.plot(rows["epoch"], rows["mean"], label=f"{method}, 2 x {units}, {seeds_label(rows['count'].max())}")
+        label = f"{method}, 2 x {units}, {seeds_label(rows['count'].max())}"
+        (line,) = axes.plot(rows["epoch"], rows["mean"], label=label)
+        paper = published("table1", method, units)
+        if rows["epoch"].max() == _LAST and not math.isnan(paper):
+            axes.plot(_LAST, paper, "o", color=line.get_color(), alpha=0.5, clip_on=False)
     # The paper's range. The errors of the first epochs lie above it.
     axes.set(xlabel=label_of("epoch"), ylabel=label_of("test_error"), ylim=(0.8, 2.2), xlim=(0, table["epoch"].max()))
     axes.grid(alpha=0.3)
-    axes.legend()
+    axes.plot([], [], "o", color="grey", alpha=0.5, label="the paper's at its last epoch")
+    figure.legend(loc="outside lower center", ncols=2)
     save(figure, output, "figure2")
     return [f"{len(networks)} methods"]

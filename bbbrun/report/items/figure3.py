@@ -30,13 +30,13 @@ def figure3(runs: list[Run], output: Path) -> list[str]:
     table = pd.DataFrame({"weight": (edges[1:] + edges[:-1]) / 2} | densities)
     write_table(table, output, "figure3")
     write_runs(shown.values(), output)
-    figure = Figure(figsize=(6, 4), layout="constrained")
+    figure = Figure(figsize=(6, 4.5), layout="constrained")
     axes = figure.subplots()
     for method, values in weights.items():
         axes.plot(table["weight"], table[method], label=f"{method}, deviation {values.std():.3f}")
     axes.set(xlabel="weight", ylabel="density", xlim=(edges[0], edges[-1]))
     axes.grid(alpha=0.3)
-    axes.legend()
+    figure.legend(loc="outside lower center")
     save(figure, output, "figure3")
     return [f"{len(weights)} methods"]
 

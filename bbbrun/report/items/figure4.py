@@ -33,14 +33,14 @@ def figure4(runs: list[Run], output: Path) -> list[str]:
     table = pd.DataFrame({"decibels": centres, "density": density(ratio, edges), "cumulative": cumulative})
     write_table(table, output, "figure4")
     write_runs([run], output)
-    (output / "figure4.md").write_text(_shape(ratio, low, high))
+    (output / "figure4.md").write_text(_shape(ratio, low, high), "utf-8")
     figure = Figure(figsize=(9, 4), layout="constrained")
     for axes, column in zip(figure.subplots(1, 2), ("density", "cumulative"), strict=True):
         axes.plot(table["decibels"], table[column])
-        axes.axvline(cut, color="black", lw=1, label=f"{_CUT} % of the weights lie below")
+        line = axes.axvline(cut, color="black", lw=1)
         axes.set(xlabel="signal-to-noise (dB)", ylabel=column, xlim=(low, high))
         axes.grid(alpha=0.3)
-        axes.legend()
+    figure.legend([line], [f"{_CUT} % of the weights lie below"], loc="outside lower center")
     figure.suptitle(f"{MIXTURE}, 2 x {units}, seed {run.seed}")
     save(figure, output, "figure4")
     return [f"2 x {units} units, seed {run.seed}"]

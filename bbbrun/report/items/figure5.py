@@ -1,5 +1,6 @@
 """Figure 5 of the paper: Bayes by Backprop and the standard network on the regression curve, side by side."""
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -10,14 +11,23 @@ from matplotlib.figure import Figure
 
 from bbbrun.bayes.methods import BayesByBackprop
 from bbbrun.bayes.one_network import MaximumLikelihood
-from bbbrun.data.curve import curve, curve_points
+from bbbrun.data.curve import curve, curve_points, curve_quartiles
 from bbbrun.errors import UserError
-from bbbrun.report.groups import NothingToShow, markdown, mean_and_spread, one_setting
+from bbbrun.report.groups import NothingToShow, markdown, one_setting
 from bbbrun.report.plots import draw_predictive, save
+from bbbrun.report.spread import mean_half_width
 from bbbrun.runs.files import SUMMARY
 from bbbrun.runs.reader import Run
 from bbbrun.schema.datasets import RegressionCurveConfig
 
+# Columns of summary.csv, in words.
+_MEASURES = {
+    "median_rmse_inside": "error of the median inside",
+    "iqr_inside": "width of the central 50 % inside",
+    "iqr_at_1": "width at x = 1",
+    "test_rmse": "test RMSE",
+    "test_nll": "test nll (nats)",
+}
 _PANELS = {BayesByBackprop.name: BayesByBackprop.label, MaximumLikelihood.name: "standard network"}
 
 
@@ -30,8 +40,7 @@ def figure5(runs: list[Run], output: Path) -> list[str]:
     output.mkdir(parents=True, exist_ok=True)
     summary = pd.DataFrame([summarise(run) for run in chosen])
     summary.to_csv(output / "summary.csv", index=False)
-    measures = ["median_rmse_inside", "iqr_inside", "iqr_at_1", "test_rmse", "test_nll", "seconds"]
-    (output / "summary.md").write_text(markdown(mean_and_spread(summary, ["method"], measures)))
+    (output / "summary.md").write_text(_readable(summary, chosen[0]), "utf-8")
     for run in chosen:
         name = f"{run.method}_seed{run.seed}.csv"
         run.predictions().to_csv(output / name, index=False, float_format="%.6g")
@@ -70,14 +79,41 @@ def summarise(run: Run) -> dict[str, Any]:
     }
 
 
+def _readable(summary: pd.DataFrame, run: Run) -> str:
+    """The table a person reads: a row for each network, means over seeds with their 95 % intervals."""
+    rows = [
+        {"network": _PANELS.get(str(method), method), "runs": len(group)}
+        | {title: _with_interval(group[name]) for name, title in _MEASURES.items()}
+        for method, group in summary.groupby("method", sort=False)
+    ]
+    dataset = _dataset(run)
+    grid = torch.linspace(dataset.x_low, dataset.x_high, 101)
+    quartiles = curve_quartiles(dataset, grid)
+    true = float((quartiles[1] - quartiles[0]).mean())
+    inside = f"{dataset.x_low:g} to {dataset.x_high:g}"
+    note = (
+        f"Inside is the range of the training points, x from {inside}, where the true central 50 % are {true:.3f} wide."
+    )
+    return markdown(pd.DataFrame(rows)) + f"\n{note} ± is the 95 % interval over seeds.\n"
+
+
+def _with_interval(values: "pd.Series[float]") -> str:
+    half = mean_half_width(values)
+    return f"{values.mean():.3g}" + ("" if math.isnan(half) else f" ± {half:.2g}")
+
+
 def _draw(panels: list[tuple[Run, str]], output: Path) -> None:
     figure = Figure(figsize=(5 * len(panels), 4), layout="constrained")
     row = figure.subplots(1, len(panels), sharex=True, sharey=True, squeeze=False)[0]
     for axes, (run, title) in zip(row, panels, strict=True):
         train, _ = curve_points(_dataset(run), run.seed)
-        draw_predictive(axes, run.predictions(), train.inputs[:, 0], train.labels)
+        predictions = run.predictions()
+        draw_predictive(axes, predictions, train.inputs[:, 0], train.labels)
+        for quartile in curve_quartiles(_dataset(run), torch.tensor(predictions["x"].to_numpy())):
+            axes.plot(predictions["x"], quartile, ":", color="black", lw=1, label="true 25 and 75 %")
         axes.set_title(f"{title}, seed {run.seed}")
-    row[0].legend(loc="upper left")
+    lines = dict(zip(*reversed(row[0].get_legend_handles_labels()), strict=True))
+    figure.legend(lines.values(), lines.keys(), loc="outside lower center", ncols=len(lines))
     save(figure, output, "figure5")
 
 

@@ -10,14 +10,17 @@ from matplotlib.figure import Figure
 from bbbrun.bayes.methods import BayesByBackprop
 from bbbrun.bayes.one_network import MaximumLikelihood
 from bbbrun.report.groups import NothingToShow, markdown, mean_and_spread, one_setting, write_table
+from bbbrun.report.paper import points
 from bbbrun.report.plots import REGRETS, label_of, log_regret, save, seeds_label
+from bbbrun.report.spread import summary_of
 from bbbrun.runs.reader import Run
 
+_STUCK = 0.5  # of what passing always loses
 _AGENTS = {BayesByBackprop.name: BayesByBackprop.label, MaximumLikelihood.name: "greedy"}
 
 
 def figure6(runs: list[Run], output: Path) -> list[str]:
-    """Write figure6.png and .svg, summary.csv and .md, curves.csv and each run's regret; return messages.
+    """Write figure6.png and .svg, summary.csv and .md, statistics.csv, curves.csv, each run's regret; return messages.
 
     The runs shown are those with most interactions, at temperature 1. Each agent is shown in one setting, that with
     most seeds.
@@ -30,8 +33,11 @@ def figure6(runs: list[Run], output: Path) -> list[str]:
     output.mkdir(parents=True, exist_ok=True)
     summary = pd.DataFrame([summarise(run) for run in chosen])
     summary.to_csv(output / "summary.csv", index=False)
-    means = mean_and_spread(summary, ["agent"], [*REGRETS, "eaten_edible", "eaten_poisonous", "seconds"])
-    (output / "summary.md").write_text(markdown(means))
+    statistics = summary_of(summary, "agent", "cumulative_regret").merge(
+        summary.groupby("agent", as_index=False)["stuck"].sum()
+    )
+    write_table(statistics, output, "statistics")
+    (output / "summary.md").write_text(_readable(statistics, steps), "utf-8")
     tables = []
     for run in chosen:
         table = run.metrics()[["step", *REGRETS]]
@@ -54,7 +60,8 @@ def agent(run: Run) -> str:
 
 def summarise(run: Run) -> dict[str, Any]:
     """A row of summary.csv: the sums after the last interaction, and the run's provenance."""
-    last = run.metrics().iloc[-1]
+    rows = run.metrics()
+    last = rows.iloc[-1]
     return {
         "agent": agent(run),
         "seed": run.seed,
@@ -62,10 +69,46 @@ def summarise(run: Run) -> dict[str, Any]:
         **{name: last[name] for name in REGRETS},
         "eaten_edible": int(last["eaten_edible"]),
         "eaten_poisonous": int(last["eaten_poisonous"]),
+        "stuck": is_stuck(rows),
         "seconds": run.summary["seconds"],
         "updates_per_second": run.summary["steps_per_second"],
         **run.provenance(),
     }
+
+
+def is_stuck(rows: pd.DataFrame) -> bool:
+    """Whether an agent has stopped choosing: in the last tenth of its rows it loses half of what passing always loses.
+
+    rows: metrics.csv. What passing loses is the oracle's reward: `reward` + `regret`, means over equally many
+    interactions. An agent that eats everything loses more still.
+    """
+    count = max(1, len(rows) // 10)
+    late = rows.tail(count)
+    interactions = rows["step"].diff().fillna(rows["step"].iloc[0]).tail(count)
+    of_passing = float(((late["reward"] + late["regret"]) * interactions).sum())
+    before = rows["cumulative_expected_regret"].shift(fill_value=0.0).tail(count).iloc[0]
+    return bool(late["cumulative_expected_regret"].iloc[-1] - before > _STUCK * of_passing)
+
+
+def _readable(statistics: pd.DataFrame, steps: int) -> str:
+    """The table a person reads: regret, in units of reward."""
+    table = pd.DataFrame(
+        {
+            "agent": statistics["agent"],
+            "runs": statistics["runs"],
+            "stuck": statistics["stuck"],
+            f"regret after {steps:,}: median": statistics["median"].map("{:,.0f}".format),
+            "interquartile mean (95 %)": [
+                f"{iqm:,.0f} ({low:,.0f} to {high:,.0f})"
+                for iqm, low, high in zip(statistics["iqm"], statistics["iqm_low"], statistics["iqm_high"], strict=True)
+            ],
+            "mean (95 %)": [
+                f"{mean:,.0f} ± {half:,.0f}"
+                for mean, half in zip(statistics["mean"], statistics["mean_95"], strict=True)
+            ],
+        }
+    )
+    return markdown(table)
 
 
 def _draw(table: pd.DataFrame, output: Path) -> None:
@@ -73,17 +116,22 @@ def _draw(table: pd.DataFrame, output: Path) -> None:
     for axes, column in zip(figure.subplots(1, 2, sharey=True), REGRETS, strict=True):
         _panel(axes, table, column)
         axes.set(xlabel=label_of("step"), ylabel=label_of(column))
+    lines, labels = figure.axes[0].get_legend_handles_labels()
+    figure.legend(lines, labels, loc="outside lower center", ncols=3)
     save(figure, output, "figure6")
 
 
 def _panel(axes: Axes, table: pd.DataFrame, column: str) -> None:
     for name, rows in table.groupby("agent"):
         regret = rows.groupby("step")[column]
-        mean = regret.mean()
-        (line,) = axes.plot(mean.index, mean, label=f"{name}, {seeds_label(regret.count().max())}")
+        middle = regret.median()
+        (line,) = axes.plot(middle.index, middle, label=f"{name}, median of {seeds_label(regret.count().max())}")
         # A line per seed: one agent that is stuck would widen a band of deviations over all others.
         for _, of_seed in rows.groupby("seed"):
             axes.plot(of_seed["step"], of_seed[column], color=line.get_color(), linewidth=0.6, alpha=0.5)
+        paper = points("figure6", str(name))
+        paper = paper[paper.index <= middle.index.max()]
+        axes.plot(paper.index, paper, "o", color=line.get_color(), alpha=0.5)
+    axes.plot([], [], "o", color="grey", alpha=0.5, label="the paper's")
     log_regret(axes, table[[column]])
     axes.grid(alpha=0.3, which="both")
-    axes.legend()

@@ -1,6 +1,6 @@
 """Table 1 of the paper: MNIST's test error, three methods and two priors, three sizes of network."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -115,7 +115,7 @@ def table1(runs: list[Run], output: Path) -> list[str]:
         raise NothingToShow("no finished run of experiment=mnist with two equal hidden layers")
     table = pd.DataFrame([row(cell, group) for cell, group in chosen.items()])
     write_table(table, output, "table1")
-    (output / "table1.md").write_text(_markdown(table))
+    (output / "table1.md").write_text(_markdown(table), "utf-8")
     shown = [run for group in chosen.values() for run in group]
     write_runs(shown, output, _details)
     rest = sum(run.dataset == "mnist" and not _by_protocol(run.config) for run in runs)
@@ -153,32 +153,35 @@ def row(cell: Cell, group: list[Run]) -> dict[str, Any]:
 
 
 def _markdown(table: pd.DataFrame) -> str:
-    """The table as the paper lays it out: ours with its spread, w = mu after a slash, the paper's in brackets."""
-    sizes = sorted(table["units"].unique())
-    lines = [
-        "| test error, percent | " + " | ".join(f"{size} units" for size in sizes) + " |",
-        "|---" * (len(sizes) + 1) + "|",
-    ]
-    for temperature in sorted(table["temperature"].unique(), reverse=True):
-        for method in METHODS:
-            rows = table[(table["temperature"] == temperature) & (table["method"] == method)].set_index("units")
-            if len(rows):
-                name = Cell(method, 0, temperature).row
-                lines.append(f"| {name} | " + " | ".join(_entry(rows, size) for size in sizes) + " |")
+    """Errors as the paper lays them out, w = mu after a slash, the paper's in brackets; nll and calibration below."""
     counts = [f"{name} {_span(table[name])}" for name in ("epochs", "seeds")]
     draws = f"draws of the posterior predictive {_span(table['draws'])}" if table["draws"].notna().any() else ""
     note = "Error of the posterior predictive, after a slash that with w = mu; the paper's in brackets."
-    return "\n".join([*lines, "", " ".join([note, ", ".join(filter(None, [*counts, draws])) + "."]), ""])
+    errors = _by_size(table, "test error, percent", _error)
+    scores = _by_size(table, "nll, nats / calibration error, percent", _scores)
+    return "\n".join([*errors, "", " ".join([note, ", ".join(filter(None, [*counts, draws])) + "."]), "", *scores, ""])
 
 
-def _entry(rows: pd.DataFrame, size: int) -> str:
-    if size not in rows.index:
-        return ""
-    entry = rows.loc[size]
-    spread = f" ± {entry['error_std']:.2f}" if entry["seeds"] > 1 else ""
-    mean = f" / {entry['error_mean']:.2f}" if pd.notna(entry["error_mean"]) else ""
-    paper = f" ({entry['paper']:.2f})" if pd.notna(entry["paper"]) else ""
-    return f"{entry['error']:.2f}{spread}{mean}{paper}"
+def _by_size(table: pd.DataFrame, title: str, entry: Callable[[pd.Series], str]) -> list[str]:
+    """A table with a line for each method and a column for each size."""
+    sizes = sorted(table["units"].unique())
+    lines = [f"| {title} | " + " | ".join(f"{size} units" for size in sizes) + " |", "|---" * (len(sizes) + 1) + "|"]
+    entries: dict[str, dict[int, str]] = {}
+    for _, row in table.iterrows():
+        name = Cell(row["method"], row["units"], row["temperature"]).row
+        entries.setdefault(name, {})[row["units"]] = entry(row)
+    rows = {name: " | ".join(row.get(size, "") for size in sizes) for name, row in entries.items()}
+    return lines + [f"| {name} | {row} |" for name, row in rows.items()]
+
+
+def _error(row: pd.Series) -> str:
+    mean = f" / {row['error_mean']:.2f}" if pd.notna(row["error_mean"]) else ""
+    paper = f" ({row['paper']:.2f})" if pd.notna(row["paper"]) else ""
+    return f"{row['error']:.2f}{mean}{paper}"
+
+
+def _scores(row: pd.Series) -> str:
+    return f"{row['nll']:.4f} / {row['ece']:.2f}" if pd.notna(row["nll"]) else ""
 
 
 def _span(values: pd.Series) -> str:

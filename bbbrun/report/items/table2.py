@@ -37,7 +37,7 @@ def table2(runs: list[Run], output: Path) -> list[str]:
     # The paper's network has 1200 units.
     table["paper"] = [published("table2", "removed", percent) if units == 1200 else float("nan") for percent in REMOVED]
     write_table(table, output, "table2")
-    (output / "table2.md").write_text(_markdown(table))
+    (output / "table2.md").write_text(_markdown(table), "utf-8")
     write_runs(group, output)
     return [f"{len(group)} runs of 2 x {units} units"]
 

@@ -67,7 +67,7 @@ def tradeoff(runs: list[Run], output: Path) -> list[str]:
     labels, shared = labels_of_settings(keys, table[keys].itertuples(index=False))
     shown = table[["runs", "valid_error", "removable"]]
     shown.insert(0, "setting", labels)
-    (output / "tradeoff.md").write_text("\n".join(filter(None, [markdown(shown), shared])) + "\n")
+    (output / "tradeoff.md").write_text("\n".join(filter(None, [markdown(shown), shared])) + "\n", "utf-8")
     save(_figure(shown, shared), output, "tradeoff")
     return [*messages, f"{len(table)} settings, {len(rows)} runs, which differ in {', '.join(keys)}"]
 

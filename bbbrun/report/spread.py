@@ -1,0 +1,69 @@
+"""Several runs of one setting as one number: means, medians and interquartile means with their 95 % intervals."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+from scipy.stats import bootstrap, t, trim_mean
+
+LEVEL = 0.95
+_RESAMPLES = 9_999
+
+
+class Interval(NamedTuple):
+    """The two ends; NaN of fewer than two runs."""
+
+    low: float
+    high: float
+
+
+def mean_half_width(values: Any) -> float:
+    """Half of the mean's 95 % interval by Student's t, (n,) -> t_(n-1) s / sqrt(n); NaN of one value."""
+    count = len(values)
+    if count < 2:
+        return float("nan")
+    return float(t.ppf(0.5 + LEVEL / 2, count - 1) * np.std(values, ddof=1) / np.sqrt(count))
+
+
+def interquartile_mean(values: Any, axis: int = -1) -> Any:
+    """The mean of the middle half: a quarter of the values, rounded down, is left out at each end."""
+    return trim_mean(values, 0.25, axis=axis)
+
+
+def resampled(values: Any, statistic: Callable[..., Any]) -> tuple[Interval, float]:
+    """The 95 % percentile interval of a statistic by the bootstrap, always the same draws, and its standard error.
+
+    NaN of fewer than two values.
+    """
+    if len(values) < 2:
+        return Interval(float("nan"), float("nan")), float("nan")
+    result = bootstrap(
+        (np.asarray(values, dtype=float),),
+        statistic,
+        n_resamples=_RESAMPLES,
+        confidence_level=LEVEL,
+        method="percentile",
+        random_state=np.random.default_rng(0),
+    )
+    return Interval(*map(float, result.confidence_interval)), float(result.standard_error)
+
+
+def summary_of(table: pd.DataFrame, key: str, name: str) -> pd.DataFrame:
+    """A row for each `key`: how many runs, and of `name` the mean, median and interquartile mean, with intervals."""
+    rows = []
+    for label, values in table.groupby(key, sort=False)[name]:
+        interval, _ = resampled(values, interquartile_mean)
+        rows.append(
+            {
+                key: label,
+                "runs": len(values),
+                "mean": values.mean(),
+                "mean_95": mean_half_width(values),
+                "median": values.median(),
+                "iqm": float(interquartile_mean(values)),
+                "iqm_low": interval.low,
+                "iqm_high": interval.high,
+            }
+        )
+    return pd.DataFrame(rows)

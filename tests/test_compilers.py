@@ -1,0 +1,94 @@
+"""A compiler that is found and does not work: every kind of run goes on uncompiled, with one warning."""
+
+import csv
+import warnings
+from pathlib import Path
+
+import pytest
+
+import bbbrun as api
+from bbbrun.runtime.compile import reason_of
+
+KINDS = {
+    "digits": ["experiment=digits", "train.epochs=2", "network.hidden=[4]"],
+    "regression": ["experiment=regression", "train.epochs=2", "network.hidden=[4]"],
+    "bandit": ["experiment=wheel", "agent.steps=4", "agent.updates=3", "network.hidden=[4]", "train.evaluate_every=2"],
+}
+FAILURES = {
+    "a full folder for temporary files": OSError(28, "No space left on device"),
+    "a cache that is a file": FileExistsError(17, "File exists", "/cache"),
+    "a folder that forbids programs": ImportError("failed to map segment from shared object"),
+    "a user without a name": KeyError("getpwuid(): uid not found: 12345"),
+}
+
+
+def rows(folder: Path) -> list[dict[str, str]]:
+    with (folder / "metrics.csv").open() as file:
+        return [{key: value for key, value in row.items() if key != "seconds"} for row in csv.DictReader(file)]
+
+
+@pytest.mark.parametrize(
+    ("kind", "failure", "moment"),
+    [("bandit", failure, "at the first call") for failure in FAILURES]
+    + [("bandit", "a cache that is a file", "at once")]
+    + [(kind, "a cache that is a file", "at the first call") for kind in ("digits", "regression")],
+)
+def test_what_fails_to_compile_trains_as_if_uncompiled_with_one_warning(monkeypatch, tmp_path, kind, failure, moment):
+    def broken(function):
+        def call(*_):
+            raise FAILURES[failure]
+
+        if moment == "at once":
+            call()
+        return call
+
+    words = [*KINDS[kind], "threads=1", "device=cpu"]
+    monkeypatch.setattr("bbbrun.runner.draw_metrics", lambda *_: None)
+    monkeypatch.setattr("bbbrun.runner.predictive_band", lambda *_: None)
+    api.run(api.compose(*words, "compile=false"), tmp_path / "eager")
+    monkeypatch.setattr("bbbrun.training.trainer.compiled", broken)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        api.run(api.compose(*words, "compile=true"), tmp_path / "broken")
+    messages = [str(one.message) for one in caught if "compile" in str(one.message)]
+    assert len(messages) == 1
+    assert messages[0].startswith("torch.compile failed (")
+    assert rows(tmp_path / "broken") == rows(tmp_path / "eager") != []
+
+
+def test_an_error_of_an_uncompiled_step_is_its_own(monkeypatch, tmp_path):
+    def fail(*_):
+        raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr("bbbrun.training.trainer.Recorded.__call__", fail)
+    with pytest.raises(OSError, match="Input/output error"):
+        api.run(api.compose(*KINDS["digits"], "threads=1", "device=cpu", "compile=false"), tmp_path / "run")
+
+
+def test_the_reason_is_the_line_that_says_most():
+    error = RuntimeError("backend='inductor' raised:\nCppCompileError: C++ compile error\n\nCommand: ...")
+    assert reason_of(error) == "CppCompileError: C++ compile error"
+    assert reason_of(OSError()) == "OSError"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["digits", "bandit"])
+@pytest.mark.parametrize("broken", ["compiler", "cache"])
+def test_a_real_broken_compiler_or_cache(bbbrun, tmp_path, kind, broken):
+    compiler = tmp_path / "bin" / "g++"
+    compiler.parent.mkdir()
+    compiler.write_text("#!/bin/sh\nexit 1\n")
+    compiler.chmod(0o755)
+    (tmp_path / "file").write_text("")
+    environment = (
+        {"CXX": str(compiler), "TORCHINDUCTOR_CACHE_DIR": str(tmp_path / "new")}
+        if broken == "compiler"
+        else {"TORCHINDUCTOR_CACHE_DIR": str(tmp_path / "file")}
+    )
+    words = [*KINDS[kind], "threads=1", "device=cpu"]
+    result = bbbrun(*words, "compile=true", "hydra.run.dir=broken", **environment)
+    assert result.returncode == 0, result.stderr
+    assert result.stderr.count("torch.compile failed (") == 1
+    assert "Traceback" not in result.stderr
+    assert bbbrun(*words, "compile=false", "hydra.run.dir=eager").returncode == 0
+    assert rows(tmp_path / "broken") == rows(tmp_path / "eager") != []

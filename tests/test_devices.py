@@ -1,0 +1,56 @@
+"""device=...: which device it names, and what is said where it is not there; with stubs in the place of GPUs."""
+
+import pytest
+import torch
+
+from bbbrun.errors import UserError
+from bbbrun.runtime.device import choose_device, process_settings
+
+
+@pytest.fixture
+def gpus(monkeypatch):
+    """Two GPUs, of which the first is current."""
+    current = [0]
+    stubs = {
+        "is_available": lambda: True,
+        "is_initialized": lambda: True,
+        "device_count": lambda: 2,
+        "get_device_name": lambda number: f"GPU {number}",
+        "current_device": lambda: current[0],
+        "set_device": lambda device: (
+            current.__setitem__(0, torch.device("cuda", device).index)
+            if isinstance(device, int)
+            else current.__setitem__(0, device.index)
+        ),
+    }
+    for name, stub in stubs.items():
+        monkeypatch.setattr(torch.cuda, name, stub)
+    return current
+
+
+def test_a_number_chooses_a_gpu_until_the_run_ends(gpus):
+    with process_settings():
+        assert choose_device("cuda:1") == torch.device("cuda:1")
+        assert gpus == [1]
+    assert gpus == [0]
+    assert choose_device("cuda:0") == torch.device("cuda:0")
+
+
+@pytest.mark.parametrize(("word", "expected"), [("auto", "cuda"), ("cuda", "cuda"), ("cpu", "cpu")])
+def test_without_a_number_the_current_gpu_is_used(gpus, word, expected):
+    assert choose_device(word) == torch.device(expected)
+    assert gpus == [0]
+
+
+@pytest.mark.parametrize("word", ["cuda:2", "cuda:999"])
+def test_a_device_that_is_not_there_names_those_that_are(gpus, word):
+    with pytest.raises(UserError, match=rf"^device={word}: this machine has cuda:0 \(GPU 0\), cuda:1 \(GPU 1\)$"):
+        choose_device(word)
+
+
+@pytest.mark.parametrize("word", ["cuda", "cuda:0", "cuda:1"])
+def test_no_gpu_at_all_is_one_line(monkeypatch, word):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(UserError, match=f"^device={word}: this machine has no CUDA device"):
+        choose_device(word)
+    assert choose_device("auto") == torch.device("cpu")
