@@ -40,8 +40,8 @@ def write_page(
     """Write REPORT.md, which links to the figures, and report.html, which contains them, into `folder`.
 
     Both begin with `paragraphs`, by default the verdict and the compute; below each item stand its numbers against the
-    paper's, and, folded away, the runs it shows. titles: by the names of the folders in it, in order. A folder that is missing has no
-    section. tried: folders with other reports, whose runs count as tried.
+    paper's, and, folded away, the runs it shows. titles: by the names of the folders in it, in order. A folder that is
+    missing has no section. tried: folders with other reports, whose runs count as tried.
     """
     sections = {name: folder / name for name in titles if (folder / name).is_dir()}
     verdicts = judge(folder, [item for item in ITEMS if item in sections], claims().to_dict("records"))
