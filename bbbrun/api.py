@@ -18,8 +18,9 @@ from bbbrun.errors import UserError
 from bbbrun.runs.reader import Run, finished_runs
 from bbbrun.runs.resume import require_same_run, require_unused
 from bbbrun.runtime.device import choose_device
-from bbbrun.schema.config import composed, option, validated, words_of
+from bbbrun.schema.config import composed, validated, words_of
 from bbbrun.schema.fixing import fixed, yaml_text
+from bbbrun.schema.options import option
 from bbbrun.schema.replicas import replicas_of
 from bbbrun.tasks.kinds import predictor
 from bbbrun.training.progress import Progress
@@ -52,7 +53,6 @@ def run(config: DictConfig, folder: str | Path) -> "TrainedRun":
         require_unused(path)
     else:
         require_same_run(config, path)
-    path.mkdir(parents=True, exist_ok=True)
     words = words_of(config)
     record = {"config.yaml": yaml_text(config), "overrides.yaml": yaml_text(OmegaConf.create(words))}
     [replica] = replicas_of(config, 1)
@@ -113,8 +113,9 @@ class TrainedRun:
         if self._predictor is None:
             self._predictor = predictor(self.config)
         method = build_method(option("method", self.config["method"]))
-        count = draws if method.random else 1
-        return self._predictor(drawn(method, self.parameters(), Draws(seed, 0, count)), inputs)
+        samples = Draws(seed, 0, draws if method.random else 1)
+        weights = drawn(method, self._predictor.network, self.parameters(), samples)
+        return self._predictor.predict(weights, inputs)
 
 
 def fit(
@@ -134,7 +135,8 @@ def fit(
     (B, ...)) -> nll of each example (B,), nats, such as bbbrun.likelihoods.categorical. overrides: words of the command
     line for method, optimizer, train.batch_size, seed, device and compile, such as "optimizer.lr=1e-2".
     Raises ValueError for a module with buffers or dropout in training mode, and for inputs and targets that are not as
-    many; bbbrun.errors.UserError for an override out of its range, and where the objective stops being finite.
+    many; bbbrun.errors.UserError for an override out of its range, for an estimator that takes affine maps apart
+    (method.estimator=local or flipout), which a module need not be made of, and where the objective stops being finite.
     """
     if len(inputs) != len(targets) or not len(inputs):
         raise ValueError(f"inputs and targets must be as many, and some: not {len(inputs)} and {len(targets)}")

@@ -82,6 +82,7 @@ def _run(planned: list[Planned], folder: Path, command: str, record: dict[str, s
     threads = set_threads(configs[0].threads)
     prepared = prepare(configs, device)
     names = [column.name for column in prepared.columns]
+    folder.mkdir(parents=True, exist_ok=True)
     with ExitStack() as stack:
         if planned[0].name:
             # First, so that a kill never leaves replicas that nobody can continue.

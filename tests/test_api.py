@@ -139,3 +139,7 @@ def test_fit_refuses_what_it_cannot_train():
         bbbrun.fit(nn.BatchNorm1d(3), bbbrun.likelihoods.categorical, x, y, **words)
     with pytest.raises(UserError, match=r"optimizer\.lr must be a positive finite number"):
         bbbrun.fit(nn.Linear(3, 2), bbbrun.likelihoods.categorical, x, y, overrides=["optimizer.lr=0"], **words)
+    for estimator in ("local", "flipout"):
+        word = f"method.estimator={estimator}"
+        with pytest.raises(UserError, match=f"{word} needs a network of affine maps"):
+            bbbrun.fit(nn.Linear(3, 2), bbbrun.likelihoods.categorical, x, y, overrides=[word], **words)

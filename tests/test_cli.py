@@ -9,7 +9,7 @@ import subprocess
 import sys
 import types
 import warnings
-from importlib import metadata
+from importlib import metadata, resources
 from pathlib import Path
 
 import pytest
@@ -19,6 +19,7 @@ from bbbrun import cli
 from bbbrun.data.mnist import load_mnist
 from bbbrun.errors import UserError
 from bbbrun.runtime import stops
+from bbbrun.schema.options import OPTIONS
 from bbbrun.verbs import VERBS
 
 FAST = ("train.epochs=2", "network.hidden=[16]", "threads=1", "compile=false")
@@ -165,11 +166,10 @@ def test_help_and_configuration_load_no_torch(bbbrun, tmp_path):
         result = bbbrun(*words, PYTHONPATH=str(tmp_path))
         assert "torch was imported" not in result.stderr
     shown = bbbrun("--help", "experiment=mnist", "method=dropout").stdout
-    assert "method: bbb, dropout, mle\n" in shown
-    assert (
-        "experiment: bandit, bandit_cold, bandit_greedy, digits, mnist, mnist_dropout, mnist_gaussian, mnist_mle,"
-        in shown
-    )
+    assert f"method: {', '.join(sorted(OPTIONS['method']))}\n" in shown
+    folder = resources.files("bbbrun.configs") / "experiment"
+    experiments = sorted(path.name.removesuffix(".yaml") for path in folder.iterdir())
+    assert f"experiment: {', '.join(experiments)}\n" in shown
     assert "  input_rate: 0.2\n" in shown
     wrong = bbbrun("--help", "sed=1")
     assert (wrong.returncode, wrong.stdout, len(wrong.stderr.splitlines())) == (1, "", 1)
@@ -352,7 +352,7 @@ WRONG = [
     ("tf32=maybe", "tf32=maybe: Value 'maybe' is not a valid bool"),
     ("tf32=true", "tf32: TensorFloat-32 is for matrix products on CUDA, and these would be on the CPU: say tf32=false"),
     ("experiment=cifar", "Could not find 'experiment/cifar'"),
-    ("method=mcmc", "Available options in 'method': bbb dropout mle"),
+    ("method=mcmc", "Available options in 'method': " + " ".join(sorted(OPTIONS["method"]))),
     ("prior=null", "Config group override must be a string"),
     ("network.hidden=5", "network.hidden=5"),
     ("network.hidden=[10,0]", "network.hidden must be a list of whole numbers of at least 1"),
@@ -377,9 +377,11 @@ WRONG = [
     ("method.rho_init=[-1,-2]", "method.rho_init must be [lowest, highest]"),
     ("method.rho_init=[-90,0]", "method.rho_init must be [lowest, highest]"),
     ("method=dropout method.hidden_rate=1", "method.hidden_rate must be at least 0 and below 1, not 1.0"),
+    ("method=mc_dropout method.test_samples=0", "method.test_samples must be a whole number of at least 1, not 0"),
+    ("method=mc_dropout method.input_rate=1", "method.input_rate must be at least 0 and below 1, not 1.0"),
     ("method=mle prior=gaussian", "prior=gaussian has no effect with method=mle"),
     ("method=dropout prior=scale_mixture", "prior=scale_mixture has no effect with method=dropout"),
-    ("prior=none", "prior must be scale_mixture or gaussian"),
+    ("prior=none", "prior must be " + " or ".join(name for name in OPTIONS["prior"] if name != "none")),
     ("prior.pi=1.5", "prior.pi must be from 1e-6 to 1 - 1e-6, not 1.5"),
     ("prior.sigma1=nan", "prior.sigma1 must be from 1e-15 to 1e15, not nan"),
     ("prior.sigma2=2", "prior.sigma1 must be above prior.sigma2 = 2.0, not 1.0"),

@@ -79,7 +79,7 @@ def test_the_predictive_is_that_of_the_cpu():
     there, here = (
         posterior_predictive(
             network,
-            drawn(method, [mu.to(device), torch.full_like(mu, -2.0).to(device)], Draws(3, 5, 7)),
+            drawn(method, network, [mu.to(device), torch.full_like(mu, -2.0).to(device)], Draws(3, 5, 7)),
             inputs.to(device),
         )
         for device in ("cuda", "cpu")

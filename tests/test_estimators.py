@@ -12,6 +12,7 @@ from bbbrun.bayes.objective import complexity_gradient, free_energy_gradient
 from bbbrun.bayes.posterior import DiagonalGaussian
 from bbbrun.bayes.priors import build_prior
 from bbbrun.bench.steps import bayes_by_backprop
+from bbbrun.errors import UserError
 from bbbrun.runtime.noise import Stream, signs, standard_normal
 from bbbrun.schema.methods import Estimator, GaussianPriorConfig, Init, ScaleMixtureConfig
 
@@ -155,5 +156,5 @@ def test_signs_are_fair_and_independent():
 @pytest.mark.parametrize("estimator", [Estimator.local, Estimator.flipout])
 def test_other_estimators_need_a_network_of_affine_maps(estimator):
     network, _ = from_module(torch.nn.Linear(4, 3))
-    with pytest.raises(ValueError, match="network of affine maps"):
+    with pytest.raises(UserError, match=f"method.estimator={estimator.name} needs a network of affine maps"):
         data_term(estimator, network, categorical)

@@ -47,6 +47,7 @@ CASES = {
         "",
         "method=mle",
         "method=dropout",
+        "method=mc_dropout",
         "method.estimator=local",
         "method.estimator=flipout",
         "method.minibatch_weights=uniform",

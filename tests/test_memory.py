@@ -34,7 +34,7 @@ def steps():
 
 def predict():
     class_probabilities(network, trainer.parameters()[0], inputs)
-    posterior_predictive(network, drawn(trainer.method, trainer.parameters(), trainer.draws(0, 3)), inputs)
+    posterior_predictive(network, drawn(trainer.method, network, trainer.parameters(), trainer.draws(0, 3)), inputs)
 
 parts = [steps, trainer.objective, predict]
 for part in parts:

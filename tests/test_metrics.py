@@ -54,7 +54,7 @@ def test_predictive_averages_probabilities_over_draws():
     method = BayesByBackprop(bayes_by_backprop(1, Estimator.weights))
     posterior = DiagonalGaussian(torch.randn(network.size), torch.full((network.size,), 0.5))
     inputs = torch.randn(20, 5)
-    result = posterior_predictive(network, drawn(method, list(posterior), Draws(1, 2, 3)), inputs)
+    result = posterior_predictive(network, drawn(method, network, list(posterior), Draws(1, 2, 3)), inputs)
     now = [torch.tensor(value, dtype=torch.int32) for value in (1, 2)]
     draws = [draw_weights(posterior, *now, torch.tensor(draw, dtype=torch.int32))[0] for draw in range(3)]
     probabilities = torch.stack([class_probabilities(network, draw, inputs) for draw in draws])

@@ -15,7 +15,8 @@ from bbbrun.bayes.methods import METHODS as METHODS_TABLE
 from bbbrun.bayes.networks import NETWORKS
 from bbbrun.bayes.priors import PRIORS as PRIORS_TABLE
 from bbbrun.errors import UserError
-from bbbrun.schema.config import OPTIONS, Config, composed
+from bbbrun.schema.config import Config, composed
+from bbbrun.schema.options import OPTIONS
 from bbbrun.training.optimizers import OPTIMIZERS
 
 CONFIGS = Path(str(resources.files("bbbrun.configs")))

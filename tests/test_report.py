@@ -17,7 +17,7 @@ import bbbrun.report.items.tradeoff
 from bbbrun.bayes.networks import mlp
 from bbbrun.bayes.posterior import DiagonalGaussian
 from bbbrun.bayes.pruning import decibels, pruning_mask
-from bbbrun.data.images import Images, Split
+from bbbrun.data.images import IMAGES, Images, Split
 from bbbrun.report.check import recorded_claims
 from bbbrun.report.items.figure4 import _shape
 from bbbrun.report.items.table1 import cells, table1
@@ -254,6 +254,7 @@ def test_table_2_judges_what_is_left_of_the_network(tmp_path, monkeypatch):
     network = mlp(4, [3, 3], 2)
     labels = network(mu, inputs).argmax(dim=1)
     split = Split(inputs, labels)
+    monkeypatch.setitem(IMAGES, "mnist", ((4,), 2))
     rows = pd.DataFrame(prune(run, Images(split, split, split, 2))).set_index("removed")
     assert rows["error_mean"][0] == 0
     assert rows["weights"].to_list() == [network.size - round(network.size * percent / 100) for percent in rows.index]
@@ -286,6 +287,7 @@ def test_what_a_setting_costs_in_weights(tmp_path, monkeypatch, capsys):
     assert 20 < labels.sum() < 380
     nobody = Split(inputs[:0], labels[:0])
     images = Images(nobody, Split(inputs, labels), nobody, 2)
+    monkeypatch.setitem(IMAGES, "mnist", ((4,), 2))
     monkeypatch.setattr(bbbrun.report.items.tradeoff, "load_images", lambda config, device: images)
     damaged = finished(folder / "damaged", seed=6, lr=0.5, units=3, test_error=1.0, valid_error=1.0) / "checkpoint.pt"
     damaged.write_bytes(b"")

@@ -11,6 +11,7 @@ from bbbrun.bayes.networks import from_module, initial_weights, layered, mlp
 from bbbrun.bayes.posterior import DiagonalGaussian
 from bbbrun.bayes.priors import build_prior
 from bbbrun.bench.steps import bayes_by_backprop
+from bbbrun.errors import UserError
 from bbbrun.runtime.compile import compiled
 from bbbrun.runtime.matmul import large_product
 from bbbrun.runtime.noise import standard_normal
@@ -265,7 +266,7 @@ def test_dropout_needs_a_network_of_affine_maps():
     network, weights = from_module(nn.Linear(6, 3))
     method = DropoutConfig(name="dropout", input_rate=0.2, hidden_rate=0.5)
     state = initial_state([weights], Sgd(0.0))
-    with pytest.raises(ValueError, match="network of affine maps"):
+    with pytest.raises(UserError, match="method=dropout needs a network of affine maps"):
         make_step(network, categorical, method, None, Sgd(0.0), INPUTS, LABELS, 0, two_minibatches(1.0), state)
 
 

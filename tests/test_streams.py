@@ -29,6 +29,7 @@ RUNS = [
     DIGITS + "method.train_samples=3 method.estimator=local",
     DIGITS + "method.train_samples=3 method.estimator=flipout prior=gaussian",
     SMALL + "train.epochs=2 method=dropout",
+    SMALL + "train.epochs=2 method=mc_dropout method.test_samples=3",
     SMALL + "train.epochs=2 method=mle",
     SMALL + "experiment=regression train.epochs=2 method.final_samples=3",
     BANDIT + "experiment=wheel",
@@ -97,7 +98,15 @@ def test_streams_differ_and_leave_room_for_each_other():
     values = [int(member) for member in Stream.__members__.values()]
     assert len(set(values)) == len(values), "two names for one value"
     assert max(values) + WIDTH <= 2**31
-    counted = {Stream.TRAIN, Stream.EVALUATE, Stream.DROPOUT, Stream.REWARD, Stream.ACTIVATION, Stream.SIGN}
+    counted = {
+        Stream.TRAIN,
+        Stream.EVALUATE,
+        Stream.DROPOUT,
+        Stream.REWARD,
+        Stream.ACTIVATION,
+        Stream.SIGN,
+        Stream.MASK,
+    }
     for member, following in itertools.pairwise(sorted(Stream)):
         assert member not in counted or following - member >= WIDTH
 

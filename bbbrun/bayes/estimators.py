@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from bbbrun.bayes.likelihoods import Likelihood
-from bbbrun.bayes.networks import Network
+from bbbrun.bayes.networks import Network, affine_maps
 from bbbrun.bayes.objective import complexity_gradient, free_energy_gradient
 from bbbrun.bayes.posterior import DiagonalGaussian, Gradient, Moments
 from bbbrun.bayes.priors import Gaussian, Prior
@@ -27,6 +27,8 @@ class Batch(NamedTuple):
     present: Tensor
 
 
+# (parameters, seed, prior, batch, the minibatch's share of the complexity) -> gradients (P,), the minibatch's nll
+Gradients = Callable[[list[Tensor], Tensor, Prior | None, Batch, Tensor], tuple[list[Tensor], Tensor]]
 # (the posterior's moments, eps (P,), seed, step, draw, batch) -> the nll's gradient in mu and in sigma, and the nll
 DataTerm = Callable[[Moments, Tensor, Tensor, Tensor, int, Batch], tuple[Gradient, Tensor]]
 
@@ -74,10 +76,15 @@ def free_energy_estimator(
     return free_energy_estimate
 
 
+def require_estimator(estimator: Estimator, network: Network) -> None:
+    """Raise UserError where the estimator is not one for this network: all but `weights` take affine maps apart."""
+    if estimator is not Estimator.weights:
+        affine_maps(network, f"method.estimator={estimator.name}")
+
+
 def data_term(estimator: Estimator, network: Network, likelihood: Likelihood) -> DataTerm:
-    """The estimator that the configuration names; raises ValueError where the network is not made of affine maps."""
-    if estimator is not Estimator.weights and network.layers is None:
-        raise ValueError(f"the {estimator.name} estimator needs a network of affine maps: this one may be anything")
+    """The estimator that the configuration names; raises UserError where it is not one for this network."""
+    require_estimator(estimator, network)
 
     def shared_weights(
         moments: Moments, eps: Tensor, seed: Tensor, step: Tensor, draw: int, batch: Batch

@@ -9,11 +9,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from bbbrun.errors import UserError
 from bbbrun.runtime.matmul import matrix_product
 from bbbrun.runtime.noise import Stream, standard_normal, uniform
 from bbbrun.schema.methods import Init, MlpConfig, NetworkConfig
 
 Affine = Callable[[int, Tensor], Tensor]  # (number of the layer, its inputs (B, in)) -> (B, out)
+Layers = Callable[[Affine, Tensor], Tensor]  # (what to do at each affine map, inputs (B, ...)) -> outputs (B, K)
 
 
 class Network(NamedTuple):
@@ -28,7 +30,7 @@ class Network(NamedTuple):
 
     shapes: tuple[tuple[int, ...], ...]
     apply: Callable[[Sequence[Tensor], Tensor], Tensor]
-    layers: Callable[[Affine, Tensor], Tensor] | None
+    layers: Layers | None
 
     @property
     def size(self) -> int:
@@ -52,7 +54,14 @@ class Network(NamedTuple):
         return self.layers(lambda number, x: matrix_product(x, parts[2 * number].t(), parts[2 * number + 1]), inputs)
 
 
-def layered(shapes: Sequence[tuple[int, ...]], layers: Callable[[Affine, Tensor], Tensor]) -> Network:
+def affine_maps(network: Network, needed_by: str) -> Layers:
+    """The network's `layers`; raises UserError, naming the setting that needs them, where it has none."""
+    if network.layers is None:
+        raise UserError(f"{needed_by} needs a network of affine maps alone, such as network=mlp")
+    return network.layers
+
+
+def layered(shapes: Sequence[tuple[int, ...]], layers: Layers) -> Network:
     """The network that `layers` makes of affine maps, whose weights have `shapes`."""
 
     def apply(weights: Sequence[Tensor], x: Tensor) -> Tensor:

@@ -9,11 +9,11 @@ from torch import Tensor
 
 from bbbrun.bayes.methods import METHODS
 from bbbrun.bayes.networks import Network, build_network
-from bbbrun.data.images import Images
+from bbbrun.data.images import IMAGES
 from bbbrun.errors import UserError
 from bbbrun.runs.identity import setting
 from bbbrun.runs.reader import Run
-from bbbrun.schema.config import option
+from bbbrun.schema.options import option
 
 Key = TypeVar("Key", bound=Hashable)
 Setting = frozenset[tuple[str, str]]
@@ -97,6 +97,6 @@ def parameters(run: Run) -> list[Tensor]:
     return run.tensors()[: METHODS[run.method].tensors]
 
 
-def network_of(run: Run, images: Images) -> Network:
-    """The run's network, for these images."""
-    return build_network(option("network", run.config["network"]), images.test.inputs.shape[1:], images.classes)
+def network_of(run: Run) -> Network:
+    """The network of a run on images."""
+    return build_network(option("network", run.config["network"]), *IMAGES[run.dataset])

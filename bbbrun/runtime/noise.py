@@ -60,6 +60,7 @@ class Stream(IntEnum):
     CHOICE = (7 << 24) + 1
     ACTIVATION = 8 << 24  # + draw and layer
     SIGN = 9 << 24  # + draw, layer and side
+    MASK = 10 << 24  # + draw
 
 
 def _rotate_left(x: Tensor, bits: int) -> Tensor:

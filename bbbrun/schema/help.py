@@ -5,7 +5,8 @@ from importlib.resources import files
 
 from omegaconf import OmegaConf
 
-from bbbrun.schema.config import OPTIONS, composed
+from bbbrun.schema.config import composed
+from bbbrun.schema.options import OPTIONS
 
 _TEXT = """\
 bbbrun: Bayes by Backprop (Weight Uncertainty in Neural Networks, Blundell et al. 2015), reproduced.

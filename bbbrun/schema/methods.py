@@ -77,6 +77,15 @@ class DropoutConfig(MethodConfig):
 
 
 @dataclass(slots=True, kw_only=True)
+class MonteCarloDropoutConfig(DropoutConfig):
+    test_samples: int
+
+    def __post_init__(self) -> None:
+        DropoutConfig.__post_init__(self)
+        require_draws("method.test_samples", self.test_samples)
+
+
+@dataclass(slots=True, kw_only=True)
 class PriorConfig:
     name: str
 

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from bbbrun.bayes.likelihoods import fixed_sigma, gaussian
 from bbbrun.bayes.methods import drawn
-from bbbrun.bayes.networks import build_network
+from bbbrun.bayes.networks import Network, build_network
 from bbbrun.bayes.predictive import network_outputs
 from bbbrun.data.bandit import Bandit
 from bbbrun.runtime.noise import Stream, integers, uniform
@@ -50,6 +50,11 @@ def minibatch_places(seed: int, first: int, filled: Tensor, size: int) -> Tensor
     return integers(seed, t.unsqueeze(1), Stream.SHUFFLE, size, filled.unsqueeze(1))
 
 
+def agent_network(config: Config, bandit: Bandit) -> Network:
+    """The network that judges what `action_inputs` makes of the bandit's contexts: (..., D + K) -> (..., 1)."""
+    return build_network(config.network, (bandit.contexts.shape[1] + bandit.expected.shape[1],), 1)
+
+
 class Agent:
     """Thompson sampling by Bayes by Backprop, or epsilon-greedy by one network, over the contexts of a bandit."""
 
@@ -59,9 +64,8 @@ class Agent:
         self._batch, actions = config.train.batch_size, bandit.expected.shape[1]
         self._inputs = action_inputs(bandit.contexts, actions).to(device)
         size = config.agent.buffer_size
-        width = self._inputs.shape[2]
-        self.memory = Memory(torch.zeros(size, width, device=device), torch.zeros(size, device=device))
-        self.network = build_network(config.network, (width,), 1)
+        self.memory = Memory(torch.zeros(size, self._inputs.shape[2], device=device), torch.zeros(size, device=device))
+        self.network = agent_network(config, bandit)
         problem = Problem(*self.memory, self.network, gaussian(fixed_sigma(config.agent.likelihood_sigma)))
         self.trainer = Trainer.of([config], [problem], device, config.agent.steps, config.agent.updates)
         self._random = uniform(config.seed, 0, Stream.ACTION, config.agent.steps) < config.agent.epsilon
@@ -80,7 +84,7 @@ class Agent:
         """
         method = self.trainer.method
         draws = self.trainer.draws(t, method.draws(last=False))
-        weights = drawn(method, self.trainer.state.parameters, draws)
+        weights = drawn(method, self.network, self.trainer.state.parameters, draws)
         return network_outputs(self.network, weights, self._inputs[row]).mean(dim=0)[:, 0]
 
     def learn(self, t: int, row: int, action: int, reward: float) -> None:

@@ -40,7 +40,7 @@ def classification_task(config: Config, images: Images) -> Task:
     held_out = torch.cat([images.valid.inputs, images.test.inputs])
 
     def evaluate(parameters: list[Tensor], draws: Draws) -> dict[str, float]:
-        predictive = posterior_predictive(network, drawn(method, parameters, draws), held_out)
+        predictive = posterior_predictive(network, drawn(method, network, parameters, draws), held_out)
         row = _judge(predictive, images.valid, images.test)
         mean = method.mean(parameters)
         if mean is not None:
@@ -74,7 +74,7 @@ def predictor(dataset: ImageDatasetConfig, options: NetworkConfig) -> Predictor:
         columns |= {name: getattr(predicted, name) for name in ("total", "aleatoric", "epistemic")}
         return pd.DataFrame({name: column.numpy() for name, column in columns.items()})
 
-    return predict
+    return Predictor(network, predict)
 
 
 def _judge(probabilities: Tensor, valid: Split, test: Split) -> dict[str, float]:

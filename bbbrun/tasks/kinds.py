@@ -5,12 +5,15 @@ from typing import Any, NamedTuple
 
 import torch
 
+from bbbrun.bayes.methods import build_method
 from bbbrun.data.images import load_images
 from bbbrun.errors import UserError
 from bbbrun.runs.writer import RunFolder
-from bbbrun.schema.config import Config, option
+from bbbrun.schema.config import Config
 from bbbrun.schema.datasets import BanditDatasetConfig, DatasetConfig, ImageDatasetConfig, RegressionCurveConfig
+from bbbrun.schema.options import option
 from bbbrun.tasks import bandit, classification, regression
+from bbbrun.tasks.agent import agent_network
 from bbbrun.tasks.classification import classification_task
 from bbbrun.tasks.regression import regression_task
 from bbbrun.training.loop import columns, fit
@@ -30,6 +33,7 @@ Prepare = Callable[[list[Config], torch.device], Prepared]
 
 
 def _by_epochs(configs: list[Config], tasks: list[Task], device: torch.device) -> Prepared:
+    build_method(configs[0].method).require_trainable(tasks[0].problem.network)
     return Prepared(columns(tasks[0]), lambda runs: fit(configs, tasks, runs, device))
 
 
@@ -45,6 +49,7 @@ def _curve(configs: list[Config], device: torch.device) -> Prepared:
 def _bandit(configs: list[Config], device: torch.device) -> Prepared:
     [config] = configs
     contexts = bandit.bandit_of(config)
+    build_method(config.method).require_trainable(agent_network(config, contexts))
     return Prepared(bandit.COLUMNS, lambda runs: [bandit.play(config, contexts, runs[0], device)])
 
 
@@ -76,7 +81,7 @@ def predictor(config: dict[str, Any]) -> Predictor:
 def prepare(configs: list[Config], device: torch.device) -> Prepared:
     """Read the data of a run, or of its replicas, and say how it is played.
 
-    Raises UserError where data are missing or wrong.
+    Raises UserError where data are missing or wrong, and where the method cannot train the network.
     """
     dataset: Any = configs[0].dataset
     [kind] = [kind for kind in _KINDS if isinstance(dataset, kind)]

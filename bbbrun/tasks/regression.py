@@ -35,8 +35,9 @@ def conditional_gaussian(config: RegressionCurveConfig) -> tuple[Conditional, in
 
 def on_unit_range(network: Network, low: float, high: float) -> Network:
     """The network behind the map of [low, high] onto [-1, 1]."""
-    assert network.layers is not None
-    layers, middle, half = network.layers, (low + high) / 2, (high - low) / 2
+    apply, layers, middle, half = network.apply, network.layers, (low + high) / 2, (high - low) / 2
+    if layers is None:
+        return network._replace(apply=lambda weights, x: apply(weights, (x - middle) / half))
     return layered(network.shapes, lambda affine, x: layers(affine, (x - middle) / half))
 
 
@@ -53,7 +54,7 @@ def predictor(dataset: RegressionCurveConfig, options: NetworkConfig) -> Predict
         columns |= {"aleatoric": predicted.aleatoric, "epistemic": predicted.epistemic}
         return pd.DataFrame({name: column.numpy() for name, column in columns.items()})
 
-    return predict
+    return Predictor(network, predict)
 
 
 def _network(dataset: RegressionCurveConfig, options: NetworkConfig) -> tuple[Network, Conditional]:
@@ -73,7 +74,7 @@ def regression_task(config: Config, device: torch.device) -> Task:
 
     def components(parameters: list[Tensor], inputs: Tensor, draws: Draws) -> tuple[Tensor, Tensor]:
         """Means and sigmas (S, N) of the predictive mixture, float64; S = 1 where the weights are not random."""
-        return conditional(network_outputs(network, drawn(method, parameters, draws), inputs).double())
+        return conditional(network_outputs(network, drawn(method, network, parameters, draws), inputs).double())
 
     def evaluate(parameters: list[Tensor], draws: Draws) -> dict[str, float]:
         means, sigmas = components(parameters, test.inputs, draws)

@@ -80,7 +80,7 @@ def make_step(problem: Problem, recipe: Recipe, epoch: Epoch, state: State) -> C
     """The training step: a function without arguments or result that moves `state` by one minibatch of `epoch`.
 
     The gradient is that of the SUMMED minibatch likelihood. The problem's inputs (N, ...) and targets (N, ...) are the
-    whole training set, on the device. Raises ValueError where the method cannot train the network.
+    whole training set, on the device. Raises UserError where the method cannot train the network.
     """
     inputs, targets, optimizer, prior = problem.inputs, problem.targets, recipe.optimizer, recipe.prior
     # A tensor, not a number: one compiled step then serves every seed.

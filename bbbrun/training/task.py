@@ -66,8 +66,14 @@ class Predictions(NamedTuple):
     y: Tensor
 
 
-# (draws of the weights, inputs in the data set's own units) -> a row for each input
-Predictor = Callable[[Iterable[Tensor], ArrayLike], pd.DataFrame]
+class Predictor(NamedTuple):
+    """What a trained network predicts.
+
+    predict: (draws of its weights, each (P,), inputs in the data set's own units) -> a row for each input.
+    """
+
+    network: Network
+    predict: Callable[[Iterable[Tensor], ArrayLike], pd.DataFrame]
 
 
 class Task(NamedTuple):

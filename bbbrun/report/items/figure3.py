@@ -9,11 +9,11 @@ from numpy.typing import NDArray
 
 from bbbrun.bayes.draws import Draws
 from bbbrun.bayes.methods import build_method
-from bbbrun.report.groups import NothingToShow, parameters, write_runs, write_table
+from bbbrun.report.groups import NothingToShow, network_of, parameters, write_runs, write_table
 from bbbrun.report.items.table1 import DROPOUT, MIXTURE, NO_RUN, SGD, main_cells
 from bbbrun.report.plots import density, save
 from bbbrun.runs.reader import Run
-from bbbrun.schema.config import option
+from bbbrun.schema.options import option
 
 _BINS = 200
 
@@ -44,4 +44,4 @@ def figure3(runs: list[Run], output: Path) -> list[str]:
 def _weights(run: Run) -> NDArray[np.float32]:
     """The weights (P,) of a single network, or one draw of them from the posterior."""
     method = build_method(option("method", run.config["method"]))
-    return method.draw(parameters(run), Draws(run.seed, 0, 1), 0).numpy()
+    return method.draw(network_of(run), parameters(run), Draws(run.seed, 0, 1), 0).numpy()

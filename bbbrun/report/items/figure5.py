@@ -9,7 +9,8 @@ import pandas as pd
 import torch
 from matplotlib.figure import Figure
 
-from bbbrun.bayes.methods import BayesByBackprop, MaximumLikelihood
+from bbbrun.bayes.methods import BayesByBackprop
+from bbbrun.bayes.one_network import MaximumLikelihood
 from bbbrun.data.curve import curve, curve_points, curve_quartiles
 from bbbrun.errors import UserError
 from bbbrun.report.groups import NothingToShow, markdown, one_setting

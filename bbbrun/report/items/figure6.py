@@ -7,7 +7,8 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from bbbrun.bayes.methods import BayesByBackprop, MaximumLikelihood
+from bbbrun.bayes.methods import BayesByBackprop
+from bbbrun.bayes.one_network import MaximumLikelihood
 from bbbrun.report.groups import NothingToShow, markdown, mean_and_spread, one_setting, write_table
 from bbbrun.report.paper import points
 from bbbrun.report.plots import REGRETS, label_of, log_regret, save, seeds_label

@@ -7,7 +7,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from bbbrun.bayes.methods import BayesByBackprop, Dropout, MaximumLikelihood
+from bbbrun.bayes.methods import BayesByBackprop
+from bbbrun.bayes.one_network import Dropout, MaximumLikelihood
 from bbbrun.report.groups import NothingToShow, by_setting, grouped, one_per_seed, write_runs, write_table
 from bbbrun.report.paper import published, standard_error
 from bbbrun.runs.reader import Run

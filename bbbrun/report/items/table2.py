@@ -48,7 +48,7 @@ def prune(run: Run, images: Images) -> list[dict[str, Any]]:
     error: of the posterior predictive of _DRAWS draws. error_mean: with w = mu. Both with the removed weights at zero.
     """
     posterior, inputs = DiagonalGaussian(*parameters(run)), images.test.inputs
-    network, draws = network_of(run, images), Draws(run.seed, 0, _DRAWS)
+    network, draws = network_of(run), Draws(run.seed, 0, _DRAWS)
     masks = {percent: pruning_mask(posterior, percent) for percent in REMOVED}
     predictive = {percent: torch.zeros(()) for percent in REMOVED}
     with torch.no_grad():

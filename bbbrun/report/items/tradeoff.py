@@ -84,7 +84,7 @@ def _measurements(run: Run, images: dict[str, Images]) -> dict[str, Any]:
     if str(dataset) not in images:
         images[str(dataset)] = load_images(MnistConfig(**dataset), torch.device("cpu"))
     loaded = images[str(dataset)]
-    errors = pruned_errors(network_of(run, loaded), DiagonalGaussian(*parameters(run)), loaded.valid)
+    errors = pruned_errors(network_of(run), DiagonalGaussian(*parameters(run)), loaded.valid)
     return {"valid_error": errors[0], "removable": removable(errors)}
 
 
