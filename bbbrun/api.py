@@ -18,9 +18,8 @@ from bbbrun.errors import UserError
 from bbbrun.runs.reader import Run, finished_runs
 from bbbrun.runs.resume import require_same_run, require_unused
 from bbbrun.runtime.device import choose_device
-from bbbrun.schema.config import composed, validated, words_of
+from bbbrun.schema.config import composed, option, validated, words_of
 from bbbrun.schema.fixing import fixed, yaml_text
-from bbbrun.schema.options import option
 from bbbrun.schema.replicas import replicas_of
 from bbbrun.tasks.kinds import predictor
 from bbbrun.training.progress import Progress

@@ -5,7 +5,10 @@ import pytest
 
 import bbbrun
 from bbbrun.bayes import networks
+from bbbrun.bench.measure import step_ms
+from bbbrun.bench.variance import variances
 from bbbrun.errors import UserError
+from bbbrun.training import trainer
 
 SHORT = {
     "digits": "train.epochs=2",
@@ -43,3 +46,15 @@ def test_the_others_train_it(request, tmp_path, experiment):
     result = run(tmp_path / "plain", experiment, *words)
     tables = [each.metrics().drop(columns="seconds") for each in (result, expected)]
     pd.testing.assert_frame_equal(*tables, rtol=1e-4)
+
+
+def test_the_variance_of_its_gradients_is_that_of_the_estimator_it_has(plain_network, tmp_path, monkeypatch):
+    monkeypatch.setattr(trainer, "should_compile", lambda *_: (False, ""))
+    folder = run(tmp_path / "run", "digits", *SHORT["digits"].split()).folder
+
+    def cost(config, task, estimator):
+        return step_ms(2, config, task, estimator)
+
+    table = variances(folder, 3, cost)
+    assert table[["at", "estimator"]].to_numpy().tolist() == [["initialisation", "weights"], ["trained", "weights"]]
+    assert (table[["variance_mu", "variance_rho", "step_ms"]] > 0).all(axis=None)

@@ -16,10 +16,10 @@ import pytest
 
 import bbbrun as api
 from bbbrun import cli
-from bbbrun.data.mnist import load_mnist
+from bbbrun.data.mnist import load_idx
 from bbbrun.errors import UserError
 from bbbrun.runtime import stops
-from bbbrun.schema.options import OPTIONS
+from bbbrun.schema.config import OPTIONS
 from bbbrun.verbs import VERBS
 
 FAST = ("train.epochs=2", "network.hidden=[16]", "threads=1", "compile=false")
@@ -539,7 +539,7 @@ def test_corrupt_and_truncated_mnist(bbbrun, data_root, tmp_path):
     for wrong in (content[:-100], b""):
         file.write_bytes(wrong)
         with pytest.raises(UserError, match=r"t10k-images-idx3-ubyte\.gz is not the published file of this name"):
-            load_mnist(str(tmp_path))
+            load_idx("mnist", str(tmp_path))
     file.write_bytes(content[:5000] + b"x" + content[5001:])
     result = bbbrun("experiment=mnist", "dataset.root=.", **NO_NETWORK)
     assert result.returncode == 1

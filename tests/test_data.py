@@ -1,11 +1,15 @@
 import gzip
+import hashlib
 import shutil
+import struct
 
 import numpy as np
 import pytest
 import torch
+from torchvision.datasets import KMNIST
 
 from bbbrun.data.images import load_images
+from bbbrun.data.mnist import IDX
 from bbbrun.errors import UserError
 from bbbrun.schema.datasets import DigitsConfig, MnistConfig
 
@@ -23,9 +27,13 @@ def test_digits_are_split_without_overlap_and_scaled():
     assert len(rows.unique(dim=0)) == 1797
 
 
-def mnist(root, valid_size=10_000):
-    config = MnistConfig(name="mnist", root=root and str(root), valid_size=valid_size, pixel_divisor=126.0)
+def load(name, root, valid_size=10_000):
+    config = MnistConfig(name=name, root=root and str(root), valid_size=valid_size, pixel_divisor=126.0)
     return load_images(config, torch.device("cpu"))
+
+
+def mnist(root, valid_size=10_000):
+    return load("mnist", root, valid_size)
 
 
 def test_the_real_mnist_from_packed_files_that_are_left_alone(data_root, tmp_path):
@@ -58,6 +66,79 @@ def test_unpacked_files_are_read_and_checked_too(data_root, tmp_path):
     (raw / FILES[2]).write_bytes(content.tobytes())
     with pytest.raises(UserError, match=f"{FILES[2]} is not the published file"):
         mnist(tmp_path)
+
+
+def test_fashion_mnist_is_known_by_what_its_files_hold_however_they_are_packed(data_root, tmp_path):
+    shared = data_root / "FashionMNIST" / "raw"
+    if not shared.is_dir():
+        pytest.skip("BBBRUN_DATA does not hold FashionMNIST/raw")
+    raw = tmp_path / "FashionMNIST" / "raw"
+    raw.mkdir(parents=True)
+    for name in FILES:
+        content = gzip.decompress((shared / f"{name}.gz").read_bytes())
+        (raw / f"{name}.gz").write_bytes(gzip.compress(content, compresslevel=1))
+    images = load("fashion_mnist", tmp_path)
+    assert [len(split.labels) for split in (images.train, images.valid, images.test)] == [50_000, 10_000, 10_000]
+    # Its authors' examples begin with an ankle boot, a T-shirt and another; the mean pixel is 0.286 of the brightest.
+    assert images.train.labels[:3].tolist() == [9, 0, 0]
+    assert images.train.inputs.mean().item() * 126 / 255 == pytest.approx(0.286, abs=0.001)
+    assert torch.cat([images.train.labels, images.valid.labels]).bincount().tolist() == [6000] * 10
+    # Each of the four files is told from the one of MNIST's that has its name.
+    shutil.copytree(data_root / "MNIST", tmp_path / "MNIST")
+    assert images.train.labels[:5].tolist() != mnist(tmp_path).train.labels[:5].tolist()
+    shutil.copy(tmp_path / "MNIST" / "raw" / f"{FILES[3]}.gz", raw)
+    with pytest.raises(UserError, match=f"{FILES[3]}.gz is not the published file"):
+        load("fashion_mnist", tmp_path)
+
+
+def packed_kmnist(raw, count=60):
+    """Four small files in KMNIST's format, and what they hold: pixels and labels."""
+    raw.mkdir(parents=True)
+    parts = []
+    for part in ("train", "t10k"):
+        pixels = np.random.default_rng(len(parts)).integers(0, 256, (count, 28, 28), dtype=np.uint8)
+        labels = np.arange(count, dtype=np.uint8) % 10
+        parts += [pixels, labels]
+        heads = (struct.pack(">4i", 2051, count, 28, 28), struct.pack(">2i", 2049, count))
+        for head, values, kind in zip(heads, (pixels, labels), ("images-idx3", "labels-idx1"), strict=True):
+            (raw / f"{part}-{kind}-ubyte.gz").write_bytes(gzip.compress(head + values.tobytes(), mtime=0))
+    return parts
+
+
+def test_kmnist_is_read_from_its_packed_files_alone(tmp_path, monkeypatch):
+    raw = tmp_path / "KMNIST" / "raw"
+    pixels, labels, test_pixels, _ = packed_kmnist(raw)
+    with pytest.raises(UserError, match=f"{FILES[0]}.gz is not the published file"):
+        load("kmnist", tmp_path, valid_size=10)
+    # torchvision holds the published digests, which files as small as these do not have.
+    digests = [(f"{name}.gz", hashlib.md5((raw / f"{name}.gz").read_bytes()).hexdigest()) for name in FILES]
+    monkeypatch.setattr(KMNIST, "resources", digests)
+    (raw / FILES[0]).write_bytes(b"of no published digest")
+    images = load("kmnist", tmp_path, valid_size=10)
+    both = torch.cat([images.train.inputs, images.valid.inputs])
+    torch.testing.assert_close(both[:, 0] * 126, torch.from_numpy(pixels).float())
+    torch.testing.assert_close(images.test.inputs[:, 0] * 126, torch.from_numpy(test_pixels).float())
+    assert images.train.labels.tolist() == labels[:50].tolist()
+    (raw / f"{FILES[2]}.gz").unlink()
+    with pytest.raises(UserError, match=r"KMNIST/raw/t10k-images-idx3-ubyte\.gz is missing"):
+        load("kmnist", tmp_path, valid_size=10)
+
+
+@pytest.mark.parametrize("name", IDX)
+def test_each_set_is_downloaded_from_its_own_mirrors_into_its_own_folder(cache, monkeypatch, name):
+    asked = []
+
+    def unreachable(url, folder, filename):
+        asked.append(url)
+        raise RuntimeError("no network")
+
+    monkeypatch.setattr("bbbrun.data.download.download_url", unreachable)
+    source = IDX[name].source
+    with pytest.raises(
+        UserError, match=rf"{source.__name__}/raw/{FILES[0]}\.gz is missing and could not be downloaded"
+    ):
+        load(name, None)
+    assert sorted(asked) == sorted(f"{mirror}{FILES[0]}.gz" for mirror in source.mirrors)
 
 
 @pytest.fixture

@@ -14,9 +14,11 @@ from omegaconf import OmegaConf
 from bbbrun.bayes.methods import METHODS as METHODS_TABLE
 from bbbrun.bayes.networks import NETWORKS
 from bbbrun.bayes.priors import PRIORS as PRIORS_TABLE
+from bbbrun.data.images import IMAGES
+from bbbrun.data.mnist import IDX
 from bbbrun.errors import UserError
-from bbbrun.schema.config import Config, composed
-from bbbrun.schema.options import OPTIONS
+from bbbrun.schema.config import OPTIONS, Config, composed
+from bbbrun.schema.datasets import ImageDatasetConfig, MnistConfig
 from bbbrun.training.optimizers import OPTIMIZERS
 
 CONFIGS = Path(str(resources.files("bbbrun.configs")))
@@ -74,6 +76,11 @@ def refusal(*words: str) -> str:
 def test_the_options_of_a_group_are_its_files(group):
     assert sorted(OPTIONS[group]) == names(group)
     assert sorted(TABLES.get(group, OPTIONS[group])) == names(group)
+
+
+def test_every_data_set_of_images_has_its_row():
+    assert set(IMAGES) == {name for name, kind in OPTIONS["dataset"].items() if issubclass(kind, ImageDatasetConfig)}
+    assert set(IDX) == {name for name, kind in OPTIONS["dataset"].items() if kind is MnistConfig}
 
 
 def test_every_folder_of_options_is_a_group():

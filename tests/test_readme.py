@@ -15,12 +15,12 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import OmegaConf
 
 from bbbrun.report.readme import TABLES, between, renewed
-from bbbrun.schema.config import composed
+from bbbrun.schema.config import OPTIONS, composed
+from bbbrun.verbs import VERBS
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
 PAGES = [path for path in ROOT.rglob("*.md") if not {".venv", ".pytest_cache"} & {*path.relative_to(ROOT).parts}]
-VERBS = ("report", "check", "reproduce", "bench")
 PLACEHOLDERS = {"resume", "hydra/launcher", "hydra.launcher.n_jobs"}  # resume names a folder; joblib is an extra
 
 
@@ -84,6 +84,13 @@ def test_the_experiments_it_names_are_there() -> None:
     assert names >= {"mnist_gaussian", "mnist_dropout", "mnist_mle", "mnist_tempered", "regression_mle"}
     missing = [name for name in names if not (ROOT / "configs" / "experiment" / f"{name}.yaml").is_file()]
     assert not missing
+
+
+@pytest.mark.parametrize("group", OPTIONS)
+def test_the_page_of_the_configurations_lists_every_option(group: str) -> None:
+    page = (ROOT / "configs" / "README.md").read_text()
+    (row,) = re.findall(rf"^\| `{group}` \| (.*?) \|", page, re.MULTILINE)
+    assert sorted(re.findall(r"`(\w+)`", row)) == sorted(OPTIONS[group])
 
 
 @cache

@@ -18,9 +18,8 @@ from torch.distributions import Categorical, MixtureSameFamily, Normal
 from bbbrun.bayes.likelihoods import log_mixture, log_normal, mixture_quantile
 from bbbrun.bayes.networks import mlp
 from bbbrun.data.curve import curve, curve_points, curve_quartiles
-from bbbrun.schema.config import composed
+from bbbrun.schema.config import composed, option
 from bbbrun.schema.datasets import RegressionCurveConfig
-from bbbrun.schema.options import option
 from bbbrun.tasks.regression import conditional_gaussian, on_unit_range
 from bbbrun.verbs.report import main
 

@@ -246,7 +246,13 @@ def test_pruning_removes_the_lowest_signal_to_noise_in_mean_and_variance():
     assert decibels(posterior)[1].item() == pytest.approx(10 * math.log10(3 / math.log(2)), rel=1e-5)
 
 
-def test_table_2_judges_what_is_left_of_the_network(tmp_path, monkeypatch):
+@pytest.fixture
+def four_pixels(monkeypatch):
+    """Images of four pixels and two classes, for which the runs' checkpoints are, in the place of MNIST's."""
+    monkeypatch.setitem(IMAGES, "mnist", IMAGES["mnist"]._replace(shape=(1, 2, 2), classes=2))
+
+
+def test_table_2_judges_what_is_left_of_the_network(tmp_path, monkeypatch, four_pixels):
     folder = finished(tmp_path / "a", units=3, test_error=1.0)
     (run,) = finished_runs([folder])
     mu, rho = run.tensors()[:2]
@@ -254,7 +260,6 @@ def test_table_2_judges_what_is_left_of_the_network(tmp_path, monkeypatch):
     network = mlp(4, [3, 3], 2)
     labels = network(mu, inputs).argmax(dim=1)
     split = Split(inputs, labels)
-    monkeypatch.setitem(IMAGES, "mnist", ((4,), 2))
     rows = pd.DataFrame(prune(run, Images(split, split, split, 2))).set_index("removed")
     assert rows["error_mean"][0] == 0
     assert rows["weights"].to_list() == [network.size - round(network.size * percent / 100) for percent in rows.index]
@@ -275,7 +280,7 @@ def test_table_2_judges_what_is_left_of_the_network(tmp_path, monkeypatch):
     assert rows["error"][99] == rows["error_mean"][99]
 
 
-def test_what_a_setting_costs_in_weights(tmp_path, monkeypatch, capsys):
+def test_what_a_setting_costs_in_weights(tmp_path, monkeypatch, capsys, four_pixels):
     folder = tmp_path / "runs"
     for seed, lr in ((3, 0.1), (4, 0.1), (5, 0.5)):
         # The checkpoint has layers of 3 units.
@@ -287,7 +292,6 @@ def test_what_a_setting_costs_in_weights(tmp_path, monkeypatch, capsys):
     assert 20 < labels.sum() < 380
     nobody = Split(inputs[:0], labels[:0])
     images = Images(nobody, Split(inputs, labels), nobody, 2)
-    monkeypatch.setitem(IMAGES, "mnist", ((4,), 2))
     monkeypatch.setattr(bbbrun.report.items.tradeoff, "load_images", lambda config, device: images)
     damaged = finished(folder / "damaged", seed=6, lr=0.5, units=3, test_error=1.0, valid_error=1.0) / "checkpoint.pt"
     damaged.write_bytes(b"")

@@ -11,8 +11,7 @@ from omegaconf import OmegaConf
 from bbbrun.errors import UserError
 from bbbrun.runs.identity import differing_on_resume, setting, whole
 from bbbrun.runs.jobs import wanted
-from bbbrun.schema.config import Config, TrainConfig, composed, plain
-from bbbrun.schema.options import OPTIONS
+from bbbrun.schema.config import OPTIONS, Config, TrainConfig, composed, plain
 
 CONFIGS = Path(str(resources.files("bbbrun.configs")))
 RECORDS = Path(__file__).parent.parent / "results" / "paper" / "runs"

@@ -82,6 +82,11 @@ def require_estimator(estimator: Estimator, network: Network) -> None:
         affine_maps(network, f"method.estimator={estimator.name}")
 
 
+def usable_estimators(network: Network) -> list[Estimator]:
+    """Those that `require_estimator` does not refuse."""
+    return list(Estimator) if network.layers else [Estimator.weights]
+
+
 def data_term(estimator: Estimator, network: Network, likelihood: Likelihood) -> DataTerm:
     """The estimator that the configuration names; raises UserError where it is not one for this network."""
     require_estimator(estimator, network)

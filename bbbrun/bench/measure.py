@@ -14,7 +14,7 @@ from bbbrun.bench.steps import Timed, bbbrun_step, contenders, make_setting
 from bbbrun.errors import UserError
 from bbbrun.runtime.device import synchronize
 from bbbrun.schema.config import Config
-from bbbrun.schema.methods import BayesByBackpropConfig, Estimator, MlpConfig
+from bbbrun.schema.methods import BayesByBackpropConfig, Estimator
 from bbbrun.training.task import Task
 
 _FIRST, _SECOND, _OURS = "sgd, PyTorch eager", "dropout, PyTorch eager", "bbb scale_mixture weights, bbbrun"
@@ -77,9 +77,6 @@ def measure(
 
 def step_ms(rounds: int, config: Config, task: Task, estimator: Estimator) -> float:
     """The median time, ms, of a step of the run's method with this estimator and SGD without momentum."""
-    method = cast(BayesByBackpropConfig, config.method)
-    inputs, network = task.problem.inputs, task.problem.network
-    widths = [inputs[0].numel(), *cast(MlpConfig, config.network).hidden, network.shapes[-1][0]]
-    setting = make_setting(widths, config.train.batch_size, method.train_samples, inputs.device)
-    step = bbbrun_step(setting, replace(method, estimator=estimator), config.prior)
-    return median_ms({"step": step}, rounds, inputs.device)["step"]
+    method = replace(cast(BayesByBackpropConfig, config.method), estimator=estimator)
+    step = bbbrun_step(task.problem, config.train.batch_size, method, config.prior)
+    return median_ms({"step": step}, rounds, task.problem.inputs.device)["step"]

@@ -6,11 +6,11 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from bbbrun.bayes.networks import Network, mlp
+from bbbrun.bayes.networks import Network
 from bbbrun.bayes.objective import complexity_gradient, free_energy_gradient
 from bbbrun.bayes.posterior import DiagonalGaussian, Gradient, Moments
 from bbbrun.bayes.priors import build_prior
-from bbbrun.bench.steps import LR, MINIBATCHES, PRIORS, Setting, Timed
+from bbbrun.bench.steps import LR, MINIBATCHES, PRIORS, Setting, Timed, mlp_of
 from bbbrun.runtime.compile import compiled
 from bbbrun.runtime.matmul import matrix_product
 from bbbrun.runtime.noise import Stream, standard_normal
@@ -24,8 +24,7 @@ def parts(setting: Setting) -> dict[str, Callable[[], Timed]]:
     the gradient and momentum-free SGD of given moments and a given dnll/dw. A step that fuses them may take less than
     their sum.
     """
-    widths, device = setting.widths, setting.inputs.device
-    network = mlp(widths[0], widths[1:-1], widths[-1])
+    network, device = mlp_of(setting.widths), setting.inputs.device
     mu, eps, dnll = (torch.randn(network.size, device=device) * 0.01 for _ in range(3))
     rho, out = torch.full_like(mu, -5.0), torch.zeros_like(mu)
     sigma, slope = torch.zeros_like(mu), torch.zeros_like(mu)
@@ -68,7 +67,7 @@ def parts(setting: Setting) -> dict[str, Callable[[], Timed]]:
 
 def floor(setting: Setting) -> dict[str, Callable[[], Timed]]:
     """Reading and writing mu, rho, w and the gradient once. (The matrix products are a part already.)"""
-    network = mlp(setting.widths[0], setting.widths[1:-1], setting.widths[-1])
+    network = mlp_of(setting.widths)
     tensors = [torch.zeros(network.size, device=setting.inputs.device) for _ in range(4)]
 
     def memory() -> None:

@@ -11,11 +11,9 @@ from torch import Tensor, nn
 
 from bbbrun.bayes.likelihoods import categorical, fixed_sigma, gaussian
 from bbbrun.bayes.methods import BayesByBackprop, build_method
-from bbbrun.bayes.networks import initial_weights, mlp
+from bbbrun.bayes.networks import Network, initial_weights, mlp
 from bbbrun.bayes.priors import build_prior
 from bbbrun.bench.peers import Built, peers
-from bbbrun.runtime.compile import compiled
-from bbbrun.runtime.replay import Recorded
 from bbbrun.schema.methods import (
     BayesByBackpropConfig,
     DropoutConfig,
@@ -28,12 +26,13 @@ from bbbrun.schema.methods import (
     PriorConfig,
     ScaleMixtureConfig,
 )
-from bbbrun.training.optimizers import Sgd
-from bbbrun.training.step import Epoch, Recipe, changed, initial_state, make_step
+from bbbrun.schema.optimizers import Schedule, SgdConfig
 from bbbrun.training.task import Problem
+from bbbrun.training.trainer import Plan, Trainer
 
 MINIBATCHES = 32
 LR = 1e-6  # small, so that weights and timings stay where they start however many steps are timed
+_OPTIMIZER = SgdConfig(name="sgd", lr=LR, schedule=Schedule.constant, decay_epochs=1, decay_factor=1.0, momentum=0.0)
 PRIORS: dict[str, PriorConfig] = {
     "scale_mixture": ScaleMixtureConfig(name="scale_mixture", pi=0.5, sigma1=1.0, sigma2=0.0025),
     "gaussian": GaussianPriorConfig(name="gaussian", sigma=0.37),
@@ -50,6 +49,11 @@ class Setting(NamedTuple):
     draws: int
     inputs: Tensor
     targets: Tensor
+
+
+def mlp_of(widths: list[int]) -> Network:
+    """The multilayer perceptron of these widths, inputs to outputs."""
+    return mlp(widths[0], widths[1:-1], widths[-1])
 
 
 def make_setting(widths: list[int], batch: int, draws: int, device: torch.device) -> Setting:
@@ -88,11 +92,13 @@ def contenders(setting: Setting) -> dict[str, Callable[[], Timed]]:
     for estimator, prior in itertools.product(Estimator, PRIORS):
         method = bayes_by_backprop(setting.draws, estimator)
         ours[f"bbb {prior} {estimator.name}, bbbrun"] = (method, PRIORS[prior])
+    likelihood = gaussian(fixed_sigma(1.0)) if setting.widths[-1] == 1 else categorical
+    problem = Problem(setting.inputs, setting.targets, mlp_of(setting.widths), likelihood)
     steps: dict[str, Callable[[], Timed]] = {}
     for name, mode in itertools.product(("sgd", "dropout"), ("eager", "compiled")):
         steps[f"{name}, PyTorch {mode}"] = partial(_pytorch_step, setting, name == "dropout", mode == "compiled")
     for name, words in ours.items():
-        steps[name] = partial(bbbrun_step, setting, *words)
+        steps[name] = partial(bbbrun_step, problem, setting.batch, *words)
     for name, build in peers().items():
         steps[name] = partial(_peer_step, setting, build)
     return steps
@@ -138,31 +144,29 @@ def _trained(setting: Setting, network: nn.Module, objective: Callable[[Tensor, 
     return step
 
 
-def bbbrun_step(setting: Setting, method: MethodConfig, prior: PriorConfig | None) -> Timed:
-    """One compiled step of this package, momentum-free SGD."""
-    widths, batch, device = setting.widths, setting.batch, setting.inputs.device
-    network = mlp(widths[0], widths[1:-1], widths[-1])
-    weights = initial_weights(network, Init.he, 1.0, seed=0)
-    trained, optimizer = build_method(method), Sgd(momentum=0.0)
-    state = initial_state([part.to(device) for part in trained.init(weights, seed=0)], optimizer)
-    epoch = Epoch(
-        order=torch.arange(MINIBATCHES * batch, device=device).view(MINIBATCHES, batch),
-        present=torch.ones(MINIBATCHES, batch, device=device),
-        numbers=torch.tensor([[1 / MINIBATCHES, LR]], device=device).repeat(MINIBATCHES, 1),
-        position=torch.zeros(1, dtype=torch.int64, device=device),
+def bbbrun_step(problem: Problem, batch: int, method: MethodConfig, prior: PriorConfig | None) -> Timed:
+    """One compiled step of this package on minibatches of `batch`, momentum-free SGD; each epoch begins as training's.
+
+    Raises UserError where the method cannot train the problem's network.
+    """
+    device = problem.inputs.device
+    plan = Plan(
+        seed=0,
+        method=build_method(method),
+        prior=build_prior(prior, device) if prior else None,
+        optimizer=_OPTIMIZER,
+        batch_size=batch,
+        compile="true",
+        weights=initial_weights(problem.network, Init.he, 1.0, seed=0),
     )
-    built = build_prior(prior, device) if prior else None
-    likelihood = gaussian(fixed_sigma(1.0)) if widths[-1] == 1 else categorical
-    problem = Problem(setting.inputs, setting.targets, network, likelihood)
-    eager = make_step(problem, Recipe(trained, built, optimizer, 0), epoch, state)
-    step = Recorded(compiled(eager), changed(epoch, state))
+    trainer = Trainer([plan], [problem], device, epochs=1)
     count = 0
 
     def timed() -> None:
         nonlocal count
-        if count % MINIBATCHES == 0:
-            epoch.position.zero_()
+        if count % trainer.minibatches == 0:
+            trainer.begin_epoch(0)
         count += 1
-        step(1)
+        trainer.steps(1)
 
     return timed

@@ -14,7 +14,7 @@ from torch import Tensor
 from tqdm import trange
 from yaml import YAMLError
 
-from bbbrun.bayes.estimators import Batch, free_energy_estimator
+from bbbrun.bayes.estimators import Batch, free_energy_estimator, usable_estimators
 from bbbrun.bayes.methods import BayesByBackprop
 from bbbrun.bayes.networks import Network
 from bbbrun.bayes.posterior import DiagonalGaussian
@@ -55,10 +55,10 @@ def configuration(run: Run) -> Config:
 
 
 def variances(folder: Path, steps: int, cost: Callable[[Config, Task, Estimator], float]) -> pd.DataFrame:
-    """For each estimator, where the run started and where it ended: the gradient's variance, summed over the weights.
+    """The gradient's variance, summed over the weights, where the run started and where it ended.
 
-    Over `steps` draws of the noise with the training set's first minibatch, whose share of the complexity is that of
-    its examples, whatever method.minibatch_weights says.
+    A row for each estimator that the run's network allows. Over `steps` draws of the noise with the training set's
+    first minibatch, whose share of the complexity is that of its examples, whatever method.minibatch_weights says.
     cost: what a step takes, ms; `mu_cost` and `rho_cost` are variance times cost, so less is better.
     Raises UserError where `folder` does not hold one finished run, or one of another kind.
     """
@@ -73,7 +73,7 @@ def variances(folder: Path, steps: int, cost: Callable[[Config, Task, Estimator]
         "trained": run.tensors()[: BayesByBackprop.tensors],
     }
     rows = []
-    for estimator in Estimator:
+    for estimator in usable_estimators(task.problem.network):
         duration = cost(config, task, estimator)
         for place, parameters in places.items():
             mu, rho = variance(gradient_at(config, task, DiagonalGaussian(*parameters), estimator), steps)

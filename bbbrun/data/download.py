@@ -8,7 +8,7 @@ import zipfile
 from collections.abc import Sequence
 from http.client import HTTPException
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 from torchvision.datasets.utils import download_url
 
@@ -33,6 +33,19 @@ class Checksum(NamedTuple):
 
     def named(self) -> str:
         return f"{self.algorithm.upper()} {self.digest}"
+
+
+class Digest(Protocol):
+    """What decides whether a file is the published one, as a Checksum does."""
+
+    def matches(self, content: bytes) -> bool:
+        """Whether this is the content of the published file."""
+
+    def of(self, content: bytes) -> str:
+        """The digest of `content`, for a message."""
+
+    def named(self) -> str:
+        """The digest that was expected, for a message."""
 
 
 class DataFolder(NamedTuple):
@@ -67,7 +80,7 @@ def file_in(root: DataFolder, folders: Sequence[str], names: Sequence[str]) -> P
     return next((path for path in paths if path.exists()), root.path / folders[0] / names[-1])
 
 
-def read_verified(path: Path, checksum: Checksum, urls: Sequence[str], *, ours: bool) -> bytes:
+def read_verified(path: Path, checksum: Digest, urls: Sequence[str], *, ours: bool) -> bytes:
     """The content of `path`. Where it is missing and `ours`, it is downloaded first, from the first of `urls` with it.
 
     A URL gives the file itself or a zip archive that holds it.
@@ -100,7 +113,7 @@ def read_verified(path: Path, checksum: Checksum, urls: Sequence[str], *, ours: 
     return content
 
 
-def _download(path: Path, checksum: Checksum, urls: Sequence[str]) -> None:
+def _download(path: Path, checksum: Digest, urls: Sequence[str]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     # A limit on waiting for a server that does not answer.
     timeout = socket.getdefaulttimeout()

@@ -1,15 +1,13 @@
 """Image data sets as whole tensors: pixels scaled once, the training images split into training and validation."""
 
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from bbbrun.errors import UserError
 from bbbrun.schema.datasets import DatasetConfig, DigitsConfig, ImageDatasetConfig, MnistConfig
-
-# name -> the shape of an image, and K
-IMAGES: dict[str, tuple[tuple[int, int, int], int]] = {"mnist": ((1, 28, 28), 10), "digits": ((1, 8, 8), 10)}
 
 
 class Split(NamedTuple):
@@ -38,16 +36,9 @@ def load_images(config: DatasetConfig, device: torch.device) -> Images:
     The last `valid_size` training images are the validation set; inputs are pixels / `pixel_divisor`.
     Raises UserError where files are missing or wrong, or the validation set leaves nothing to train on.
     """
-    match config:
-        case MnistConfig():
-            from bbbrun.data.mnist import load_mnist
-
-            pixels, labels, test_pixels, test_labels = load_mnist(config.root)
-        case DigitsConfig():
-            pixels, labels, test_pixels, test_labels = _digits()
-        case _:
-            raise TypeError(f"no images for {config!r}")
     assert isinstance(config, ImageDatasetConfig)
+    data = IMAGES[config.name]
+    pixels, labels, test_pixels, test_labels = data.load(config)
     train = len(pixels) - config.valid_size
     if train < 1:
         raise UserError(f"dataset.valid_size must be below the {len(pixels)} training images, not {config.valid_size}")
@@ -61,11 +52,20 @@ def load_images(config: DatasetConfig, device: torch.device) -> Images:
         split(pixels[:train], labels[:train]),
         split(pixels[train:], labels[train:]),
         split(test_pixels, test_labels),
-        int(labels.max()) + 1,
+        data.classes,
     )
 
 
-def _digits() -> tuple[Tensor, Tensor, Tensor, Tensor]:
+Pixels = tuple[Tensor, Tensor, Tensor, Tensor]  # pixels (N, H, W) and labels (N,) to train on, then to test with
+
+
+def _idx(config: MnistConfig) -> Pixels:
+    from bbbrun.data.mnist import load_idx
+
+    return load_idx(config.name, config.root)
+
+
+def _digits(config: DigitsConfig) -> Pixels:
     from sklearn.datasets import load_digits
     from sklearn.model_selection import train_test_split
 
@@ -75,3 +75,20 @@ def _digits() -> tuple[Tensor, Tensor, Tensor, Tensor]:
         digits.images, digits.target, test_size=360, random_state=0, stratify=digits.target
     )
     return torch.tensor(train_x), torch.tensor(train_y), torch.tensor(test_x), torch.tensor(test_y)
+
+
+class ImageSet(NamedTuple):
+    """A data set of images: the shape of one, the number of classes K, and what reads it, by its options."""
+
+    shape: tuple[int, int, int]
+    classes: int
+    load: Callable[[Any], Pixels]
+
+
+# name -> set
+IMAGES: dict[str, ImageSet] = {
+    "mnist": ImageSet((1, 28, 28), 10, _idx),
+    "fashion_mnist": ImageSet((1, 28, 28), 10, _idx),
+    "kmnist": ImageSet((1, 28, 28), 10, _idx),
+    "digits": ImageSet((1, 8, 8), 10, _digits),
+}

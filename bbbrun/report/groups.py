@@ -13,7 +13,7 @@ from bbbrun.data.images import IMAGES
 from bbbrun.errors import UserError
 from bbbrun.runs.identity import setting
 from bbbrun.runs.reader import Run
-from bbbrun.schema.options import option
+from bbbrun.schema.config import option
 
 Key = TypeVar("Key", bound=Hashable)
 Setting = frozenset[tuple[str, str]]
@@ -99,4 +99,5 @@ def parameters(run: Run) -> list[Tensor]:
 
 def network_of(run: Run) -> Network:
     """The network of a run on images."""
-    return build_network(option("network", run.config["network"]), *IMAGES[run.dataset])
+    data = IMAGES[run.dataset]
+    return build_network(option("network", run.config["network"]), data.shape, data.classes)

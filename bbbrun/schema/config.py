@@ -16,11 +16,10 @@ from omegaconf.errors import OmegaConfBaseException
 
 from bbbrun.errors import UserError
 from bbbrun.schema.checks import MOST_ROWS, MOST_STEPS, require, require_count
-from bbbrun.schema.datasets import AgentConfig, DatasetConfig
+from bbbrun.schema.datasets import AGENTS, DATASETS, AgentConfig, DatasetConfig
 from bbbrun.schema.messages import one_line, unknown_key
-from bbbrun.schema.methods import MethodConfig, NetworkConfig, PriorConfig
-from bbbrun.schema.optimizers import OptimizerConfig
-from bbbrun.schema.options import OPTIONS
+from bbbrun.schema.methods import METHODS, NETWORKS, PRIORS, MethodConfig, NetworkConfig, PriorConfig
+from bbbrun.schema.optimizers import OPTIMIZERS, OptimizerConfig
 from bbbrun.schema.quoting import quoted
 from bbbrun.schema.replicas import require_replicas
 
@@ -135,6 +134,17 @@ class Config:
             raise UserError(f"prior={prior} has no effect with method={method}: leave it out or say prior=none")
 
 
+# group -> option -> dataclass: each option's YAML composes its dataclass from here and fills in the values.
+OPTIONS: dict[str, dict[str, type[Any]]] = {
+    "dataset": DATASETS,
+    "network": NETWORKS,
+    "method": METHODS,
+    "prior": PRIORS,
+    "optimizer": OPTIMIZERS,
+    "agent": AGENTS,
+}
+
+
 def register() -> None:
     """Put the dataclasses where Hydra finds them, under the group `schema`."""
     store = ConfigStore.instance()
@@ -142,6 +152,20 @@ def register() -> None:
     for group, options in OPTIONS.items():
         for name, node in options.items():
             store.store(group=f"schema/{group}", name=name, node=node)
+
+
+def option(group: str, values: dict[str, Any]) -> Any:
+    """The option of `group` that a record holds as plain values, typed and checked.
+
+    Raises UserError where this version has no such option, or not with these keys and values.
+    """
+    kind = OPTIONS[group].get(str(values.get("name")))
+    if kind is None:
+        raise UserError(f"{group}={values.get('name')} is not among {', '.join(OPTIONS[group])}")
+    try:
+        return OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(kind), values))
+    except OmegaConfBaseException as error:
+        raise UserError(f"{group}={values.get('name')} of another version of bbbrun: {error}") from error
 
 
 def validated(config: DictConfig) -> Config:

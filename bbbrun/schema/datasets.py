@@ -2,7 +2,7 @@
 
 import math
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from bbbrun.schema.checks import MOST_ROWS, require, require_count, require_deviation, require_positive, require_reward
 
@@ -27,6 +27,8 @@ class ImageDatasetConfig(DatasetConfig):
 
 @dataclass(slots=True, kw_only=True)
 class MnistConfig(ImageDatasetConfig):
+    """MNIST, and the sets in its format; root: the folder of their files."""
+
     root: str | None
 
 
@@ -140,3 +142,16 @@ class ContextualAgentConfig(AgentConfig):
         require_count("agent.buffer_size", self.buffer_size, most=MOST_ROWS, size=8)  # an input and a target at least
         require_count("agent.updates", self.updates)
         require_deviation("agent.likelihood_sigma", self.likelihood_sigma)
+
+
+# option -> dataclass
+DATASETS: dict[str, type[Any]] = {
+    "mnist": MnistConfig,
+    "fashion_mnist": MnistConfig,
+    "kmnist": MnistConfig,
+    "digits": DigitsConfig,
+    "regression_curve": RegressionCurveConfig,
+    "mushroom": MushroomConfig,
+    "wheel": WheelConfig,
+}
+AGENTS: dict[str, type[Any]] = {"none": NoAgentConfig, "contextual": ContextualAgentConfig}

@@ -5,8 +5,7 @@ from importlib.resources import files
 
 from omegaconf import OmegaConf
 
-from bbbrun.schema.config import composed
-from bbbrun.schema.options import OPTIONS
+from bbbrun.schema.config import OPTIONS, composed
 
 _TEXT = """\
 bbbrun: Bayes by Backprop (Weight Uncertainty in Neural Networks, Blundell et al. 2015), reproduced.

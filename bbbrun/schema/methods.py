@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from bbbrun.schema.checks import require, require_deviation, require_draws, require_layers, require_positive
 
@@ -122,3 +122,19 @@ class LaplacePriorConfig(PriorConfig):
 @dataclass(slots=True, kw_only=True)
 class NoPriorConfig(PriorConfig):
     pass
+
+
+# option -> dataclass
+NETWORKS: dict[str, type[Any]] = {"mlp": MlpConfig}
+METHODS: dict[str, type[Any]] = {
+    "bbb": BayesByBackpropConfig,
+    "mle": MaximumLikelihoodConfig,
+    "dropout": DropoutConfig,
+    "mc_dropout": MonteCarloDropoutConfig,
+}
+PRIORS: dict[str, type[Any]] = {
+    "scale_mixture": ScaleMixtureConfig,
+    "gaussian": GaussianPriorConfig,
+    "laplace": LaplacePriorConfig,
+    "none": NoPriorConfig,
+}

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Any
 
 from bbbrun.schema.checks import require, require_count, require_positive
 
@@ -42,3 +43,7 @@ class AdamConfig(OptimizerConfig):
         for key, beta in (("beta1", self.beta1), ("beta2", self.beta2)):
             require(0 <= beta < 1, f"optimizer.{key}", "at least 0 and below 1", beta)
         require_positive("optimizer.epsilon", self.epsilon)
+
+
+# option -> dataclass
+OPTIMIZERS: dict[str, type[Any]] = {"sgd": SgdConfig, "adam": AdamConfig}

@@ -60,8 +60,8 @@ def classification_task(config: Config, images: Images) -> Task:
 
 def predictor(dataset: ImageDatasetConfig, options: NetworkConfig) -> Predictor:
     """Class probabilities of images (N, H, W) in pixel values, by a network of these options."""
-    shape, classes = IMAGES[dataset.name]
-    network = build_network(options, shape, classes)
+    shape = IMAGES[dataset.name].shape
+    network = build_network(options, shape, IMAGES[dataset.name].classes)
 
     def predict(draws: Iterable[Tensor], inputs: ArrayLike) -> pd.DataFrame:
         pixels = torch.as_tensor(np.asarray(inputs, dtype=np.float32))

@@ -9,9 +9,8 @@ from bbbrun.bayes.methods import build_method
 from bbbrun.data.images import load_images
 from bbbrun.errors import UserError
 from bbbrun.runs.writer import RunFolder
-from bbbrun.schema.config import Config
+from bbbrun.schema.config import Config, option
 from bbbrun.schema.datasets import BanditDatasetConfig, DatasetConfig, ImageDatasetConfig, RegressionCurveConfig
-from bbbrun.schema.options import option
 from bbbrun.tasks import bandit, classification, regression
 from bbbrun.tasks.agent import agent_network
 from bbbrun.tasks.classification import classification_task

@@ -21,11 +21,10 @@ from bbbrun.errors import UserError
 from bbbrun.runs.files import RECORD
 from bbbrun.runs.resume import is_finished, require_same_run, require_unused
 from bbbrun.runtime import places, stops
-from bbbrun.schema.config import register, validated
+from bbbrun.schema.config import OPTIONS, register, validated
 from bbbrun.schema.fixing import fixed, yaml_text
 from bbbrun.schema.help import help_text
 from bbbrun.schema.messages import one_line
-from bbbrun.schema.options import OPTIONS
 from bbbrun.schema.own_files import own_folders, require_all_sound, require_sound
 from bbbrun.schema.quoting import word
 from bbbrun.schema.replicas import Replica, replicas_of

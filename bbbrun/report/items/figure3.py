@@ -13,7 +13,7 @@ from bbbrun.report.groups import NothingToShow, network_of, parameters, write_ru
 from bbbrun.report.items.table1 import DROPOUT, MIXTURE, NO_RUN, SGD, main_cells
 from bbbrun.report.plots import density, save
 from bbbrun.runs.reader import Run
-from bbbrun.schema.options import option
+from bbbrun.schema.config import option
 
 _BINS = 200
 
