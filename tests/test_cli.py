@@ -270,7 +270,7 @@ def completed(line: str, tmp_path: Path) -> list[str]:
     ("line", "expected"),
     [
         ("bbbrun re", ["report", "reproduce", "replicas=", "resume="]),
-        ("bbbrun ex", ["experiment="]),
+        ("bbbrun ex", ["export", "experiment="]),
         ("bbbrun seed=1 re", ["replicas=", "resume="]),
         ("bbbrun experiment=mnist -m prior=", ["prior=gaussian", "prior=laplace", "prior=none", "prior=scale_mixture"]),
         ("bbbrun 'network.hidden=[3,3]' prior=gaussian prior.", ["prior.name=", "prior.sigma="]),
