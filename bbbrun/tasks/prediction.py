@@ -21,6 +21,7 @@ from bbbrun.training.task import Mixture, Predictor
 # that each product has the same factors and no rounding depends on how the rows arrive.
 _BLOCK = 1000
 _NUMBERS = 1 << 24  # numbers that the rows predicted at once may take
+_MOST = 50  # blocks predicted at once: beyond, the next draw's weights cost next to nothing
 
 
 class Member(NamedTuple):
@@ -87,7 +88,7 @@ class Ensemble:
         most = max(member.draws for member in members)
         self._shares = [most / member.draws for member in members for _ in range(member.draws)]
         width = math.prod(self.layout.shape) + 4 * self.draws
-        self.rows = _BLOCK * max(1, _NUMBERS // width // _BLOCK)
+        self.rows = _BLOCK * max(1, min(_MOST, _NUMBERS // width // _BLOCK))
 
     @torch.no_grad()
     def mixture(

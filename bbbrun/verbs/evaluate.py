@@ -7,7 +7,7 @@ from pathlib import Path
 
 from bbbrun.errors import UserError
 from bbbrun.runs.files import named_folder
-from bbbrun.verbs.predict import Asked, add_draw_options, asked, members_of
+from bbbrun.verbs.predict import DrawOptions, add_draw_options, draw_options, members_of
 
 _OUTPUT = Path("results/evaluation")
 
@@ -30,10 +30,10 @@ def main(words: Sequence[str] | None = None) -> None:
     add("--data", type=named_folder, metavar="FOLDER", help="where data sets lie, by default $BBBRUN_DATA or the cache")
     add_draw_options(parser)
     arguments = parser.parse_args(words)
-    _evaluate(arguments, asked(parser, arguments))
+    _evaluate(arguments, draw_options(parser, arguments))
 
 
-def _evaluate(arguments: argparse.Namespace, how: Asked) -> None:
+def _evaluate(arguments: argparse.Namespace, how: DrawOptions) -> None:
     from bbbrun.report.evaluation.evaluate import evaluate, judged_of
     from bbbrun.runtime.device import keep_freed_memory
     from bbbrun.training.progress import Progress

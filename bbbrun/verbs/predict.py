@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 DRAWS = 100
 
 
-class Asked(NamedTuple):
+class DrawOptions(NamedTuple):
     """How to draw. draws, seed: None where not given."""
 
     draws: int | None
@@ -57,7 +57,7 @@ def main(words: Sequence[str] | None = None) -> None:
     if arguments.min_probability is not None and not 0 <= arguments.min_probability <= 1:
         parser.error(f"--min-probability must be from 0 to 1, not {arguments.min_probability}")
     *runs, file = map(named_folder, arguments.words)
-    _predict(runs, file, arguments.output, asked(parser, arguments), arguments.min_probability)
+    _predict(runs, file, arguments.output, draw_options(parser, arguments), arguments.min_probability)
 
 
 def add_draw_options(parser: argparse.ArgumentParser) -> None:
@@ -68,7 +68,7 @@ def add_draw_options(parser: argparse.ArgumentParser) -> None:
     add("--mean", action="store_true", help="use the mean weights, w = mu, and draw nothing")
 
 
-def asked(parser: argparse.ArgumentParser, arguments: argparse.Namespace) -> Asked:
+def draw_options(parser: argparse.ArgumentParser, arguments: argparse.Namespace) -> DrawOptions:
     """The values of `add_draw_options`; ends with exit code 2 where they are out of range, or contradict each other."""
     if arguments.draws is not None and not 1 <= arguments.draws <= 2**20:
         parser.error(f"--draws must be from 1 to {2**20}, not {arguments.draws}")
@@ -76,10 +76,10 @@ def asked(parser: argparse.ArgumentParser, arguments: argparse.Namespace) -> Ask
         parser.error(f"--seed must be from 0 to {2**31 - 1}, not {arguments.seed}")
     if arguments.mean and (arguments.draws is not None or arguments.seed is not None):
         parser.error("--mean draws nothing: leave out --draws and --seed")
-    return Asked(arguments.draws, arguments.seed, arguments.mean)
+    return DrawOptions(arguments.draws, arguments.seed, arguments.mean)
 
 
-def members_of(folders: Sequence[Path], how: Asked) -> "list[Member]":
+def members_of(folders: Sequence[Path], how: DrawOptions) -> "list[Member]":
     """The runs in and below these folders, with their draws.
 
     Raises UserError for a folder without a finished run, and where --draws or --seed would change nothing.
@@ -94,7 +94,7 @@ def members_of(folders: Sequence[Path], how: Asked) -> "list[Member]":
     return members
 
 
-def _predict(runs: Sequence[Path], file: Path, output: Path, how: Asked, least: float | None) -> None:
+def _predict(runs: Sequence[Path], file: Path, output: Path, how: DrawOptions, least: float | None) -> None:
     from bbbrun.data.sources import open_source, require_parquet
     from bbbrun.runtime.device import keep_freed_memory
     from bbbrun.tasks.prediction import Ensemble, without_unsure

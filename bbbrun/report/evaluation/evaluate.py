@@ -110,7 +110,9 @@ def evaluate(
         for label, runs in predictions.items():
             for number, each in enumerate(runs):
                 scores = foreign_scores(of_test[label][number], each) if labels is None else class_scores(each, labels)
-                rows.append({"method": label, "members": _members(judged, label, number)} | _place(part) | scores)
+                rows.append(
+                    {"method": label, "members": _members(judged, label, number)} | _part_columns(part) | scores
+                )
         _draw(part, predictions, of_test, labels, output)
     table = pd.DataFrame(rows)
     return _write(table[[*_KEYS, *(name for name in COLUMNS if name in table)]], [m.run for m in members], output)
@@ -138,7 +140,9 @@ def _judge_numbers(judged: list[Judged], parts: list[Part], count: Callable[[], 
             inputs, y = part.load()
             assert y is not None
             scores = number_scores(Ensemble([member]), inputs, y)
-            rows.append({"method": each.label, "members": _members(judged, each.label, number)} | _place(part) | scores)
+            rows.append(
+                {"method": each.label, "members": _members(judged, each.label, number)} | _part_columns(part) | scores
+            )
             count()
     return rows
 
@@ -149,20 +153,20 @@ def _members(judged: list[Judged], label: str, number: int) -> str:
     return seeds[0] if seeds else _ENSEMBLE
 
 
-def _place(part: Part) -> dict[str, Any]:
+def _part_columns(part: Part) -> dict[str, Any]:
     return {"set": part.set, "part": part.name, "level": part.level}
 
 
 def _draw(part: Part, predictions: Predictions, of_test: Predictions, labels: Any, output: Path) -> None:
     """The figures of one part: of the test set and files, and of foreign inputs."""
-    place = output / part.set
+    folder = output / part.set
     if labels is None:
         alone = {label: runs for label, runs in predictions.items() if f", {_ENSEMBLE} of " not in label}
-        draw_foreign(of_test, alone, place, _TITLES[part.set].split(",")[0])
+        draw_foreign(of_test, alone, folder, _TITLES[part.set].split(",")[0])
     elif part.set in ("test", FILE):
         suffix = "" if part.set == "test" else f"_{Path(part.name).stem}"
-        draw_reliability(predictions, labels, place, f"reliability{suffix}")
-        draw_risk(predictions, labels, place, f"risk_coverage{suffix}")
+        draw_reliability(predictions, labels, folder, f"reliability{suffix}")
+        draw_risk(predictions, labels, folder, f"risk_coverage{suffix}")
 
 
 def summary(scores: pd.DataFrame) -> pd.DataFrame:
