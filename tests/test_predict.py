@@ -18,6 +18,7 @@ from sklearn.datasets import load_digits
 import bbbrun
 from bbbrun.bayes.draws import BlockSampler, Draws, draw_weights
 from bbbrun.bayes.posterior import DiagonalGaussian
+from bbbrun.errors import UserError
 from bbbrun.tasks import prediction
 
 DIGITS = load_digits()
@@ -177,6 +178,16 @@ def test_runs_count_the_same_in_an_ensemble(runs, run_in, tmp_path):
         np.testing.assert_allclose(table[name], np.mean([each[name] for each in alone], axis=0), atol=1e-12)
     np.testing.assert_allclose(table["total"], entropy(table[PROBABILITIES], axis=1), atol=1e-12)
     assert table["epistemic"].mean() > max(each["epistemic"].mean() for each in alone)
+
+
+def test_runs_of_two_data_sets_are_no_ensemble(runs):
+    """Digits and clothes have ten classes of one size, and no class in common."""
+    members = [prediction.member_of(runs[name]._record, 1, 0, True) for name in ("mle", "mle1")]
+    record = members[1].run
+    other = record._replace(config=record.config | {"dataset": record.config["dataset"] | {"name": "fashion_mnist"}})
+    assert prediction.Ensemble(members).draws == 2
+    with pytest.raises(UserError, match="do not predict the same"):
+        prediction.Ensemble([members[0], members[1]._replace(run=other)])
 
 
 def idx(array, code, path):

@@ -77,8 +77,8 @@ class Ensemble:
     def __init__(self, members: Sequence[Member]) -> None:
         first = members[0].predictor
         for member in members:
-            ours, theirs = ((each.layout.shape, each.classes) for each in (first, member.predictor))
-            if ours != theirs:
+            # The classes of two data sets have the same numbers and other meanings.
+            if member.run.dataset != members[0].run.dataset or member.predictor.layout.shape != first.layout.shape:
                 raise UserError(
                     f"{members[0].run.folder} and {member.run.folder} do not predict the same: no ensemble of both"
                 )
