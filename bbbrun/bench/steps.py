@@ -15,7 +15,6 @@ from bbbrun.bayes.networks import initial_weights, mlp
 from bbbrun.bayes.priors import build_prior
 from bbbrun.bench.peers import Built, peers
 from bbbrun.runtime.compile import compiled
-from bbbrun.runtime.replay import Recorded
 from bbbrun.schema.methods import (
     BayesByBackpropConfig,
     DropoutConfig,
@@ -29,7 +28,7 @@ from bbbrun.schema.methods import (
     ScaleMixtureConfig,
 )
 from bbbrun.training.optimizers import Sgd
-from bbbrun.training.step import Epoch, Recipe, changed, initial_state, make_step
+from bbbrun.training.step import Epoch, Recipe, Steps, initial_state, make_step
 from bbbrun.training.task import Problem
 
 MINIBATCHES = 32
@@ -154,8 +153,7 @@ def bbbrun_step(setting: Setting, method: MethodConfig, prior: PriorConfig | Non
     built = build_prior(prior, device) if prior else None
     likelihood = gaussian(fixed_sigma(1.0)) if widths[-1] == 1 else categorical
     problem = Problem(setting.inputs, setting.targets, network, likelihood)
-    eager = make_step(problem, Recipe(trained, built, optimizer, 0), epoch, state)
-    step = Recorded(compiled(eager), changed(epoch, state))
+    step = Steps(make_step(problem, Recipe(trained, built, optimizer, 0), epoch, state).wrapped(compiled))
     count = 0
 
     def timed() -> None:
