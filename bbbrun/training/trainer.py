@@ -20,7 +20,6 @@ from bbbrun.runtime.noise import permutation
 from bbbrun.runtime.replay import Recorded
 from bbbrun.schema.checks import MOST_STEPS, require
 from bbbrun.schema.config import Config
-from bbbrun.schema.methods import NoPriorConfig
 from bbbrun.schema.optimizers import OptimizerConfig
 from bbbrun.training.optimizers import build_optimizer, learning_rates
 from bbbrun.training.step import Epoch, Recipe, changed, initial_state, make_step
@@ -47,7 +46,7 @@ def plan_of(config: Config, network: Network, device: torch.device) -> Plan:
     return Plan(
         seed=config.seed,
         method=build_method(config.method),
-        prior=None if isinstance(config.prior, NoPriorConfig) else build_prior(config.prior, device),
+        prior=build_prior(config.prior, device),
         optimizer=config.optimizer,
         batch_size=config.train.batch_size,
         compile=config.compile,

@@ -3,7 +3,7 @@
 # `bbbrun VERB WORDS` calls bbbrun.verbs.VERB.main(WORDS). The text is the verb's line in `bbbrun --help`.
 VERBS = {
     "report": "make the paper's tables and figures out of finished runs",
-    "check": "compare our numbers with the paper's; exit code 1 on a miss",
+    "check": "compare our numbers with the paper's; exit code 1 unless all pass",
     "reproduce": "run every experiment of the paper that is not finished yet",
     "bench": "time one training step of each method",
 }
