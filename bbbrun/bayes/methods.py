@@ -122,19 +122,17 @@ class BayesByBackprop:
         assert prior is not None
         posterior = DiagonalGaussian(*parameters)
         eps = draws.sample(posterior, 0)[1]
-        total = torch.tensor(nll, dtype=torch.float64, device=posterior.mu.device)
-        # The nll is one number for all blocks, so only the last block adds it.
-        shares = [torch.zeros_like(total)] * ((len(eps) - 1) // _BLOCK) + [total]
-        blocks = zip(shares, *(whole.split(_BLOCK) for whole in (*posterior, eps)), strict=True)
+        none = torch.zeros((), dtype=torch.float64, device=eps.device)
         # Double precision: millions of terms are summed, and the two log densities subtracted.
         parts = [
             free_energy(
-                DiagonalGaussian(mu.double(), rho.double()), prior, noise.double(), share, 1.0, self.config.temperature
+                DiagonalGaussian(mu.double(), rho.double()), prior, noise.double(), none, 1.0, self.config.temperature
             )
-            for share, mu, rho, noise in blocks
+            for mu, rho, noise in zip(*(whole.split(_BLOCK) for whole in (*posterior, eps)), strict=True)
         ]
-        sums = FreeEnergy(*(torch.stack(terms).sum() for terms in zip(*parts, strict=True)))
-        return {name: part.item() for name, part in sums._asdict().items() if name != "nll"}
+        row = {name: sum(getattr(part, name).item() for part in parts) for name in FreeEnergy._fields if name != "nll"}
+        # What the blocks' free energies lack is the data's part, one number for all of them.
+        return row | {"free_energy": row["free_energy"] + nll}
 
 
 METHODS: dict[str, type[Any]] = {

@@ -19,7 +19,6 @@ from bbbrun.runtime.compile import COMPILER_FILES, compile_errors, compiled, rea
 from bbbrun.runtime.noise import permutation
 from bbbrun.schema.checks import MOST_STEPS, require
 from bbbrun.schema.config import Config
-from bbbrun.schema.methods import NoPriorConfig
 from bbbrun.schema.optimizers import OptimizerConfig
 from bbbrun.training.optimizers import build_optimizer, learning_rates
 from bbbrun.training.step import Epoch, Recipe, Steps, initial_state, make_step
@@ -46,7 +45,7 @@ def plan_of(config: Config, network: Network, device: torch.device) -> Plan:
     return Plan(
         seed=config.seed,
         method=build_method(config.method),
-        prior=None if isinstance(config.prior, NoPriorConfig) else build_prior(config.prior, device),
+        prior=build_prior(config.prior, device),
         optimizer=config.optimizer,
         batch_size=config.train.batch_size,
         compile=config.compile,
