@@ -10,12 +10,13 @@ from torch import Tensor, nn
 
 from bbbrun.bayes.draws import Draws
 from bbbrun.bayes.likelihoods import Likelihood
-from bbbrun.bayes.methods import METHODS, BayesByBackprop, build_method
+from bbbrun.bayes.methods import BayesByBackprop, build_method
 from bbbrun.bayes.networks import from_module
 from bbbrun.bayes.posterior import DiagonalGaussian
 from bbbrun.bayes.predictive import network_outputs
 from bbbrun.bayes.priors import Prior, placed
 from bbbrun.errors import UserError
+from bbbrun.report.groups import parameters
 from bbbrun.runs.reader import Run, finished_runs
 from bbbrun.runs.resume import require_same_run, require_unused
 from bbbrun.runtime.device import choose_device
@@ -90,7 +91,7 @@ class TrainedRun:
 
         Raises bbbrun.errors.UserError where the folder is a record without weights.
         """
-        return self._record.tensors()[: METHODS[self._record.method].tensors]
+        return parameters(self._record)
 
     def posterior(self) -> DiagonalGaussian:
         """The posterior N(mu, sigma^2) over the weights (P,), with `.mu`, `.sigma` and `.signal_to_noise()`.

@@ -27,7 +27,7 @@ CONFIGS = Path(str(resources.files("bbbrun.configs")))
 TABLES: dict[str, Iterable[str]] = {
     "method": METHODS_TABLE,
     "network": NETWORKS,
-    "prior": [*PRIORS_TABLE, "none"],
+    "prior": PRIORS_TABLE,
     "optimizer": OPTIMIZERS,
 }
 

@@ -68,6 +68,5 @@ def test_density_integrates_to_one(config, reference):
     assert abs(2 * torch.trapezoid(density, x) - 1) < 1e-4
 
 
-def test_no_prior_cannot_be_built():
-    with pytest.raises(TypeError, match="no prior"):
-        build_prior(NoPriorConfig(name="none"), "cpu")
+def test_none_is_no_prior():
+    assert build_prior(NoPriorConfig(name="none"), "cpu") is None

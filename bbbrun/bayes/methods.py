@@ -45,10 +45,11 @@ class Method(Protocol):
     def require_trainable(self, network: Network) -> None:
         """Raise UserError where the method cannot train this network."""
 
-    def gradients(self, network: Network, likelihood: Likelihood, step: Tensor) -> Gradients:
-        """The gradient of a training step, a function that reads the step's number from `step`, an int32 scalar.
+    def gradients(self, network: Network, likelihood: Likelihood, step: Tensor, draws: int) -> Gradients:
+        """The gradient of a training step, the mean over `draws` of its `train_draws` draws.
 
-        Raises UserError where the method cannot train this network.
+        It is a function that reads the step's number from `step`, an int32 scalar. Raises UserError where the method
+        cannot train this network.
         """
 
     def draws(self, last: bool) -> int:
@@ -89,14 +90,19 @@ class BayesByBackprop:
     def require_trainable(self, network: Network) -> None:
         require_estimator(self.config.estimator, network)
 
-    def gradients(self, network: Network, likelihood: Likelihood, step: Tensor) -> Gradients:
-        estimate = free_energy_estimator(self.config, network, likelihood)
+    def gradients(self, network: Network, likelihood: Likelihood, step: Tensor, draws: int) -> Gradients:
+        estimate = free_energy_estimator(self.config.estimator, draws, network, likelihood)
 
         def gradients(
-            parameters: list[Tensor], seed: Tensor, prior: Prior | None, batch: Batch, weight: Tensor
+            parameters: list[Tensor],
+            seed: Tensor,
+            first: int | Tensor,
+            prior: Prior | None,
+            batch: Batch,
+            weight: Tensor,
         ) -> tuple[list[Tensor], Tensor]:
             assert prior is not None
-            *parts, nll = estimate(DiagonalGaussian(*parameters), prior, seed, step, batch, weight)
+            *parts, nll = estimate(DiagonalGaussian(*parameters), prior, seed, step, first, batch, weight)
             return parts, nll
 
         return gradients
@@ -116,19 +122,17 @@ class BayesByBackprop:
         assert prior is not None
         posterior = DiagonalGaussian(*parameters)
         eps = draws.sample(posterior, 0)[1]
-        total = torch.tensor(nll, dtype=torch.float64, device=posterior.mu.device)
-        # The nll is one number for all blocks, so only the last block adds it.
-        shares = [torch.zeros_like(total)] * ((len(eps) - 1) // _BLOCK) + [total]
-        blocks = zip(shares, *(whole.split(_BLOCK) for whole in (*posterior, eps)), strict=True)
+        none = torch.zeros((), dtype=torch.float64, device=eps.device)
         # Double precision: millions of terms are summed, and the two log densities subtracted.
         parts = [
             free_energy(
-                DiagonalGaussian(mu.double(), rho.double()), prior, noise.double(), share, 1.0, self.config.temperature
+                DiagonalGaussian(mu.double(), rho.double()), prior, noise.double(), none, 1.0, self.config.temperature
             )
-            for share, mu, rho, noise in blocks
+            for mu, rho, noise in zip(*(whole.split(_BLOCK) for whole in (*posterior, eps)), strict=True)
         ]
-        sums = FreeEnergy(*(torch.stack(terms).sum() for terms in zip(*parts, strict=True)))
-        return {name: part.item() for name, part in sums._asdict().items() if name != "nll"}
+        row = {name: sum(getattr(part, name).item() for part in parts) for name in FreeEnergy._fields if name != "nll"}
+        # What the blocks' free energies lack is the data's part, one number for all of them.
+        return row | {"free_energy": row["free_energy"] + nll}
 
 
 METHODS: dict[str, type[Any]] = {

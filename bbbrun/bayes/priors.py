@@ -111,22 +111,22 @@ class Laplace(NamedTuple):
         return -weights.sign() / self.scale
 
 
-# name -> the prior of its options
-PRIORS: dict[str, Callable[[Any], Prior]] = {
+# name -> the prior of its options; None for methods that use none
+PRIORS: dict[str, Callable[[Any], Prior | None]] = {
     "scale_mixture": lambda options: ScaleMixture.of(options.pi, options.sigma1, options.sigma2),
     "gaussian": lambda options: Gaussian.of(options.sigma),
     "laplace": lambda options: Laplace.of(options.scale),
+    "none": lambda options: None,
 }
 
 
-def build_prior(config: PriorConfig, device: torch.device | str) -> Prior:
-    """The prior that the configuration names, its numbers float32 tensors on `device`.
+def build_prior(config: PriorConfig, device: torch.device | str) -> Prior | None:
+    """The prior that the configuration names, its numbers float32 tensors on `device`; None for prior=none.
 
     Tensors, not Python numbers: every value of a sweep then finds the same compiled step in torch's cache.
     """
-    if config.name not in PRIORS:
-        raise TypeError(f"no prior for {config!r}")
-    return placed(PRIORS[config.name](config), device)
+    prior = PRIORS[config.name](config)
+    return prior and placed(prior, device)
 
 
 def placed(prior: Prior, device: torch.device | str) -> Prior:

@@ -29,6 +29,7 @@ def parts(setting: Setting) -> dict[str, Callable[[], Timed]]:
     rho, out = torch.full_like(mu, -5.0), torch.zeros_like(mu)
     sigma, slope = torch.zeros_like(mu), torch.zeros_like(mu)
     posterior, prior = DiagonalGaussian(mu, rho), build_prior(PRIORS["scale_mixture"], device)
+    assert prior is not None
     seed, step = (torch.zeros((), dtype=torch.int32, device=device) for _ in range(2))
     rate, weight = torch.tensor(LR, device=device), torch.tensor(1 / MINIBATCHES, device=device)
 

@@ -23,6 +23,7 @@ from bbbrun.schema.methods import (
     MaximumLikelihoodConfig,
     MethodConfig,
     MinibatchWeights,
+    NoPriorConfig,
     PriorConfig,
     ScaleMixtureConfig,
 )
@@ -85,9 +86,10 @@ def bayes_by_backprop(draws: int, estimator: Estimator) -> BayesByBackpropConfig
 def contenders(setting: Setting) -> dict[str, Callable[[], Timed]]:
     """Every step that can be timed, by name: a function that builds it."""
     dropout = DropoutConfig(name="dropout", input_rate=0.2, hidden_rate=0.5)
-    ours: dict[str, tuple[MethodConfig, PriorConfig | None]] = {
-        "mle, bbbrun": (MaximumLikelihoodConfig(name="mle"), None),
-        "dropout, bbbrun": (dropout, None),
+    none = NoPriorConfig(name="none")
+    ours: dict[str, tuple[MethodConfig, PriorConfig]] = {
+        "mle, bbbrun": (MaximumLikelihoodConfig(name="mle"), none),
+        "dropout, bbbrun": (dropout, none),
     }
     for estimator, prior in itertools.product(Estimator, PRIORS):
         method = bayes_by_backprop(setting.draws, estimator)
@@ -144,7 +146,7 @@ def _trained(setting: Setting, network: nn.Module, objective: Callable[[Tensor, 
     return step
 
 
-def bbbrun_step(problem: Problem, batch: int, method: MethodConfig, prior: PriorConfig | None) -> Timed:
+def bbbrun_step(problem: Problem, batch: int, method: MethodConfig, prior: PriorConfig) -> Timed:
     """One compiled step of this package on minibatches of `batch`, momentum-free SGD; each epoch begins as training's.
 
     Raises UserError where the method cannot train the problem's network.
@@ -153,7 +155,7 @@ def bbbrun_step(problem: Problem, batch: int, method: MethodConfig, prior: Prior
     plan = Plan(
         seed=0,
         method=build_method(method),
-        prior=build_prior(prior, device) if prior else None,
+        prior=build_prior(prior, device),
         optimizer=_OPTIMIZER,
         batch_size=batch,
         compile="true",

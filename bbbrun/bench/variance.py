@@ -1,7 +1,6 @@
 """The variance of each estimator's gradient at a run's network, and that variance times the cost of a step."""
 
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -21,6 +20,7 @@ from bbbrun.bayes.posterior import DiagonalGaussian
 from bbbrun.bayes.priors import build_prior
 from bbbrun.data.images import load_images
 from bbbrun.errors import UserError
+from bbbrun.report.groups import parameters
 from bbbrun.runs.files import RECORD
 from bbbrun.runs.identity import differing, setting
 from bbbrun.runs.reader import Run, finished_runs
@@ -70,13 +70,13 @@ def variances(folder: Path, steps: int, cost: Callable[[Config, Task, Estimator]
     task = classification_task(config, load_images(config.dataset, device))
     places = {
         "initialisation": _initial(config, task.problem.network, device),
-        "trained": run.tensors()[: BayesByBackprop.tensors],
+        "trained": parameters(run),
     }
     rows = []
     for estimator in usable_estimators(task.problem.network):
         duration = cost(config, task, estimator)
-        for place, parameters in places.items():
-            mu, rho = variance(gradient_at(config, task, DiagonalGaussian(*parameters), estimator), steps)
+        for place, tensors in places.items():
+            mu, rho = variance(gradient_at(config, task, DiagonalGaussian(*tensors), estimator), steps)
             row = {"at": place, "estimator": estimator.name, "variance_mu": mu, "variance_rho": rho}
             rows.append(row | {"step_ms": duration, "mu_cost": mu * duration, "rho_cost": rho * duration})
     return pd.DataFrame(rows).sort_values("at", kind="stable")
@@ -97,15 +97,16 @@ def gradient_at(
     batch = Batch(task.problem.inputs[:examples], task.problem.targets[:examples], torch.ones(examples, device=device))
     weight = torch.tensor(method.temperature * examples / len(task.problem.inputs), dtype=torch.float32, device=device)
     prior = build_prior(config.prior, device)
-    estimate = free_energy_estimator(
-        replace(method, estimator=estimator), task.problem.network, task.problem.likelihood
-    )
+    network, likelihood = task.problem.network, task.problem.likelihood
+    estimate = free_energy_estimator(estimator, method.train_samples, network, likelihood)
+    assert prior is not None
     # Not the run's own seed, with whose draws it was trained.
     key = torch.tensor((config.seed + 1) % 2**31, dtype=torch.int32, device=device)
 
     @torch.no_grad()
     def gradient(step: int) -> list[Tensor]:
-        *parts, _ = estimate(posterior, prior, key, torch.tensor(step, dtype=torch.int32, device=device), batch, weight)
+        number = torch.tensor(step, dtype=torch.int32, device=device)
+        *parts, _ = estimate(posterior, prior, key, number, 0, batch, weight)
         return parts
 
     return gradient

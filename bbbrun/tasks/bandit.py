@@ -13,7 +13,6 @@ from bbbrun.schema.config import Config
 from bbbrun.schema.datasets import ContextualAgentConfig
 from bbbrun.tasks.agent import Agent
 from bbbrun.tasks.tally import Tally
-from bbbrun.training.progress import Progress
 from bbbrun.training.session import Outcome, Session
 from bbbrun.training.task import COMPLEXITY, NLL, SECONDS, Column
 
@@ -52,13 +51,11 @@ def play(config: Config, bandit: Bandit, run: RunFolder, device: torch.device) -
     agent = Agent(config, bandit, device)
     rows = visits(config.dataset, config.seed, steps, len(bandit.contexts))
     rewards = reward_noise(bandit.noise, config.seed, steps)
-    done = (run.checkpoint or {"step": 0})["step"]
-    progress = Progress(steps, done, config.name)
-    with Session(run, device, config.train.checkpoint_seconds, progress, {}, tally=list(Tally())) as session:
+    with Session(run, device, config, steps, {}, tally=list(Tally())) as session:
         if session.resumed:
             agent.load(session.saved["tensors"])
         if agent.trainer.compiled:
-            progress.say("compiling the training step: about a minute the first time, cached afterwards")
+            session.progress.say("compiling the training step: about a minute the first time, cached afterwards")
         tally = Tally(*session.saved["tally"])
         # Those of the last row, which a stop leaves behind.
         last_tally = Tally(*session.saved.get("last_tally", tally))
@@ -77,7 +74,7 @@ def play(config: Config, bandit: Bandit, run: RunFolder, device: torch.device) -
             tally = tally.after(bandit, row, action, reward)
             agent.learn(t, row, action, reward)
             if (warning := tally.warning()) and not warned:
-                progress.say(warning)
+                session.progress.say(warning)
                 warned = True
             step = t + 1
             if step != steps and step % every:
@@ -89,7 +86,7 @@ def play(config: Config, bandit: Bandit, run: RunFolder, device: torch.device) -
             session.metrics |= {name: objective[name] for name in _OBJECTIVE if name in objective}
             session.end_lap((step - max(last_step, session.step + _UNTIMED)) * updates)
             run.append({"step": step, "seconds": session.seconds} | session.metrics)
-            progress.show({name: session.metrics[name] for name in _SHOWN if name in session.metrics})
+            session.progress.show({name: session.metrics[name] for name in _SHOWN if name in session.metrics})
             last_tally, last_step = tally, step
             session.save(step, agent.saved, last=step == steps, tally=list(tally))
 
@@ -105,5 +102,5 @@ def play(config: Config, bandit: Bandit, run: RunFolder, device: torch.device) -
                 session.standing = None
                 interact(t)
             session.standing = standing
-            progress.update(1)
+            session.progress.update(1)
     return Outcome(session.metrics, session.seconds, session.steps_per_second, agent.trainer.compiled)

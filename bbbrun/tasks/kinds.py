@@ -11,6 +11,7 @@ from bbbrun.errors import UserError
 from bbbrun.runs.writer import RunFolder
 from bbbrun.schema.config import Config, option
 from bbbrun.schema.datasets import BanditDatasetConfig, DatasetConfig, ImageDatasetConfig, RegressionCurveConfig
+from bbbrun.schema.methods import NetworkConfig
 from bbbrun.tasks import bandit, classification, regression
 from bbbrun.tasks.agent import agent_network
 from bbbrun.tasks.classification import classification_task
@@ -52,11 +53,27 @@ def _bandit(configs: list[Config], device: torch.device) -> Prepared:
     return Prepared(bandit.COLUMNS, lambda runs: [bandit.play(config, contexts, runs[0], device)])
 
 
-_KINDS: dict[type[DatasetConfig], Prepare] = {
-    ImageDatasetConfig: _images,
-    RegressionCurveConfig: _curve,
-    BanditDatasetConfig: _bandit,
+class Kind(NamedTuple):
+    """prepare: how a run is made. predictor: (options of its data set and network) -> what predicts with its weights.
+
+    None where predictions are not of inputs: a bandit's network judges actions.
+    """
+
+    prepare: Prepare
+    predictor: Callable[[Any, NetworkConfig], Predictor] | None
+
+
+_KINDS: dict[type[DatasetConfig], Kind] = {
+    ImageDatasetConfig: Kind(_images, classification.predictor),
+    RegressionCurveConfig: Kind(_curve, regression.predictor),
+    BanditDatasetConfig: Kind(_bandit, None),
 }
+
+
+def _kind(dataset: Any) -> Kind:
+    [kind] = [kind for options, kind in _KINDS.items() if isinstance(dataset, options)]
+    return kind
+
 
 # Every column of any metrics.csv, by name: where figures and tables read labels from.
 COLUMNS: dict[str, Column] = {
@@ -70,11 +87,10 @@ def predictor(config: dict[str, Any]) -> Predictor:
     Raises UserError for a bandit, whose network judges actions.
     """
     dataset, network = option("dataset", config["dataset"]), option("network", config["network"])
-    if isinstance(dataset, ImageDatasetConfig):
-        return classification.predictor(dataset, network)
-    if isinstance(dataset, RegressionCurveConfig):
-        return regression.predictor(dataset, network)
-    raise UserError(f"dataset={dataset.name}: predictions are of images and of regressions")
+    build = _kind(dataset).predictor
+    if build is None:
+        raise UserError(f"dataset={dataset.name}: predictions are of images and of regressions")
+    return build(dataset, network)
 
 
 def prepare(configs: list[Config], device: torch.device) -> Prepared:
@@ -82,6 +98,4 @@ def prepare(configs: list[Config], device: torch.device) -> Prepared:
 
     Raises UserError where data are missing or wrong, and where the method cannot train the network.
     """
-    dataset: Any = configs[0].dataset
-    [kind] = [kind for kind in _KINDS if isinstance(dataset, kind)]
-    return _KINDS[kind](configs, device)
+    return _kind(configs[0].dataset).prepare(configs, device)

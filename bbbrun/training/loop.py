@@ -12,7 +12,6 @@ from bbbrun.errors import UserError
 from bbbrun.runs.writer import RunFolder
 from bbbrun.runtime import stops
 from bbbrun.schema.config import Config
-from bbbrun.training.progress import Progress
 from bbbrun.training.session import Outcome, Session
 from bbbrun.training.task import EPOCHS, Column, Task
 from bbbrun.training.trainer import Trainer
@@ -35,13 +34,11 @@ def fit(configs: list[Config], tasks: list[Task], runs: list[RunFolder], device:
     assert epochs is not None
     trainer = Trainer.of(configs, [task.problem for task in tasks], device, epochs)
     minibatches, method = trainer.minibatches, trainer.method
-    done = (runs[0].checkpoint or {"step": 0})["step"]
-    progress = Progress(epochs * minibatches, done, config.name)
-    with Session(runs[0], device, config.train.checkpoint_seconds, progress, [{} for _ in runs]) as session:
+    with Session(runs[0], device, config, epochs * minibatches, [{} for _ in runs]) as session:
         if session.resumed:
             trainer.load(session.saved["tensors"])
         if trainer.compiled:
-            progress.say("compiling the training step: about half a minute the first time, cached afterwards")
+            session.progress.say("compiling the training step: half a minute to a minute and a half, cached afterwards")
         warned = False
         # The steps of the epoch that a stop cut off, all of them where it came before the epoch's row.
         within: int = session.saved.get("within", 0)
@@ -74,7 +71,7 @@ def fit(configs: list[Config], tasks: list[Task], runs: list[RunFolder], device:
                     for run, lr, row in zip(runs, rates, session.metrics, strict=True):
                         run.append({"epoch": epoch + 1, "step": step, "seconds": seconds, "lr": lr[-1].item()} | row)
                     open_epoch = epoch + 1
-                progress.show(_means(tasks[0].shown, session.metrics))
+                session.progress.show(_means(tasks[0].shown, session.metrics))
                 early = epoch + 1 < epochs / 10 or step < _EARLY_STEPS
                 if not early and not warned and any(_at_chance(tasks[0], row) for row in session.metrics):
                     warned = True

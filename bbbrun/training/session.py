@@ -11,6 +11,7 @@ from torch import Tensor
 from bbbrun.runs.writer import RunFolder
 from bbbrun.runtime import stops
 from bbbrun.runtime.device import synchronize
+from bbbrun.schema.config import Config
 from bbbrun.training.progress import Progress
 from bbbrun.training.task import Predictions
 
@@ -33,13 +34,14 @@ class Session:
     """
 
     def __init__(
-        self, run: RunFolder, device: torch.device, every: float, progress: Progress, metrics: Any, **more: Any
+        self, run: RunFolder, device: torch.device, config: Config, total: int, metrics: Any, **more: Any
     ) -> None:
-        self._run, self._device, self._every, self.progress = run, device, every, progress
+        self._run, self._device, self._every = run, device, config.train.checkpoint_seconds
         start = {"step": 0, "seconds": 0.0, "timed_steps": 0, "timed_seconds": 0.0, "metrics": metrics} | more
         self.saved: dict[str, Any] = run.checkpoint or start
         self.resumed = run.checkpoint is not None
         self.step: int = self.saved["step"]
+        self.progress = Progress(total, self.step, config.name)
         self.metrics: Any = self.saved["metrics"]
         self._timed_steps: int = self.saved["timed_steps"]
         self._timed_seconds: float = self.saved["timed_seconds"]

@@ -6,7 +6,7 @@ VERBS = {
     "evaluate": "judge finished runs: calibration, abstaining, foreign and harder images, your own files",
     "export": "write a run's network for use without bbbrun: the mean, a draw, or the pruned one",
     "report": "make the paper's tables and figures out of finished runs",
-    "check": "compare our numbers with the paper's; exit code 1 on a miss",
+    "check": "compare our numbers with the paper's; exit code 1 unless all pass",
     "reproduce": "run every experiment of the paper that is not finished yet",
     "bench": "time one training step of each method",
 }

@@ -39,12 +39,12 @@ def main(words: Sequence[str]) -> None:
     os.environ["HYDRA_FULL_ERROR"] = "1"
     _register_resolvers()
     register()
-    started: list[bool] = []
-    failed: list[bool] = []
+    started = failed = False
 
     @hydra.main(version_base="1.3", config_path="pkg://bbbrun.configs", config_name="config")
     def task(composed: DictConfig) -> dict[str, float] | None:
-        started.append(True)
+        nonlocal started, failed
+        started = True
         stops.install()  # a launcher's worker is a process of its own
         if stops.asked():
             raise KeyboardInterrupt
@@ -53,7 +53,7 @@ def main(words: Sequence[str]) -> None:
             return _run(composed)
         except (UserError, OSError) as error:
             _show_error(error)
-            failed.append(True)
+            failed = True
             # A job of a sweep must raise, so that the launcher, which may be another process, knows.
             if debug or HydraConfig.get().mode is RunMode.MULTIRUN:
                 raise
@@ -86,7 +86,7 @@ def main(words: Sequence[str]) -> None:
             raise
         if not failed:
             _show_error(error if started else _cause(error, folders))
-        failed.append(True)
+        failed = True
     sys.exit(1 if failed else 0)
 
 
@@ -99,7 +99,7 @@ def _cause(error: Exception, folders: Sequence[Path]) -> Exception:
     return error
 
 
-def _remedy(words: Sequence[str], started: list[bool]) -> str:
+def _remedy(words: Sequence[str], started: bool) -> str:
     """What to do after a stop that came outside of any job: one that comes within a job says so itself."""
     if parsed(words).multirun:
         return "jobs of the sweep that had begun and are not finished go on with resume=FOLDER"
