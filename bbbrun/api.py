@@ -4,12 +4,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 from omegaconf import DictConfig, OmegaConf
 from torch import Tensor, nn
 
 from bbbrun.bayes.draws import Draws
 from bbbrun.bayes.likelihoods import Likelihood
-from bbbrun.bayes.methods import BayesByBackprop, build_method, drawn
+from bbbrun.bayes.methods import BayesByBackprop, build_method
 from bbbrun.bayes.networks import from_module
 from bbbrun.bayes.posterior import DiagonalGaussian
 from bbbrun.bayes.predictive import network_outputs
@@ -19,12 +20,12 @@ from bbbrun.report.groups import parameters
 from bbbrun.runs.reader import Run, finished_runs
 from bbbrun.runs.resume import require_same_run, require_unused
 from bbbrun.runtime.device import choose_device
-from bbbrun.schema.config import composed, option, validated, words_of
+from bbbrun.schema.config import composed, validated, words_of
 from bbbrun.schema.fixing import fixed, yaml_text
 from bbbrun.schema.replicas import replicas_of
-from bbbrun.tasks.kinds import predictor
+from bbbrun.tasks.prediction import Ensemble, member_of, without_unsure
 from bbbrun.training.progress import Progress
-from bbbrun.training.task import Predictor, Problem
+from bbbrun.training.task import Problem
 from bbbrun.training.trainer import Plan, Trainer
 
 
@@ -77,7 +78,6 @@ class TrainedRun:
     def __init__(self, record: Run) -> None:
         self._record = record
         self.folder, self.config, self.summary = record.folder, record.config, record.summary
-        self._predictor: Predictor | None = None
 
     def __repr__(self) -> str:
         return f"TrainedRun({str(self.folder)!r})"
@@ -102,20 +102,27 @@ class TrainedRun:
             raise UserError(f"{self.folder} has no posterior: it was trained by method={self._record.method}")
         return DiagonalGaussian(*self.parameters())
 
-    def predict(self, inputs: Any, draws: int = 100, seed: int = 0) -> Any:
+    def predict(
+        self, inputs: Any, draws: int = 100, seed: int = 0, *, mean: bool = False, min_probability: float = 0.0
+    ) -> Any:
         """What the run predicts for `inputs` in the data set's own units, as a pandas.DataFrame with a row for each.
 
+        The very numbers of `bbbrun predict`. inputs: an array, or a DataFrame whose columns have the inputs' names.
         Images (N, H, W) in pixel values: `class`, its `probability`, and `p0`, `p1`, ..., the posterior predictive over
-        `draws` draws of the weights (paper, equation 1). Of a regression, x (N,) or (N, 1): `mean` and
-        `standard_deviation` of the predictive mixture. Both: `aleatoric` and `epistemic` uncertainty, nats for classes,
-        standard deviations for numbers. Raises ValueError for inputs of another shape, or that are not finite.
+        `draws` draws of the weights (paper, equation 1); no class below `min_probability`. Of a regression, x (N,) or
+        (N, 1): `mean`, `standard_deviation` and quantiles `q05` to `q95` of the predictive mixture. Both: `aleatoric`
+        and `epistemic` uncertainty, nats for classes, standard deviations for numbers. mean: w = mu, no draws.
+        Raises ValueError for inputs of another shape, or that are not finite.
         """
-        if self._predictor is None:
-            self._predictor = predictor(self.config)
-        method = build_method(option("method", self.config["method"]))
-        samples = Draws(seed, 0, draws if method.random else 1)
-        weights = drawn(method, self._predictor.network, self.parameters(), samples)
-        return self._predictor.predict(weights, inputs)
+        if draws < 1:
+            raise ValueError(f"draws must be 1 or more, not {draws}")
+        ensemble = Ensemble([member_of(self._record, draws, seed, mean)])
+        table = pd.concat(list(ensemble.tables(inputs)), ignore_index=True)
+        if min_probability:
+            if "class" not in table:
+                raise ValueError("min_probability is for classes: this run predicts numbers")
+            return without_unsure(table, min_probability)
+        return table
 
 
 def fit(

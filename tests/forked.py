@@ -31,6 +31,7 @@ THIRD_PARTY = (
 _OURS = (
     "bbbrun.verbs.train",
     "bbbrun.tasks.bandit",
+    "bbbrun.tasks.prediction",
     "bbbrun.tasks.tally",
     "bbbrun.runner",
 )

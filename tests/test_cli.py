@@ -270,7 +270,7 @@ def completed(line: str, tmp_path: Path) -> list[str]:
     ("line", "expected"),
     [
         ("bbbrun re", ["report", "reproduce", "replicas=", "resume="]),
-        ("bbbrun ex", ["experiment="]),
+        ("bbbrun ex", ["export", "experiment="]),
         ("bbbrun seed=1 re", ["replicas=", "resume="]),
         ("bbbrun experiment=mnist -m prior=", ["prior=gaussian", "prior=laplace", "prior=none", "prior=scale_mixture"]),
         ("bbbrun 'network.hidden=[3,3]' prior=gaussian prior.", ["prior.name=", "prior.sigma="]),
@@ -317,7 +317,7 @@ WRONG = [
     ("network.hiden=[3]", "unknown key 'network.hiden': the network chosen takes hidden, init, init_scale"),
     ("method=mle method.temperature=1", "unknown key 'method.temperature'"),
     ("~seed", "seed"),
-    ("seed", "unknown verb 'seed': choose from report, check, reproduce, bench, or give settings as key=value"),
+    ("seed", f"unknown verb 'seed': choose from {', '.join(VERBS)}, or give settings as key=value"),
     ("threads=1 seed", "'seed' is not a setting: write key=value"),
     ("threads=1 -m report", "'report' is not a setting: a verb comes first"),
     ("threads=1 +typo", "missing EQUAL"),

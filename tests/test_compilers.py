@@ -60,7 +60,7 @@ def test_an_error_of_an_uncompiled_step_is_its_own(monkeypatch, tmp_path):
     def fail(*_):
         raise OSError(5, "Input/output error")
 
-    monkeypatch.setattr("bbbrun.training.trainer.Recorded.__call__", fail)
+    monkeypatch.setattr("bbbrun.training.trainer.Steps.__call__", fail)
     with pytest.raises(OSError, match="Input/output error"):
         api.run(api.compose(*KINDS["digits"], "threads=1", "device=cpu", "compile=false"), tmp_path / "run")
 

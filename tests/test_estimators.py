@@ -11,7 +11,6 @@ from bbbrun.bayes.networks import from_module, initial_weights, mlp
 from bbbrun.bayes.objective import complexity_gradient, free_energy_gradient
 from bbbrun.bayes.posterior import DiagonalGaussian
 from bbbrun.bayes.priors import build_prior
-from bbbrun.bench.steps import bayes_by_backprop
 from bbbrun.errors import UserError
 from bbbrun.runtime.noise import Stream, signs, standard_normal
 from bbbrun.schema.methods import Estimator, GaussianPriorConfig, Init, ScaleMixtureConfig
@@ -35,10 +34,10 @@ def place(rho):
 
 def gradients(estimator, prior, steps=20_000):
     """The gradients in mu and rho that as many steps from one place would follow (T, 2P), and their nlls (T,)."""
-    estimate = free_energy_estimator(bayes_by_backprop(1, estimator), NETWORK, categorical)
+    estimate = free_energy_estimator(estimator, 1, NETWORK, categorical)
     prior = build_prior(prior, "cpu")
     batch, key = Batch(INPUTS, LABELS, PRESENT), torch.tensor(0, dtype=torch.int32)
-    each = torch.vmap(lambda step: estimate(place(-1.0), prior, key, step, batch, torch.tensor(WEIGHT)))
+    each = torch.vmap(lambda step: estimate(place(-1.0), prior, key, step, 0, batch, torch.tensor(WEIGHT)))
     mu, rho, nll = each(torch.arange(steps, dtype=torch.int32))
     return torch.cat([mu, rho], dim=1).double(), nll.double()
 
@@ -103,11 +102,9 @@ def test_draws_layers_and_sides_have_noise_of_their_own(monkeypatch, estimator):
             return original(seed, step, draw, size, device)
 
         monkeypatch.setattr(estimators, name, recorded)
-    estimate = free_energy_estimator(bayes_by_backprop(3, estimator), NETWORK, categorical)
-    number = torch.tensor(0, dtype=torch.int32)
-    estimate(
-        place(0.0), build_prior(PRIORS[0], "cpu"), number, number, Batch(INPUTS, LABELS, PRESENT), torch.tensor(WEIGHT)
-    )
+    estimate = free_energy_estimator(estimator, 3, NETWORK, categorical)
+    number, batch = torch.tensor(0, dtype=torch.int32), Batch(INPUTS, LABELS, PRESENT)
+    estimate(place(0.0), build_prior(PRIORS[0], "cpu"), number, number, 0, batch, torch.tensor(WEIGHT))
     # A draw of the weights each, and of two layers' activations, or of the signs of their inputs and outputs.
     assert len(seen) == 3 * (1 + (2 if estimator is Estimator.local else 4))
     assert len({draw for draw, _ in seen}) == len(seen)
@@ -117,8 +114,8 @@ def test_draws_layers_and_sides_have_noise_of_their_own(monkeypatch, estimator):
 @pytest.mark.parametrize("estimator", [Estimator.local, Estimator.flipout])
 def test_a_gaussian_priors_complexity_is_exact_beside_them(estimator):
     prior = build_prior(PRIORS[1], "cpu")
-    where = torch.tensor(7, dtype=torch.int32), torch.tensor(2, dtype=torch.int32), Batch(INPUTS, LABELS, PRESENT)
-    estimate = free_energy_estimator(bayes_by_backprop(1, estimator), NETWORK, categorical)
+    where = torch.tensor(7, dtype=torch.int32), torch.tensor(2, dtype=torch.int32), 0, Batch(INPUTS, LABELS, PRESENT)
+    estimate = free_energy_estimator(estimator, 1, NETWORK, categorical)
     with_it, without = (estimate(place(-1.0), prior, *where, torch.tensor(weight)) for weight in (1.0, 0.0))
     kl = prior.kl_gradient(place(-1.0).moments())
     torch.testing.assert_close(with_it[0] - without[0], kl.mu, rtol=1e-4, atol=1e-5)
@@ -128,16 +125,14 @@ def test_a_gaussian_priors_complexity_is_exact_beside_them(estimator):
 @pytest.mark.parametrize("estimator", list(Estimator))
 def test_several_draws_are_the_mean_of_single_ones(estimator):
     prior, batch = build_prior(PRIORS[0], "cpu"), Batch(INPUTS, LABELS, PRESENT)
-    where = torch.tensor(7, dtype=torch.int32), torch.tensor(2, dtype=torch.int32), batch, torch.tensor(WEIGHT)
-    *gradient, nll = free_energy_estimator(bayes_by_backprop(3, estimator), NETWORK, categorical)(
-        place(-1.0), prior, *where
-    )
+    where = torch.tensor(7, dtype=torch.int32), torch.tensor(2, dtype=torch.int32), 0, batch, torch.tensor(WEIGHT)
+    *gradient, nll = free_energy_estimator(estimator, 3, NETWORK, categorical)(place(-1.0), prior, *where)
     eps = [standard_normal(7, 2, draw, NETWORK.size) for draw in range(3)]
     singles, moments = [], place(-1.0).moments()
     for draw in range(3):
         part, value = data_term(estimator, NETWORK, categorical)(moments, eps[draw], *where[:2], draw, batch)
         complexity = complexity_gradient(moments, prior, eps[draw])
-        singles.append([*free_energy_gradient(moments, part, complexity, where[3]), value])
+        singles.append([*free_energy_gradient(moments, part, complexity, where[4]), value])
     for ours, theirs in zip([*gradient, nll], zip(*singles, strict=True), strict=True):
         torch.testing.assert_close(ours, sum(theirs) / 3)
 

@@ -14,7 +14,7 @@ from bbbrun.bayes.networks import mlp
 from bbbrun.bayes.priors import build_prior
 from bbbrun.runtime.compile import compiled
 from bbbrun.runtime.replay import Recorded
-from bbbrun.training.step import changed, initial_state
+from bbbrun.training.step import Steps, initial_state
 
 
 class Generated:
@@ -127,16 +127,17 @@ def test_a_stop_while_a_step_is_captured_is_a_stop(monkeypatch):
 
 
 @pytest.mark.slow
-def test_a_small_networks_compiled_step_is_one_function_and_recorded_takes_the_same_steps():
+@pytest.mark.parametrize("draws", [1, 6])
+def test_each_part_of_a_small_networks_compiled_step_is_one_function_and_recorded_takes_the_same_steps(draws):
     network, prior, results = mlp(6, [8, 8], 4), build_prior(MIXTURE, "cpu"), []
     for record in (True, False):
         state, epoch = initial_state(start(network), ADAM), two_minibatches(1e-3, ADAM)
         data = (INPUTS, LABELS, 0, epoch, state)
-        step = compiled(make_step(network, categorical, bbb(), prior, ADAM, *data))
-        recorded = Recorded(step, changed(epoch, state))
+        step = make_step(network, categorical, bbb(draws), prior, ADAM, *data).wrapped(compiled)
+        steps = Steps(step)
         for _ in range(4):
             epoch.position.zero_()
-            recorded(2) if record else (step(), step())
-        assert (recorded.call is not None) is record
-        results.append([tensor.clone() for tensor in changed(epoch, state)])
+            steps(2) if record else (step(), step())
+        assert [recorded.call is not None for recorded, _ in steps.parts] == [record] * len(step.parts)
+        results.append([tensor.clone() for tensor in step.changed])
     assert all(map(torch.equal, *results))

@@ -68,6 +68,7 @@ METHODS = [
     ("method=dropout",),
     *[(f"method.estimator={kind}",) for kind in ("weights", "local", "flipout")],
     *[(f"method.estimator={kind}", "prior=gaussian", "method.train_samples=2") for kind in ("weights", "local")],
+    ("method.train_samples=6",),
 ]
 
 

@@ -16,7 +16,7 @@ from bbbrun.bayes.objective import complexity_gradient, free_energy_gradient
 from bbbrun.bayes.posterior import DiagonalGaussian, Gradient, Moments
 from bbbrun.bayes.priors import Gaussian, Prior
 from bbbrun.runtime.noise import Stream, signs, standard_normal
-from bbbrun.schema.methods import BayesByBackpropConfig, Estimator
+from bbbrun.schema.methods import Estimator
 
 
 class Batch(NamedTuple):
@@ -27,10 +27,11 @@ class Batch(NamedTuple):
     present: Tensor
 
 
-# (parameters, seed, prior, batch, the minibatch's share of the complexity) -> gradients (P,), the minibatch's nll
-Gradients = Callable[[list[Tensor], Tensor, Prior | None, Batch, Tensor], tuple[list[Tensor], Tensor]]
+# (parameters, seed, number of the first draw, prior, batch, the minibatch's share of the complexity)
+# -> gradients (P,), the minibatch's nll
+Gradients = Callable[[list[Tensor], Tensor, int | Tensor, Prior | None, Batch, Tensor], tuple[list[Tensor], Tensor]]
 # (the posterior's moments, eps (P,), seed, step, draw, batch) -> the nll's gradient in mu and in sigma, and the nll
-DataTerm = Callable[[Moments, Tensor, Tensor, Tensor, int, Batch], tuple[Gradient, Tensor]]
+DataTerm = Callable[[Moments, Tensor, Tensor, Tensor, int | Tensor, Batch], tuple[Gradient, Tensor]]
 
 
 def batch_nll(outputs: Tensor, likelihood: Likelihood, batch: Batch) -> Tensor:
@@ -44,33 +45,40 @@ def flat(parts: list[Tensor]) -> Tensor:
 
 
 def free_energy_estimator(
-    config: BayesByBackpropConfig, network: Network, likelihood: Likelihood
-) -> Callable[[DiagonalGaussian, Prior, Tensor, Tensor, Batch, Tensor], tuple[Tensor, Tensor, Tensor]]:
-    """How a step estimates the gradient of weight * complexity + nll: the mean over `method.train_samples` draws.
+    estimator: Estimator, draws: int, network: Network, likelihood: Likelihood
+) -> Callable[[DiagonalGaussian, Prior, Tensor, Tensor, int | Tensor, Batch, Tensor], tuple[Tensor, Tensor, Tensor]]:
+    """How a step estimates the gradient of weight * complexity + nll: the mean over `draws` draws.
 
-    It takes (posterior, prior, seed, step, batch, weight), seed and step int32 scalars, the weight that of the
-    minibatch times the temperature, and gives the gradient in mu and in rho, each (P,), and the minibatch's nll.
+    It takes (posterior, prior, seed, step, first, batch, weight): seed, step and the number of the first draw are int32
+    scalars, the weight is that of the minibatch times the temperature. It gives the gradient in mu and in rho, each
+    (P,), and the minibatch's nll.
     """
-    estimate = data_term(config.estimator, network, likelihood)
+    estimate = data_term(estimator, network, likelihood)
 
     def free_energy_estimate(
-        posterior: DiagonalGaussian, prior: Prior, seed: Tensor, step: Tensor, batch: Batch, weight: Tensor
+        posterior: DiagonalGaussian,
+        prior: Prior,
+        seed: Tensor,
+        step: Tensor,
+        first: int | Tensor,
+        batch: Batch,
+        weight: Tensor,
     ) -> tuple[Tensor, Tensor, Tensor]:
         # Once: what is asked for again is computed again in each loop that a compiler makes.
         moments = posterior.moments()
         # `weights` takes the complexity of its draw, as the paper does. `local` and `flipout` use the closed form where
         # there is one, which adds no variance.
         closed = None
-        if isinstance(prior, Gaussian) and config.estimator is not Estimator.weights:
+        if isinstance(prior, Gaussian) and estimator is not Estimator.weights:
             closed = prior.kl_gradient(moments)
         totals: list[Tensor] = []
-        for draw in range(config.train_samples):
-            eps = standard_normal(seed, step, Stream.TRAIN + draw, network.size, moments.mu.device)
+        for draw in (first + number for number in range(draws)):
+            eps = standard_normal(seed, step, draw + int(Stream.TRAIN), network.size, moments.mu.device)
             gradient, nll = estimate(moments, eps, seed, step, draw, batch)
             complexity = closed or complexity_gradient(moments, prior, eps)
             terms = [*free_energy_gradient(moments, gradient, complexity, weight), nll]
             totals = [total + term for total, term in zip(totals, terms, strict=True)] if totals else terms
-        mu, rho, nll = [total / config.train_samples for total in totals] if config.train_samples > 1 else totals
+        mu, rho, nll = [total / draws for total in totals] if draws > 1 else totals
         return mu, rho, nll
 
     return free_energy_estimate
@@ -92,7 +100,7 @@ def data_term(estimator: Estimator, network: Network, likelihood: Likelihood) ->
     require_estimator(estimator, network)
 
     def shared_weights(
-        moments: Moments, eps: Tensor, seed: Tensor, step: Tensor, draw: int, batch: Batch
+        moments: Moments, eps: Tensor, seed: Tensor, step: Tensor, draw: int | Tensor, batch: Batch
     ) -> tuple[Gradient, Tensor]:
         """One draw w = mu + sigma * eps for the whole minibatch: dnll/dmu = dnll/dw, dnll/dsigma = dnll/dw * eps.
 
@@ -107,7 +115,7 @@ def data_term(estimator: Estimator, network: Network, likelihood: Likelihood) ->
         return Gradient(gradient, gradient * eps), value
 
     def local_reparameterisation(
-        moments: Moments, eps: Tensor, seed: Tensor, step: Tensor, draw: int, batch: Batch
+        moments: Moments, eps: Tensor, seed: Tensor, step: Tensor, draw: int | Tensor, batch: Batch
     ) -> tuple[Gradient, Tensor]:
         """Each activation drawn from its own Gaussian, for each example: `eps` is not used.
 
@@ -123,7 +131,7 @@ def data_term(estimator: Estimator, network: Network, likelihood: Likelihood) ->
                 weight, bias = 2 * number, 2 * number + 1
                 mean = F.linear(x, mu[weight], mu[bias])
                 spread = F.linear(x.square(), variance[weight], variance[bias])
-                which = Stream.ACTIVATION + draw * stride + number
+                which = draw * stride + (int(Stream.ACTIVATION) + number)
                 noise = standard_normal(seed, step, which, mean.numel(), mean.device).view(mean.shape)
                 # Above 0, where the root has no gradient.
                 return mean + spread.clamp_min(1e-30).sqrt() * noise
@@ -135,7 +143,7 @@ def data_term(estimator: Estimator, network: Network, likelihood: Likelihood) ->
         return Gradient(flat(mu), 2 * moments.sigma * flat(variance)), value
 
     def flipout(
-        moments: Moments, eps: Tensor, seed: Tensor, step: Tensor, draw: int, batch: Batch
+        moments: Moments, eps: Tensor, seed: Tensor, step: Tensor, draw: int | Tensor, batch: Batch
     ) -> tuple[Gradient, Tensor]:
         """One draw for the minibatch, its signs flipped for each example by random signs of inputs, r, and outputs, s.
 
@@ -152,7 +160,7 @@ def data_term(estimator: Estimator, network: Network, likelihood: Likelihood) ->
             def affine(number: int, x: Tensor) -> Tensor:
                 weight, bias = 2 * number, 2 * number + 1
                 mean = F.linear(x, mu[weight], mu[bias])
-                which = Stream.SIGN + draw * stride + weight
+                which = draw * stride + (int(Stream.SIGN) + weight)
                 r = signs(seed, step, which, x.numel(), x.device).view(x.shape)
                 s = signs(seed, step, which + 1, mean.numel(), x.device).view(mean.shape)
                 return mean + F.linear(x * r, change[weight], change[bias]) * s

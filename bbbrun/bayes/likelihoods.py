@@ -59,10 +59,11 @@ def log_mixture(y: Tensor, means: Tensor, sigmas: Tensor) -> Tensor:
     return torch.logsumexp(log_normal(y, means, sigmas), dim=0) - math.log(len(means))
 
 
-def mixture_quantile(probability: float, means: Tensor, sigmas: Tensor) -> Tensor:
-    """The y (N,) at which 1/S sum_s Phi((y - mean_s) / sigma_s) = probability, for means and sigmas (S, N), float64.
+def mixture_quantile(probability: float, means: Tensor, sigmas: Tensor, shares: Tensor | None = None) -> Tensor:
+    """The y (N,) at which sum_s share_s Phi((y - mean_s) / sigma_s) = probability, for means, sigmas (S, N), float64.
 
-    By bisection: y lies between the least and the greatest of the components' own quantiles.
+    shares (S,) sum to 1, by default 1/S each. By bisection: y lies between the least and the greatest of the
+    components' own quantiles.
     """
     means, sigmas = means.double(), sigmas.double()
     own = means + sigmas * torch.special.ndtri(torch.tensor(probability, dtype=torch.float64, device=means.device))
@@ -70,6 +71,7 @@ def mixture_quantile(probability: float, means: Tensor, sigmas: Tensor) -> Tenso
     high: Tensor = own.amax(dim=0)
     for _ in range(_HALVINGS):
         middle = (low + high) / 2
-        below = torch.special.ndtr((middle - means) / sigmas).mean(dim=0) < probability
+        parts = torch.special.ndtr((middle - means) / sigmas)
+        below = (parts.mean(dim=0) if shares is None else shares @ parts) < probability
         low, high = torch.where(below, middle, low), torch.where(below, high, middle)
     return (low + high) / 2

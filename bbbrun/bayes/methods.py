@@ -45,10 +45,11 @@ class Method(Protocol):
     def require_trainable(self, network: Network) -> None:
         """Raise UserError where the method cannot train this network."""
 
-    def gradients(self, network: Network, likelihood: Likelihood, step: Tensor) -> Gradients:
-        """The gradient of a training step, a function that reads the step's number from `step`, an int32 scalar.
+    def gradients(self, network: Network, likelihood: Likelihood, step: Tensor, draws: int) -> Gradients:
+        """The gradient of a training step, the mean over `draws` of its `train_draws` draws.
 
-        Raises UserError where the method cannot train this network.
+        It is a function that reads the step's number from `step`, an int32 scalar. Raises UserError where the method
+        cannot train this network.
         """
 
     def draws(self, last: bool) -> int:
@@ -89,14 +90,19 @@ class BayesByBackprop:
     def require_trainable(self, network: Network) -> None:
         require_estimator(self.config.estimator, network)
 
-    def gradients(self, network: Network, likelihood: Likelihood, step: Tensor) -> Gradients:
-        estimate = free_energy_estimator(self.config, network, likelihood)
+    def gradients(self, network: Network, likelihood: Likelihood, step: Tensor, draws: int) -> Gradients:
+        estimate = free_energy_estimator(self.config.estimator, draws, network, likelihood)
 
         def gradients(
-            parameters: list[Tensor], seed: Tensor, prior: Prior | None, batch: Batch, weight: Tensor
+            parameters: list[Tensor],
+            seed: Tensor,
+            first: int | Tensor,
+            prior: Prior | None,
+            batch: Batch,
+            weight: Tensor,
         ) -> tuple[list[Tensor], Tensor]:
             assert prior is not None
-            *parts, nll = estimate(DiagonalGaussian(*parameters), prior, seed, step, batch, weight)
+            *parts, nll = estimate(DiagonalGaussian(*parameters), prior, seed, step, first, batch, weight)
             return parts, nll
 
         return gradients

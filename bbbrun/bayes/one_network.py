@@ -58,7 +58,7 @@ class MaximumLikelihood(OneNetwork):
     name: ClassVar[str] = "mle"
     label: ClassVar[str] = "SGD"
 
-    def gradients(self, network: Network, likelihood: Likelihood, step: Tensor) -> Gradients:
+    def gradients(self, network: Network, likelihood: Likelihood, step: Tensor, draws: int) -> Gradients:
         def outputs(weights: list[Tensor], inputs: Tensor, seed: Tensor) -> Tensor:
             return network.apply(weights, inputs)
 
@@ -84,7 +84,7 @@ class Dropout(OneNetwork):
     def require_trainable(self, network: Network) -> None:
         affine_maps(network, f"method={self.name}")
 
-    def gradients(self, network: Network, likelihood: Likelihood, step: Tensor) -> Gradients:
+    def gradients(self, network: Network, likelihood: Likelihood, step: Tensor, draws: int) -> Gradients:
         layers = affine_maps(network, f"method={self.name}")
 
         def outputs(weights: list[Tensor], inputs: Tensor, seed: Tensor) -> Tensor:
@@ -140,7 +140,12 @@ def _likelihood_gradients(
     """The gradient of the minibatch's nll alone, of the outputs that `outputs` makes of (weights, inputs, seed)."""
 
     def gradients(
-        parameters: list[Tensor], seed: Tensor, prior: Prior | None, batch: Batch, weight: Tensor
+        parameters: list[Tensor],
+        seed: Tensor,
+        first: int | Tensor,
+        prior: Prior | None,
+        batch: Batch,
+        weight: Tensor,
     ) -> tuple[list[Tensor], Tensor]:
         def nll(weights: list[Tensor]) -> Tensor:
             return batch_nll(outputs(weights, batch.inputs, seed), likelihood, batch)

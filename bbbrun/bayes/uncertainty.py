@@ -1,13 +1,16 @@
-"""What a prediction does not know, split in two: what data will always leave open, and what more data would settle."""
+"""What a prediction does not know, split in two: what data will always leave open, and what more data would settle.
 
-from collections.abc import Iterable
+The predictive is a mixture over draws of the weights, and over runs where there are several. Draw number s counts in
+proportion to shares[s].
+"""
+
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from bbbrun.bayes.networks import Network
-from bbbrun.bayes.predictive import class_probabilities
+from bbbrun.bayes.likelihoods import log_normal, mixture_quantile
 
 
 class ClassPrediction(NamedTuple):
@@ -25,12 +28,14 @@ class ClassPrediction(NamedTuple):
 
 
 class NumberPrediction(NamedTuple):
-    """The predictive mixture's mean (N,) and its standard deviations (N,): total^2 = aleatoric^2 + epistemic^2.
+    """The predictive mixture's mean (N,), its quantiles (N, Q), and standard deviations (N,).
 
-    aleatoric: root of the mean of the draws' variances. epistemic: deviation of the draws' means.
+    total^2 = aleatoric^2 + epistemic^2. aleatoric: root of the mean of the draws' variances. epistemic: deviation of
+    the draws' means.
     """
 
     mean: Tensor
+    quantiles: Tensor
     total: Tensor
     aleatoric: Tensor
     epistemic: Tensor
@@ -42,23 +47,65 @@ def entropy(probabilities: Tensor) -> Tensor:
     return total
 
 
-@torch.no_grad()
-def predict_classes(network: Network, draws: Iterable[Tensor], inputs: Tensor) -> ClassPrediction:
-    """The posterior predictive of inputs (N, ...) over the draws (P,) of the weights, and its uncertainty."""
-    # Double precision: the epistemic part is a small difference of entropies.
-    total = torch.zeros((), dtype=torch.float64)
-    entropies, count = torch.zeros((), dtype=torch.float64), 0
-    for weights in draws:
-        probabilities = class_probabilities(network, weights, inputs).double()
-        total, entropies, count = total + probabilities, entropies + entropy(probabilities), count + 1
-    predictive, aleatoric = total / count, entropies / count
-    all_of_it = entropy(predictive)
-    return ClassPrediction(predictive, all_of_it, aleatoric, all_of_it - aleatoric)
+def class_prediction(probabilities: Tensor, aleatoric: Tensor) -> ClassPrediction:
+    """The prediction of a predictive (N, K) and the mean entropy of its draws (N,)."""
+    total = entropy(probabilities)
+    # A mean of entropies is at most the entropy of the mean: below 0 there is rounding alone.
+    return ClassPrediction(probabilities, total, aleatoric, (total - aleatoric).clamp_min(0))
 
 
-def predict_numbers(means: Tensor, sigmas: Tensor) -> NumberPrediction:
-    """The moments of the equal mixture of the draws' Gaussians, for means and sigmas (S, N), float64."""
-    aleatoric = sigmas.square().mean(dim=0)
-    epistemic = means.var(dim=0, correction=0)
-    parts = ((aleatoric + epistemic).sqrt(), aleatoric.sqrt(), epistemic.sqrt())
-    return NumberPrediction(means.mean(dim=0), *parts)
+class ClassMixture:
+    """Sums up the draws of N examples' class probabilities (N, K), in place, a block of rows at a time.
+
+    In double precision: the epistemic part is a small difference of entropies.
+    """
+
+    def __init__(self, rows: int, classes: int, shares: Sequence[float]) -> None:
+        self._shares = shares
+        self._probabilities = torch.zeros(rows, classes, dtype=torch.float64)
+        self._entropies = torch.zeros(rows, dtype=torch.float64)
+
+    def add(self, rows: slice, draw: int, components: Sequence[Tensor]) -> None:
+        """Add the logits (B, K), the only component, of draw number `draw` for these rows."""
+        [outputs] = components
+        probabilities = outputs.double().softmax(dim=1)
+        self._probabilities[rows].add_(probabilities, alpha=self._shares[draw])
+        self._entropies[rows].add_(entropy(probabilities), alpha=self._shares[draw])
+
+    def prediction(self, rows: slice) -> ClassPrediction:
+        """The mixture over all draws for these rows."""
+        total = sum(self._shares)
+        return class_prediction(self._probabilities[rows] / total, self._entropies[rows] / total)
+
+
+class NumberMixture:
+    """Gathers the Gaussians of N examples that S draws of the weights give, (S, N), a block of rows at a time."""
+
+    def __init__(self, rows: int, shares: Sequence[float]) -> None:
+        self._shares = torch.tensor(shares, dtype=torch.float64) / sum(shares)
+        self._means = torch.empty(len(shares), rows, dtype=torch.float64)
+        self._sigmas = torch.empty(len(shares), rows, dtype=torch.float64)
+
+    def add(self, rows: slice, draw: int, components: Sequence[Tensor]) -> None:
+        """Add the means and sigmas (B,) of draw number `draw` for these rows."""
+        self._means[draw, rows], self._sigmas[draw, rows] = components
+
+    def components(self, rows: slice) -> tuple[Tensor, Tensor, Tensor]:
+        """Means and sigmas (S, B) of these rows, and the shares (S,), which sum to 1."""
+        return self._means[:, rows], self._sigmas[:, rows], self._shares
+
+    def log_density(self, rows: slice, y: Tensor) -> Tensor:
+        """log of the predictive density at y (B,) of these rows, nats (B,)."""
+        means, sigmas, shares = self.components(rows)
+        density: Tensor = torch.logsumexp(log_normal(y, means, sigmas) + shares.log()[:, None], dim=0)
+        return density
+
+    def prediction(self, rows: slice, probabilities: Sequence[float]) -> NumberPrediction:
+        """The mixture over all draws for these rows, and its quantiles at these probabilities."""
+        means, sigmas, shares = self.components(rows)
+        mean = shares @ means
+        aleatoric = shares @ sigmas.square()
+        epistemic = shares @ (means - mean).square()
+        deviations = ((aleatoric + epistemic).sqrt(), aleatoric.sqrt(), epistemic.sqrt())
+        quantiles = [mixture_quantile(probability, means, sigmas, shares) for probability in probabilities]
+        return NumberPrediction(mean, torch.stack(quantiles, dim=1), *deviations)

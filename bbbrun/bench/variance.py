@@ -1,7 +1,6 @@
 """The variance of each estimator's gradient at a run's network, and that variance times the cost of a step."""
 
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -98,16 +97,16 @@ def gradient_at(
     batch = Batch(task.problem.inputs[:examples], task.problem.targets[:examples], torch.ones(examples, device=device))
     weight = torch.tensor(method.temperature * examples / len(task.problem.inputs), dtype=torch.float32, device=device)
     prior = build_prior(config.prior, device)
+    network, likelihood = task.problem.network, task.problem.likelihood
+    estimate = free_energy_estimator(estimator, method.train_samples, network, likelihood)
     assert prior is not None
-    estimate = free_energy_estimator(
-        replace(method, estimator=estimator), task.problem.network, task.problem.likelihood
-    )
     # Not the run's own seed, with whose draws it was trained.
     key = torch.tensor((config.seed + 1) % 2**31, dtype=torch.int32, device=device)
 
     @torch.no_grad()
     def gradient(step: int) -> list[Tensor]:
-        *parts, _ = estimate(posterior, prior, key, torch.tensor(step, dtype=torch.int32, device=device), batch, weight)
+        number = torch.tensor(step, dtype=torch.int32, device=device)
+        *parts, _ = estimate(posterior, prior, key, number, 0, batch, weight)
         return parts
 
     return gradient

@@ -78,17 +78,18 @@ def _digits(config: DigitsConfig) -> Pixels:
 
 
 class ImageSet(NamedTuple):
-    """A data set of images: the shape of one, the number of classes K, and what reads it, by its options."""
+    """A data set of images: the shape of one, classes K, what reads it by its options, the greatest pixel value."""
 
     shape: tuple[int, int, int]
     classes: int
     load: Callable[[Any], Pixels]
+    brightest: float
 
 
 # name -> set
 IMAGES: dict[str, ImageSet] = {
-    "mnist": ImageSet((1, 28, 28), 10, _idx),
-    "fashion_mnist": ImageSet((1, 28, 28), 10, _idx),
-    "kmnist": ImageSet((1, 28, 28), 10, _idx),
-    "digits": ImageSet((1, 8, 8), 10, _digits),
+    "mnist": ImageSet((1, 28, 28), 10, _idx, 255.0),
+    "fashion_mnist": ImageSet((1, 28, 28), 10, _idx, 255.0),
+    "kmnist": ImageSet((1, 28, 28), 10, _idx, 255.0),
+    "digits": ImageSet((1, 8, 8), 10, _digits, 16.0),
 }

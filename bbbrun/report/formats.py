@@ -9,7 +9,7 @@ import pandas as pd
 
 def as_json(table: pd.DataFrame) -> str:
     """{"counts": {verdict: number}, "rows": [{column: value}]}; a missing number is null."""
-    rows = [{name: _plain(value) for name, value in row.items()} for row in table.to_dict("records")]
+    rows = [{name: plain_value(value) for name, value in row.items()} for row in table.to_dict("records")]
     counts = {name: int((table["verdict"] == name).sum()) for name in ("pass", "miss", "not run")}
     return json.dumps({"counts": counts, "rows": rows}, indent=1, allow_nan=False) + "\n"
 
@@ -22,7 +22,7 @@ def as_junit(table: pd.DataFrame) -> str:
     attributes = {name: str(count) for name, count in counts.items()}
     suite = ElementTree.SubElement(suites, "testsuite", {"name": "bbbrun check", **attributes})
     for row in table.to_dict("records"):
-        cells = {str(name): value for name, value in row.items() if _plain(value) not in (None, "")}
+        cells = {str(name): value for name, value in row.items() if plain_value(value) not in (None, "")}
         names = [str(value) for name, value in cells.items() if isinstance(value, str) and name != "verdict"]
         # The first word says which run or item, the others which of its numbers.
         case = {"classname": (names or ["check"])[0], "name": ", ".join(names[1:]) or "run"}
@@ -34,7 +34,7 @@ def as_junit(table: pd.DataFrame) -> str:
     return ElementTree.tostring(suites, encoding="unicode", xml_declaration=True) + "\n"
 
 
-def _plain(value: object) -> object:
+def plain_value(value: object) -> object:
     """The value in JSON's words: numpy's numbers as Python's, what is not finite as null."""
     value = value.item() if hasattr(value, "item") else value
     return None if value is None or (isinstance(value, float) and not math.isfinite(value)) else value

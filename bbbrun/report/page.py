@@ -12,7 +12,7 @@ from bbbrun.report.opening import opening
 from bbbrun.report.paper import claims
 from bbbrun.report.sections import against_paper, provenance, runs_table
 
-_TITLE = "Weight Uncertainty in Neural Networks, reproduced"
+TITLE = "Weight Uncertainty in Neural Networks, reproduced"
 _VERDICTS = {"pass": "pass", "miss": "miss", "better": "pass", "equivalent": "pass", "worse": "miss"}  # cell -> class
 _STYLE = """
 :root{color-scheme:light dark}
@@ -30,18 +30,24 @@ summary{cursor:pointer}
 """
 
 
-def write_page(folder: Path, titles: dict[str, str], tried: Iterable[Path] = ()) -> None:
+def write_page(
+    folder: Path,
+    titles: dict[str, str],
+    tried: Iterable[Path] = (),
+    title: str = TITLE,
+    paragraphs: list[str] | None = None,
+) -> None:
     """Write REPORT.md, which links to the figures, and report.html, which contains them, into `folder`.
 
-    Both begin with the verdict and the compute; below each item stand its numbers against the paper's, and, folded
-    away, the runs it shows. titles: by the names of the folders in it, in order. A folder that is missing has no
-    section. tried: folders with other reports, whose runs count as tried.
+    Both begin with `paragraphs`, by default the verdict and the compute; below each item stand its numbers against the
+    paper's, and, folded away, the runs it shows. titles: by the names of the folders in it, in order. A folder that is
+    missing has no section. tried: folders with other reports, whose runs count as tried.
     """
     sections = {name: folder / name for name in titles if (folder / name).is_dir()}
     verdicts = judge(folder, [item for item in ITEMS if item in sections], claims().to_dict("records"))
-    parts = opening(verdicts, sections.values(), tried)
-    text = [f"# {_TITLE}", "", *(f"{part}\n" for part in parts)]
-    body = [f"<h1>{_TITLE}</h1>", *map(_html, parts)]
+    parts = opening(verdicts, sections.values(), tried) if paragraphs is None else paragraphs
+    text = [f"# {title}", "", *(f"{part}\n" for part in parts)]
+    body = [f"<h1>{title}</h1>", *map(_html, parts)]
     for name, section in sections.items():
         tables = [path.read_text("utf-8") for path in sorted(section.glob("*.md"))]
         if name in ITEMS and (paper := against_paper(verdicts[verdicts["item"] == name])):

@@ -50,8 +50,16 @@ def read_checkpoint(path: Path) -> Any:
     import torch
 
     # Of the same bytes that are then read.
+    if path.exists() and not path.is_file():
+        raise ValueError("it is no regular file")
     content = io.BytesIO(path.read_bytes())
     with zipfile.ZipFile(content) as archive:
+        members = archive.infolist()
+        # torch stores members as they are. A small file of packed or shared ones would fill the memory.
+        if any(member.compress_type != zipfile.ZIP_STORED for member in members):
+            raise ValueError("its members are compressed")
+        if sum(member.file_size for member in members) > len(content.getbuffer()):
+            raise ValueError("its members overlap")
         if (damaged := archive.testzip()) is not None:
             raise ValueError(f"the checksum of {damaged} differs")
     content.seek(0)

@@ -54,22 +54,29 @@ def naming(path: Path) -> Iterator[None]:
         raise OSError(error.errno, error.strerror, str(path)) from error
 
 
-def write_atomically(path: Path, content: bytes) -> None:
-    """Write to a temporary name beside `path`, then rename: a kill leaves the old file or the new one.
+@contextmanager
+def replacing(path: Path) -> Iterator[IO[bytes]]:
+    """A new file beside `path` to write to, which takes that name at the end; a kill leaves the old file or the new.
 
-    Raises OSError naming `path`, and gives the space back, where the disk is full.
+    Raises OSError naming `path` where the disk is full. On any exception the space is given back.
     """
     temporary = path.with_name(path.name + ".tmp")
     with naming(path):
         try:
             with temporary.open("wb") as file:
-                file.write(content)
+                yield file
                 file.flush()
                 os.fsync(file.fileno())
             temporary.replace(path)
-        except OSError:
+        except BaseException:
             temporary.unlink(missing_ok=True)
             raise
+
+
+def write_atomically(path: Path, content: bytes) -> None:
+    """Write `path` anew, as `replacing` does."""
+    with replacing(path) as file:
+        file.write(content)
 
 
 def in_use(folder: Path) -> bool:

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import pandas as pd
-from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
@@ -19,13 +18,23 @@ from bbbrun.errors import UserError
 from bbbrun.runs.checkpoints import has_checkpoint, read_checkpoint
 from bbbrun.runs.files import CHECKPOINT, METRICS, PREDICTIONS, RECORD, SUMMARY, in_use, is_replica
 from bbbrun.runs.identity import whole
+from bbbrun.runs.record import MOST_RECORD, configuration_of, content_of, table_text
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 
 # What reading a damaged or foreign record raises.
-_UNREADABLE = (OSError, ValueError, KeyError, TypeError, AttributeError, YAMLError, OmegaConfBaseException)
+_UNREADABLE = (
+    OSError,
+    ValueError,
+    KeyError,
+    TypeError,
+    AttributeError,
+    RecursionError,
+    YAMLError,
+    OmegaConfBaseException,
+)
 
 
 class Run(NamedTuple):
@@ -72,6 +81,9 @@ class Run(NamedTuple):
         """
         try:
             tensors: list[Tensor] = read_checkpoint(self.folder / CHECKPOINT)["tensors"]
+            # One number, told to be seen as a billion of them, would fill the memory when it is used.
+            if any(each.numel() * each.element_size() > each.untyped_storage().nbytes() for each in tensors):
+                raise ValueError("a tensor has more numbers than the file")
         except Exception as error:
             raise UserError(
                 f"{self.folder / CHECKPOINT} cannot be read: run it again, or leave its folder out"
@@ -85,7 +97,7 @@ class Run(NamedTuple):
 
     def _table(self, name: str) -> pd.DataFrame:
         try:
-            table = pd.read_csv(self.folder / name)
+            table = pd.read_csv(io.StringIO(table_text(self.folder / name)))
             if table.empty or not all(pd.api.types.is_numeric_dtype(dtype) for dtype in table.dtypes):
                 raise ValueError("no rows, or text where numbers belong")
             return table
@@ -148,7 +160,7 @@ def _without_duplicates(runs: Iterable[Run]) -> list[Run]:
 def read(folder: Path) -> Run:
     """The finished run in `folder`; raises UserError where its record is damaged or incomplete."""
     try:
-        run = Run(folder, whole(_config(folder)), json.loads((folder / SUMMARY).read_text("utf-8")))
+        run = Run(folder, whole(_config(folder)), json.loads(content_of(folder / SUMMARY, MOST_RECORD)))
         _ = run.method, run.dataset, run.seed, run.provenance(), run.summary["metrics"], run.summary["seconds"]
         if not all(
             isinstance(value, int | float) for value in (*run.summary["metrics"].values(), run.summary["seconds"])
@@ -175,7 +187,7 @@ def _require_whole(run: Run) -> None:
 
 
 def _config(folder: Path) -> Any:
-    return OmegaConf.to_container(OmegaConf.load(folder / RECORD), resolve=True)
+    return configuration_of(folder / RECORD)
 
 
 def runs_on_disk(folder: Path, *, warn: bool = False) -> list[RunOnDisk]:
@@ -201,7 +213,7 @@ def _run_on_disk(folder: Path) -> RunOnDisk | None:
         finished = (folder / SUMMARY).exists()
         config = read(folder).config if finished else _config(folder)
         # A last line without its newline is torn: a resumed run writes it again.
-        lines = (folder / METRICS).read_text("utf-8").rpartition("\n")[0]
+        lines = table_text(folder / METRICS).rpartition("\n")[0]
         rows = pd.read_csv(io.StringIO(lines))
         total = config["train"]["epochs"] or config["agent"]["steps"]
         completed = rows["epoch" if config["train"]["epochs"] else "step"]

@@ -1,12 +1,7 @@
 """The classification task: images in, class probabilities out, judged on validation and test images."""
 
-import math
-from collections.abc import Iterable
-
-import numpy as np
 import pandas as pd
 import torch
-from numpy.typing import ArrayLike
 from torch import Tensor
 
 from bbbrun.bayes.draws import Draws
@@ -15,8 +10,9 @@ from bbbrun.bayes.methods import build_method, drawn
 from bbbrun.bayes.networks import build_network
 from bbbrun.bayes.predictive import class_probabilities, posterior_predictive
 from bbbrun.bayes.scores import error_percent, expected_calibration_error, mean_nll
-from bbbrun.bayes.uncertainty import predict_classes
+from bbbrun.bayes.uncertainty import ClassMixture
 from bbbrun.data.images import IMAGES, Images, Split
+from bbbrun.data.layouts import ImageLayout
 from bbbrun.schema.config import Config
 from bbbrun.schema.datasets import ImageDatasetConfig
 from bbbrun.schema.methods import NetworkConfig
@@ -58,23 +54,29 @@ def classification_task(config: Config, images: Images) -> Task:
     )
 
 
-def predictor(dataset: ImageDatasetConfig, options: NetworkConfig) -> Predictor:
-    """Class probabilities of images (N, H, W) in pixel values, by a network of these options."""
-    shape = IMAGES[dataset.name].shape
-    network = build_network(options, shape, IMAGES[dataset.name].classes)
+class ClassTable(ClassMixture):
+    """The predictive of images as a table: the class, its probability, all of them, and the uncertainty in nats."""
 
-    def predict(draws: Iterable[Tensor], inputs: ArrayLike) -> pd.DataFrame:
-        pixels = torch.as_tensor(np.asarray(inputs, dtype=np.float32))
-        if pixels[0].numel() != math.prod(shape) or not pixels.isfinite().all():
-            raise ValueError(f"inputs must be images (N, {shape[1]}, {shape[2]}) of finite pixels, not {pixels.shape}")
-        predicted = predict_classes(network, draws, pixels.view(-1, *shape) / dataset.pixel_divisor)
+    def table(self, rows: slice) -> pd.DataFrame:
+        predicted = self.prediction(rows)
         probability, label = predicted.probabilities.max(dim=1)
         columns = {"class": label, "probability": probability}
         columns |= {f"p{k}": column for k, column in enumerate(predicted.probabilities.unbind(1))}
         columns |= {name: getattr(predicted, name) for name in ("total", "aleatoric", "epistemic")}
         return pd.DataFrame({name: column.numpy() for name, column in columns.items()})
 
-    return Predictor(network, predict)
+
+def predictor(dataset: ImageDatasetConfig, options: NetworkConfig) -> Predictor:
+    """How a network of these options predicts the classes of images in pixel values."""
+    shape, classes, _, brightest = IMAGES[dataset.name]
+    layout = ImageLayout(shape, dataset.pixel_divisor, brightest)
+    return Predictor(
+        build_network(options, shape, classes),
+        layout,
+        classes,
+        lambda outputs: [outputs],
+        lambda rows, shares: ClassTable(rows, classes, shares),
+    )
 
 
 def _judge(probabilities: Tensor, valid: Split, test: Split) -> dict[str, float]:

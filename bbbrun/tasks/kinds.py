@@ -82,7 +82,7 @@ COLUMNS: dict[str, Column] = {
 
 
 def predictor(config: dict[str, Any]) -> Predictor:
-    """What predicts with the weights of a run of this recorded configuration, without reading its data.
+    """How the network of a run of this recorded configuration predicts; its data need not be there.
 
     Raises UserError for a bandit, whose network judges actions.
     """

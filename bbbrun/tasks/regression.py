@@ -1,11 +1,7 @@
 """The regression task: a number in, a Gaussian of its value out, judged on test points and drawn over a grid."""
 
-from collections.abc import Iterable
-
-import numpy as np
 import pandas as pd
 import torch
-from numpy.typing import ArrayLike
 from torch import Tensor
 
 from bbbrun.bayes.draws import Draws
@@ -13,8 +9,9 @@ from bbbrun.bayes.likelihoods import Conditional, fixed_sigma, gaussian, log_mix
 from bbbrun.bayes.methods import build_method, drawn
 from bbbrun.bayes.networks import Network, build_network, layered
 from bbbrun.bayes.predictive import network_outputs
-from bbbrun.bayes.uncertainty import predict_numbers
+from bbbrun.bayes.uncertainty import NumberMixture
 from bbbrun.data.curve import curve_points
+from bbbrun.data.layouts import ColumnsLayout
 from bbbrun.schema.config import Config
 from bbbrun.schema.datasets import RegressionCurveConfig
 from bbbrun.schema.methods import NetworkConfig
@@ -24,6 +21,8 @@ COLUMNS = (
     Column("test_rmse", "test RMSE", "", True),
     Column("test_nll", "test nll", "nats per example", True),
 )
+
+QUANTILES = (5, 25, 50, 75, 95)  # percent, of the table of predictions
 
 
 def conditional_gaussian(config: RegressionCurveConfig) -> tuple[Conditional, int]:
@@ -41,20 +40,21 @@ def on_unit_range(network: Network, low: float, high: float) -> Network:
     return layered(network.shapes, lambda affine, x: layers(affine, (x - middle) / half))
 
 
-def predictor(dataset: RegressionCurveConfig, options: NetworkConfig) -> Predictor:
-    """Mean and standard deviations of the predictive mixture at x (N,) or (N, 1), by a network of these options."""
-    network, conditional = _network(dataset, options)
+class NumberTable(NumberMixture):
+    """The predictive of numbers as a table: mean, standard deviations and quantiles of the mixture of Gaussians."""
 
-    def predict(draws: Iterable[Tensor], inputs: ArrayLike) -> pd.DataFrame:
-        x = torch.as_tensor(np.asarray(inputs, dtype=np.float32))
-        if x.numel() != len(x) or not x.isfinite().all():
-            raise ValueError(f"inputs must be finite numbers (N,) or (N, 1), not {x.shape}")
-        predicted = predict_numbers(*conditional(network_outputs(network, draws, x.view(-1, 1)).double()))
+    def table(self, rows: slice) -> pd.DataFrame:
+        predicted = self.prediction(rows, [percent / 100 for percent in QUANTILES])
         columns = {"mean": predicted.mean, "standard_deviation": predicted.total}
+        columns |= {f"q{percent:02}": each for percent, each in zip(QUANTILES, predicted.quantiles.T, strict=True)}
         columns |= {"aleatoric": predicted.aleatoric, "epistemic": predicted.epistemic}
         return pd.DataFrame({name: column.numpy() for name, column in columns.items()})
 
-    return Predictor(network, predict)
+
+def predictor(dataset: RegressionCurveConfig, options: NetworkConfig) -> Predictor:
+    """How a network of these options predicts y at x."""
+    network, conditional = _network(dataset, options)
+    return Predictor(network, ColumnsLayout(("x",)), 0, lambda outputs: conditional(outputs.double()), NumberTable)
 
 
 def _network(dataset: RegressionCurveConfig, options: NetworkConfig) -> tuple[Network, Conditional]:

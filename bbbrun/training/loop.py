@@ -38,7 +38,7 @@ def fit(configs: list[Config], tasks: list[Task], runs: list[RunFolder], device:
         if session.resumed:
             trainer.load(session.saved["tensors"])
         if trainer.compiled:
-            session.progress.say("compiling the training step: about half a minute the first time, cached afterwards")
+            session.progress.say("compiling the training step: half a minute to a minute and a half, cached afterwards")
         warned = False
         # The steps of the epoch that a stop cut off, all of them where it came before the epoch's row.
         within: int = session.saved.get("within", 0)

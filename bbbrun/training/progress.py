@@ -9,11 +9,14 @@ _LINE_SECONDS = 10.0
 
 
 class Progress:
-    """Counts steps; shows the latest numbers, steps per second and the time left, on standard error."""
+    """Counts steps; shows the latest numbers, steps per second and the time left, on standard error.
 
-    def __init__(self, total: int, done: int, label: str) -> None:
-        self._bar = tqdm(total=total, initial=done, desc=label, unit="step", disable=None, dynamic_ncols=True)
-        self._total, self._done, self._label = total, done, label
+    unit: what a step is called.
+    """
+
+    def __init__(self, total: int, done: int, label: str, unit: str = "step") -> None:
+        self._bar = tqdm(total=total, initial=done, desc=label, unit=unit, disable=None, dynamic_ncols=True)
+        self._total, self._done, self._label, self._unit = total, done, label, unit
         self._start, self._first = time.monotonic(), done
         self._shown = self._start
         self._numbers: dict[str, float] = {}
@@ -40,11 +43,11 @@ class Progress:
         self._shown = time.monotonic()
         rate = (self._done - self._first) / max(self._shown - self._start, 1e-9)
         numbers = "".join(f", {name} {value:.5g}" for name, value in self._numbers.items())
-        speed = f", {rate:.1f} steps/s, {(self._total - self._done) / rate:.0f} s left" if rate > 0 else ""
-        print(f"{self._label}: step {self._done}/{self._total}{numbers}{speed}", file=sys.stderr, flush=True)
+        speed = f", {rate:.1f} {self._unit}s/s, {(self._total - self._done) / rate:.0f} s left" if rate > 0 else ""
+        print(f"{self._label}: {self._unit} {self._done}/{self._total}{numbers}{speed}", file=sys.stderr, flush=True)
 
-    def close(self) -> None:
-        """Show the last numbers once more and end the bar."""
-        if self._bar.disable:
+    def close(self, *, failed: bool = False) -> None:
+        """Show the last numbers once more, unless what they count has failed, and end the bar."""
+        if self._bar.disable and not failed:
             self._line()
         self._bar.close()

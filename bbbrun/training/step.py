@@ -1,4 +1,4 @@
-"""One training step as one function of tensors, updated in place: what torch.compile turns into a few loops."""
+"""One training step as functions of tensors, updated in place: what torch.compile turns into a few loops."""
 
 from collections.abc import Callable
 from typing import NamedTuple
@@ -9,8 +9,13 @@ from torch import Tensor
 from bbbrun.bayes.estimators import Batch
 from bbbrun.bayes.methods import Method
 from bbbrun.bayes.priors import Prior
+from bbbrun.runtime.replay import Recorded
 from bbbrun.training.optimizers import Optimizer
 from bbbrun.training.task import Problem
+
+# So many draws at most are one function: one of ten compiles for minutes, and a loop over single draws sums the
+# gradients in memory, which takes a tenth of the time.
+_DRAWS_AT_ONCE = 5
 
 
 class Epoch(NamedTuple):
@@ -59,11 +64,6 @@ def initial_state(parameters: list[Tensor], optimizer: Optimizer) -> State:
     return State(parameters, slots, step, nll)
 
 
-def changed(epoch: Epoch, state: State) -> list[Tensor]:
-    """All the tensors that a step of `make_step` changes."""
-    return [*state.tensors(), state.nll, epoch.position]
-
-
 class Recipe(NamedTuple):
     """How a step learns: the method, its prior where it has one, the optimizer, and the seed of its noise.
 
@@ -76,8 +76,31 @@ class Recipe(NamedTuple):
     seed: int | list[int]
 
 
-def make_step(problem: Problem, recipe: Recipe, epoch: Epoch, state: State) -> Callable[[], None]:
-    """The training step: a function without arguments or result that moves `state` by one minibatch of `epoch`.
+class Part(NamedTuple):
+    """A function without arguments or result, which a step calls so many times in a row."""
+
+    function: Callable[[], None]
+    times: int
+
+
+class Step(NamedTuple):
+    """A training step: its parts, one after the other. changed: all the tensors that they change."""
+
+    parts: list[Part]
+    changed: list[Tensor]
+
+    def __call__(self) -> None:
+        for part in self.parts:
+            for _ in range(part.times):
+                part.function()
+
+    def wrapped(self, wrap: Callable[[Callable[[], None]], Callable[[], None]]) -> "Step":
+        """The step with `wrap` around each of its functions."""
+        return self._replace(parts=[Part(wrap(part.function), part.times) for part in self.parts])
+
+
+def make_step(problem: Problem, recipe: Recipe, epoch: Epoch, state: State) -> Step:
+    """The training step, which moves `state` by one minibatch of `epoch`.
 
     The gradient is that of the SUMMED minibatch likelihood. The problem's inputs (N, ...) and targets (N, ...) are the
     whole training set, on the device. Raises UserError where the method cannot train the network.
@@ -86,26 +109,77 @@ def make_step(problem: Problem, recipe: Recipe, epoch: Epoch, state: State) -> C
     # A tensor, not a number: one compiled step then serves every seed.
     key = torch.tensor(recipe.seed, dtype=torch.int32, device=inputs.device)
     index = torch.arange(epoch.order.shape[-2], device=inputs.device)
-    gradients_of = recipe.method.gradients(problem.network, problem.likelihood, state.step)
+    draws = recipe.method.train_draws
+    at_once = draws if draws <= _DRAWS_AT_ONCE else 1
+    gradients_of = recipe.method.gradients(problem.network, problem.likelihood, state.step, at_once)
     if key.dim():
         # Compiled, this is the same loops over R times the weights, and batched matrix products.
-        gradients_of = torch.vmap(gradients_of, in_dims=(0, 0, 0 if prior else None, Batch(0, 0, None), 0))  # type: ignore[arg-type]
+        axes = (0, 0, None, 0 if prior else None, Batch(0, 0, None), 0)  # type: ignore[arg-type]
+        gradients_of = torch.vmap(gradients_of, in_dims=axes)
 
-    def step() -> None:
-        # Not a decorator, whose code would be torch's own: see runtime.compile.compiled.
+    def numbers() -> list[Tensor]:
+        # All rows but one zeroed, then summed: the compiler stores a sum. It would repeat an index, and all that
+        # depends on it, in every loop of the update.
+        now = (index == epoch.position).to(torch.float32).unsqueeze(1)
+        return list((epoch.numbers * now).sum(dim=-2).unbind(-1))
+
+    def gradients(first: int | Tensor, weight: Tensor) -> list[Tensor]:
+        order = epoch.order.index_select(-2, epoch.position).squeeze(-2)
+        batch = Batch(inputs[order], targets[order], epoch.present.index_select(0, epoch.position)[0])
+        parts, nll = gradients_of(state.parameters, key, first, prior, batch, weight)
+        return [*parts, nll]
+
+    def update(parts: list[Tensor], nll: Tensor, rates: list[Tensor]) -> None:
+        rates = [rate.unsqueeze(-1) for rate in rates]
+        for parameter, gradient, slots in zip(state.parameters, parts, state.slots, strict=True):
+            optimizer.update(parameter, gradient, slots, rates)
+        state.nll.add_(nll)
+        state.step.add_(1)
+        epoch.position.add_(1)
+
+    # no_grad is not a decorator, whose code would be torch's own: see runtime.compile.compiled.
+    def whole() -> None:
         with torch.no_grad():
-            order = epoch.order.index_select(-2, epoch.position).squeeze(-2)
-            # All rows but one zeroed, then summed: the compiler stores a sum. It would repeat an index, and all that
-            # depends on it, in every loop of the update.
-            now = (index == epoch.position).to(torch.float32).unsqueeze(1)
-            weight, *rates = (epoch.numbers * now).sum(dim=-2).unbind(-1)
-            batch = Batch(inputs[order], targets[order], epoch.present.index_select(0, epoch.position)[0])
-            gradients, nll = gradients_of(state.parameters, key, prior, batch, weight)
-            rates = [rate.unsqueeze(-1) for rate in rates]
-            for parameter, gradient, slots in zip(state.parameters, gradients, state.slots, strict=True):
-                optimizer.update(parameter, gradient, slots, rates)
-            state.nll.add_(nll)
-            state.step.add_(1)
-            epoch.position.add_(1)
+            weight, *rates = numbers()
+            *parts, nll = gradients(0, weight)
+            update(parts, nll, rates)
 
-    return step
+    changed = [*state.tensors(), state.nll, epoch.position]
+    if at_once == draws:
+        return Step([Part(whole, 1)], changed)
+    draw = torch.zeros((), dtype=torch.int32, device=inputs.device)
+    sums = [torch.zeros_like(each) for each in (*state.parameters, state.nll.float())]
+
+    def one_draw() -> None:
+        with torch.no_grad():
+            for total, part in zip(sums, gradients(draw, numbers()[0]), strict=True):
+                total.mul_(draw > 0).add_(part)
+            draw.copy_((draw + 1) % draws)
+
+    def mean_of_draws() -> None:
+        with torch.no_grad():
+            *parts, nll = [total / draws for total in sums]
+            update(parts, nll, numbers()[1:])
+
+    return Step([Part(one_draw, draws), Part(mean_of_draws, 1)], [*changed, *sums, draw])
+
+
+class Steps:
+    """Takes a step many times, which gets faster from the third or fourth time on: each part is `Recorded`."""
+
+    def __init__(self, step: Step) -> None:
+        self.parts = [(Recorded(part.function, step.changed), part.times) for part in step.parts]
+
+    @property
+    def settled(self) -> bool:
+        """Whether steps are taken as they will be from here on: none compiles, records or checks."""
+        return all(recorded.settled for recorded, _ in self.parts)
+
+    def __call__(self, count: int) -> None:
+        """Take `count` steps."""
+        if len(self.parts) == 1:
+            self.parts[0][0](count)
+            return
+        for _ in range(count):
+            for recorded, times in self.parts:
+                recorded(times)

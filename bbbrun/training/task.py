@@ -1,15 +1,15 @@
 """The contract of a task: what is learnt, how it is judged, and the columns of its metrics.csv."""
 
-from collections.abc import Callable, Iterable
-from typing import NamedTuple
+from collections.abc import Callable, Sequence
+from typing import NamedTuple, Protocol
 
 import pandas as pd
-from numpy.typing import ArrayLike
 from torch import Tensor
 
 from bbbrun.bayes.draws import Draws
 from bbbrun.bayes.likelihoods import Likelihood
 from bbbrun.bayes.networks import Network
+from bbbrun.data.layouts import Layout
 
 
 class Column(NamedTuple):
@@ -66,14 +66,29 @@ class Predictions(NamedTuple):
     y: Tensor
 
 
-class Predictor(NamedTuple):
-    """What a trained network predicts.
+class Mixture(Protocol):
+    """The predictive of N inputs, a mixture over draws of the weights, as it is added up."""
 
-    predict: (draws of its weights, each (P,), inputs in the data set's own units) -> a row for each input.
+    def add(self, rows: slice, draw: int, components: Sequence[Tensor]) -> None:
+        """Add what draw number `draw` says of these rows, in the terms of the Predictor's `components`."""
+
+    def table(self, rows: slice) -> pd.DataFrame:
+        """What is predicted for these rows, once all draws are added."""
+
+
+class Predictor(NamedTuple):
+    """How a trained network predicts.
+
+    layout: what its inputs look like. classes: how many it tells apart, 0 where it predicts a number. components:
+    outputs (B, K) -> the parameters of their distribution, (B, ...) each. mixture: (N, the share of each draw) -> an
+    empty mixture of such distributions.
     """
 
     network: Network
-    predict: Callable[[Iterable[Tensor], ArrayLike], pd.DataFrame]
+    layout: Layout
+    classes: int
+    components: Callable[[Tensor], Sequence[Tensor]]
+    mixture: Callable[[int, Sequence[float]], Mixture]
 
 
 class Task(NamedTuple):

@@ -17,12 +17,11 @@ from bbbrun.errors import UserError
 from bbbrun.runs.files import CHECKPOINT
 from bbbrun.runtime.compile import COMPILER_FILES, compile_errors, compiled, reason_of, should_compile
 from bbbrun.runtime.noise import permutation
-from bbbrun.runtime.replay import Recorded
 from bbbrun.schema.checks import MOST_STEPS, require
 from bbbrun.schema.config import Config
 from bbbrun.schema.optimizers import OptimizerConfig
 from bbbrun.training.optimizers import build_optimizer, learning_rates
-from bbbrun.training.step import Epoch, Recipe, changed, initial_state, make_step
+from bbbrun.training.step import Epoch, Recipe, Steps, initial_state, make_step
 from bbbrun.training.task import Problem
 
 
@@ -108,19 +107,19 @@ class Trainer:
             optimizer,
             [each.seed for each in plans] if lead else plan.seed,
         )
-        self._eager = make_step(problem, recipe, self.epoch, self.state)
+        self._step = make_step(problem, recipe, self.epoch, self.state)
         size, steps = problem.network.size * len(plans), epochs * self.minibatches
         self.compiled, warning = should_compile(plan.compile, size, steps, plan.method.train_draws, device)
         if warning:
             warnings.warn(warning, stacklevel=2)
         self._sampler: Sampler = draw_weights
-        self._steps = Recorded(self._eager, changed(self.epoch, self.state))
+        self._steps = Steps(self._step)
         if self.compiled:
             try:
                 # The jobs of a sweep share a process, and its compiler refuses a ninth version of one function.
                 torch.compiler.reset()
                 self._sampler = compiled(draw_weights)
-                self._steps = Recorded(compiled(self._eager), changed(self.epoch, self.state))
+                self._steps = Steps(self._step.wrapped(compiled))
             except compile_errors() + COMPILER_FILES as error:
                 self._go_on_uncompiled(error)
 
@@ -201,7 +200,7 @@ class Trainer:
             "(compile=false hides this)",
             stacklevel=3,
         )
-        self._steps = Recorded(self._eager, changed(self.epoch, self.state))
+        self._steps = Steps(self._step)
         self.compiled, self._sampler = False, draw_weights
 
     def mean_nll(self, replica: int = 0) -> float:

@@ -2,6 +2,9 @@
 
 # `bbbrun VERB WORDS` calls bbbrun.verbs.VERB.main(WORDS). The text is the verb's line in `bbbrun --help`.
 VERBS = {
+    "predict": "ask finished runs about new inputs: classes or numbers, and how unsure they are",
+    "evaluate": "judge finished runs: calibration, abstaining, foreign and harder images, your own files",
+    "export": "write a run's network for use without bbbrun: the mean, a draw, or the pruned one",
     "report": "make the paper's tables and figures out of finished runs",
     "check": "compare our numbers with the paper's; exit code 1 unless all pass",
     "reproduce": "run every experiment of the paper that is not finished yet",

@@ -1,0 +1,156 @@
+"""What one input of a network looks like in a file's own units, and the tensor that it becomes, as in training."""
+
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+import pandas as pd
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+
+class Layout(Protocol):
+    """The form of the inputs. `shape` is that of one input of the network, `size` the (H, W) of a picture or None."""
+
+    @property
+    def shape(self) -> tuple[int, ...]: ...
+
+    @property
+    def size(self) -> tuple[int, int] | None: ...
+
+    def raw(self, values: Any, first: int = 0) -> Tensor:
+        """The inputs of an array or a pandas.DataFrame, checked, in their own units, float32 (N, *shape).
+
+        first: the number of the first row, from 0. Raises ValueError that names the size, or the row and column.
+        """
+
+    def scaled(self, raw: Tensor) -> Tensor:
+        """What the network is trained on, (N, *shape)."""
+
+
+class ImageLayout(NamedTuple):
+    """Images of one channel: (N, H, W), (N, 1, H, W), or a row of H * W pixels each, from 0 to `brightest`.
+
+    The network sees pixels / divisor. shape: (1, H, W).
+    """
+
+    shape: tuple[int, int, int]
+    divisor: float
+    brightest: float
+
+    @property
+    def size(self) -> tuple[int, int] | None:
+        return self.shape[1:]
+
+    def raw(self, values: Any, first: int = 0) -> Tensor:
+        _, height, width = self.shape
+        count = height * width
+        wanted = f"images (N, {height}, {width}) of finite pixels"
+        if isinstance(values, pd.DataFrame):
+            if len(values.columns) != count:
+                surplus = f", as {str(values.columns[count])!r} is one too many" if len(values.columns) > count else ""
+                raise ValueError(
+                    f"a row must be the {count} pixels of an image, {height} x {width}, not "
+                    f"{len(values.columns)} columns{surplus}"
+                )
+            pixels = numbers(values, first)
+        else:
+            pixels = _array(values, wanted)
+            if pixels.shape[1:] not in (self.shape, self.shape[1:], (count,)):
+                raise ValueError(f"inputs must be {wanted}, not an array {pixels.shape}")
+            pixels = pixels.reshape(len(pixels), count)
+            _require_finite(pixels, wanted, first)
+        outside = (pixels < 0) | (pixels > self.brightest)
+        if outside.any():
+            row, column = np.argwhere(outside)[0]
+            raise ValueError(
+                f"row {first + row + 1}: pixel {column + 1} is {pixels[row, column]:g}, and this run's pixels are "
+                f"from 0 to {self.brightest:g}"
+            )
+        return torch.from_numpy(pixels.reshape(-1, *self.shape))
+
+    def scaled(self, raw: Tensor) -> Tensor:
+        return raw / self.divisor
+
+
+class ColumnsLayout(NamedTuple):
+    """Rows of numbers: columns of these names in any order, or an array (N, D) of them in this order."""
+
+    names: tuple[str, ...]
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return (len(self.names),)
+
+    @property
+    def size(self) -> tuple[int, int] | None:
+        return None
+
+    def raw(self, values: Any, first: int = 0) -> Tensor:
+        wanted = f"finite numbers (N, {len(self.names)})" + (" or (N,)" if len(self.names) == 1 else "")
+        if isinstance(values, pd.DataFrame) and not isinstance(values.columns, pd.RangeIndex):
+            names = [str(name) for name in values.columns]
+            for missing in (name for name in self.names if name not in names):
+                raise ValueError(f"column {missing!r} is missing: there are {', '.join(names[:20])}")
+            for surplus in (name for name in names if name not in self.names):
+                raise ValueError(f"column {surplus!r} is none of this run's inputs, {', '.join(self.names[:20])}")
+            return torch.from_numpy(numbers(values[list(self.names)], first))
+        if isinstance(values, pd.DataFrame):
+            rows = numbers(values, first)
+        else:
+            rows = _array(values, wanted)
+            rows = rows[:, None] if rows.ndim == 1 else rows
+        if rows.shape[1:] != self.shape:
+            raise ValueError(f"inputs must be {wanted}, not an array {rows.shape}")
+        _require_finite(rows, wanted, first)
+        return torch.from_numpy(rows)
+
+    def scaled(self, raw: Tensor) -> Tensor:
+        return raw
+
+
+def numbers(frame: pd.DataFrame, first: int = 0) -> NDArray[np.float32]:
+    """The table as float32 (N, D).
+
+    Raises ValueError that names the row, from 1 and `first` more, and the column of what is missing, or no number.
+    """
+    for position, dtype in enumerate(frame.dtypes):
+        if not pd.api.types.is_numeric_dtype(dtype) or pd.api.types.is_bool_dtype(dtype):
+            column = frame.iloc[:, position]
+            text = column.astype(str) if pd.api.types.is_bool_dtype(dtype) else column
+            bad = np.flatnonzero((pd.to_numeric(text, errors="coerce").isna() & column.notna()).to_numpy())
+            if len(bad):
+                value = str(column.iloc[bad[0]])[:40]
+                raise ValueError(f"row {first + bad[0] + 1}, column {_name(frame, position)}: {value!r} is no number")
+    with np.errstate(over="ignore"):
+        values = np.array(frame.to_numpy(np.float32, na_value=np.nan), order="C")
+    if not np.isfinite(values).all():
+        row, position = np.argwhere(~np.isfinite(values))[0]
+        reason = "is missing" if pd.isna(frame.iloc[row, position]) else "is no finite float32"
+        raise ValueError(f"row {first + row + 1}, column {_name(frame, position)}: the value {reason}")
+    return values
+
+
+def _name(frame: pd.DataFrame, position: int) -> str:
+    """The column's name in quotes; of a table without names its number, from 1."""
+    return str(position + 1) if isinstance(frame.columns, pd.RangeIndex) else repr(str(frame.columns[position]))
+
+
+def _array(values: Any, wanted: str) -> NDArray[np.float32]:
+    """An array of one dimension or more, as float32 in C order that may be written to."""
+    try:
+        with np.errstate(over="ignore"):
+            array = np.array(values, dtype=np.float32, order="C")
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"inputs must be {wanted}: {error}") from error
+    if array.ndim == 0:
+        raise ValueError(f"inputs must be {wanted}, not a single number")
+    return array
+
+
+def _require_finite(values: NDArray[np.float32], wanted: str, first: int) -> None:
+    if not np.isfinite(values).all():
+        row, column = np.argwhere(~np.isfinite(values))[0]
+        raise ValueError(
+            f"inputs must be {wanted}: number {column + 1} of row {first + row + 1} is {values[row, column]}"
+        )

@@ -1,0 +1,232 @@
+"""Runs judged on sets of inputs, methods side by side over seeds: scores by run, means, tables and the page."""
+
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pandas as pd
+from scipy.stats import t as student
+
+from bbbrun.bayes.methods import METHODS
+from bbbrun.bayes.uncertainty import ClassPrediction
+from bbbrun.errors import UserError
+from bbbrun.report.evaluation.figures import draw_foreign, draw_levels, draw_reliability, draw_risk
+from bbbrun.report.formats import plain_value
+from bbbrun.report.groups import by_setting, markdown, one_per_seed, write_runs, write_table
+from bbbrun.report.page import write_page
+from bbbrun.runs.identity import differing, setting
+from bbbrun.runs.reader import Run
+from bbbrun.tasks.evaluation import (
+    CLASSES,
+    COLUMNS,
+    FOREIGN_COLUMNS,
+    NUMBERS,
+    class_scores,
+    foreign_scores,
+    joined,
+    number_scores,
+    predicted_classes,
+)
+from bbbrun.tasks.evaluation_sets import FILE, FOREIGN, Part, parts_of
+from bbbrun.tasks.prediction import Ensemble, Member
+
+_TITLES = {
+    "test": "Test set",
+    "mnist": "MNIST, told from the test set",
+    "fashion": "Fashion-MNIST, told from the test set",
+    "kmnist": "Kuzushiji-MNIST, told from the test set",
+    "noise": "Noise, told from the test set",
+    "rotated": "Rotated test images",
+    "shifted": "Shifted test images",
+    "corrupted": "Corrupted test images",
+    "file": "Files with labels",
+}
+_HEADING = "Trained networks, evaluated"
+_ENSEMBLE = "ensemble"
+_KEYS = ["method", "members", "set", "part", "level"]
+_LEVELS = ("error", "nll", "entropy", "epistemic")
+
+
+class Judged(NamedTuple):
+    """The runs of a method, one a seed, each an ensemble of its own draws."""
+
+    label: str
+    members: list[Member]
+
+
+def judged_of(members: Sequence[Member]) -> list[Judged]:
+    """The members by the setting of their runs, under labels that differ; of runs with one seed the last counts."""
+    by_folder = {member.run.folder: member for member in members}
+    groups = [one_per_seed(group) for group in by_setting(member.run for member in members).values()]
+    names = [METHODS[group[0].method].label for group in groups]
+    judged = []
+    for name, group in zip(names, groups, strict=True):
+        alike = [setting(other[0].config) for each, other in zip(names, groups, strict=True) if each == name]
+        keys = sorted(set().union(*(differing(each, alike[0]) for each in alike)))
+        values = dict(setting(group[0].config))
+        details = ", ".join(f"{key} {values.get(key, 'none')}" for key in keys[:4])
+        judged.append(Judged(f"{name} ({details})" if details else name, [by_folder[run.folder] for run in group]))
+    return judged
+
+
+Predictions = dict[str, list[ClassPrediction]]  # by the label of a method or of its ensemble, a run after the other
+
+
+def evaluate(
+    judged: list[Judged], names: list[str], root: str | None, output: Path, after: Callable[[int], None]
+) -> list[str]:
+    """Judge the runs on the sets of these names and write scores, tables, figures and a page into `output`.
+
+    root: the folder of the data; None for $BBBRUN_DATA or the cache. after: called after each run's prediction for a
+    part of a set with how many of them there will be. Returns messages. Raises UserError for sets that the runs do not
+    have, and where two runs do not predict the same.
+    """
+    members = [member for each in judged for member in each.members]
+    classes = Ensemble(members).classes
+    sets = list(dict.fromkeys(names))
+    if classes and set(sets) & set(FOREIGN):
+        sets = ["test", *(name for name in sets if name != "test")]
+    # Of each run: the points of a curve are drawn from the run's seed.
+    parts = [parts_of(member.run, sets, root) for member in members]
+
+    def count() -> None:
+        after(len(parts[0]) * len(members))
+
+    rows: list[dict[str, Any]] = []
+    of_test: Predictions = {}
+    for own in zip(*parts, strict=True):
+        part = own[0]
+        try:
+            if not classes:
+                rows += _judge_numbers(judged, list(own), count)
+                continue
+            inputs, labels = part.load()
+            predictions = _predictions(judged, inputs, count)
+        except ValueError as error:
+            raise UserError(f"--on {part.name}: {error}") from None
+        if part.set == "test":
+            of_test = predictions
+        for label, runs in predictions.items():
+            for number, each in enumerate(runs):
+                scores = foreign_scores(of_test[label][number], each) if labels is None else class_scores(each, labels)
+                rows.append({"method": label, "members": _members(judged, label, number)} | _place(part) | scores)
+        _draw(part, predictions, of_test, labels, output)
+    table = pd.DataFrame(rows)
+    return _write(table[[*_KEYS, *(name for name in COLUMNS if name in table)]], [m.run for m in members], output)
+
+
+def _predictions(judged: list[Judged], inputs: Any, count: Callable[[], None]) -> Predictions:
+    """What each run predicts for these inputs, and each method's ensemble of its runs."""
+    predictions: Predictions = {}
+    for each in judged:
+        alone = predictions[each.label] = []
+        for member in each.members:
+            alone.append(predicted_classes(Ensemble([member]), inputs))
+            count()
+        if len(alone) > 1:
+            predictions[f"{each.label}, {_ENSEMBLE} of {len(alone)}"] = [joined(alone)]
+    return predictions
+
+
+def _judge_numbers(judged: list[Judged], parts: list[Part], count: Callable[[], None]) -> list[dict[str, Any]]:
+    """A row for each run, whose own part has its place in `parts`."""
+    rows, own = [], iter(parts)
+    for each in judged:
+        for number, member in enumerate(each.members):
+            part = next(own)
+            inputs, y = part.load()
+            assert y is not None
+            scores = number_scores(Ensemble([member]), inputs, y)
+            rows.append({"method": each.label, "members": _members(judged, each.label, number)} | _place(part) | scores)
+            count()
+    return rows
+
+
+def _members(judged: list[Judged], label: str, number: int) -> str:
+    """Which run of the method: its seed, or that it is an ensemble."""
+    seeds = [f"seed {each.members[number].run.seed}" for each in judged if each.label == label]
+    return seeds[0] if seeds else _ENSEMBLE
+
+
+def _place(part: Part) -> dict[str, Any]:
+    return {"set": part.set, "part": part.name, "level": part.level}
+
+
+def _draw(part: Part, predictions: Predictions, of_test: Predictions, labels: Any, output: Path) -> None:
+    """The figures of one part: of the test set and files, and of foreign inputs."""
+    place = output / part.set
+    if labels is None:
+        alone = {label: runs for label, runs in predictions.items() if f", {_ENSEMBLE} of " not in label}
+        draw_foreign(of_test, alone, place, _TITLES[part.set].split(",")[0])
+    elif part.set in ("test", FILE):
+        suffix = "" if part.set == "test" else f"_{Path(part.name).stem}"
+        draw_reliability(predictions, labels, place, f"reliability{suffix}")
+        draw_risk(predictions, labels, place, f"risk_coverage{suffix}")
+
+
+def summary(scores: pd.DataFrame) -> pd.DataFrame:
+    """A row for each method, set and part: means over seeds, and NAME_ci95, half the width of Student's interval.
+
+    An ensemble of a method's seeds is a method of its own, without an interval, as is a single seed.
+    """
+    # Missing levels as a number: groups lose missing values.
+    table = scores.assign(level=scores["level"].astype(float).fillna(-1))
+    groups = table.groupby(["method", "set", "part", "level"], sort=False)
+    columns: dict[str, Any] = {"runs": groups.size()}
+    for name in (name for name in scores if name in COLUMNS):
+        count = groups[name].count()
+        half = groups[name].std() * student.ppf(0.975, (count - 1).clip(lower=1)) / count**0.5
+        columns |= {name: groups[name].mean(), f"{name}_ci95": half}
+    means = pd.DataFrame(columns).reset_index()
+    return means.assign(level=means["level"].where(means["level"] >= 0))
+
+
+def _write(scores: pd.DataFrame, runs: list[Run], output: Path) -> list[str]:
+    write_table(scores, output, "scores")
+    write_runs(runs, output)
+    means = summary(scores)
+    write_table(means, output, "summary")
+    records = [{str(name): plain_value(value) for name, value in row.items()} for row in means.to_dict("records")]
+    (output / "evaluation.json").write_text(json.dumps(records, indent=1, allow_nan=False) + "\n")
+    for name in means["set"].unique():
+        rows = means[means["set"] == name]
+        (output / name).mkdir(exist_ok=True)
+        (output / name / f"{name}.md").write_text(markdown(_shown(rows)) + _legend(rows))
+        if rows["level"].notna().any():
+            draw_levels(rows, output / name, name)
+    paragraphs = [
+        "Means over seeds, with half the width of their 95 % interval by Student's t where there are several. "
+        "An ensemble is the equal mixture of a method's seeds."
+    ]
+    write_page(output, _TITLES, title=_HEADING, paragraphs=paragraphs)
+    return [f"{len(runs)} runs on {len(means['set'].unique())} sets: {output / 'REPORT.md'}"]
+
+
+def _columns(rows: pd.DataFrame) -> list[str]:
+    """The columns of a set's table: a method's levels and kinds are shown by four of them."""
+    columns = CLASSES if "error" in rows and rows["error"].notna().any() else FOREIGN_COLUMNS
+    columns = NUMBERS if "rmse" in rows and rows["rmse"].notna().any() else columns
+    several = rows["part"].nunique() > 1 and "error" in rows and rows["error"].notna().any()
+    return [column.name for column in columns if not several or column.name in _LEVELS]
+
+
+def _shown(rows: pd.DataFrame) -> pd.DataFrame:
+    """The set's table as text: mean ± half the interval."""
+    table = rows[["method", "runs"]].astype(str)
+    if rows["part"].nunique() > 1 or (rows["set"] == "file").any():
+        table.insert(1, "on", rows["part"])
+    for name in _columns(rows):
+        if name in rows:
+            table[name] = [_text(*pair) for pair in zip(rows[name], rows[f"{name}_ci95"], strict=True)]
+    return table
+
+
+def _text(mean: float, half: float) -> str:
+    if pd.isna(mean):
+        return ""
+    return f"{mean:.4g}" if pd.isna(half) else f"{mean:.4g} ± {half:.2g}"
+
+
+def _legend(rows: pd.DataFrame) -> str:
+    return "\n" + "; ".join(f"{name}: {COLUMNS[name].title}" for name in _columns(rows) if name in rows) + ".\n"

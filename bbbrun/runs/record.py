@@ -1,0 +1,81 @@
+"""A run's record as data. It may be anybody's: nothing in it is imported, looked up in the environment or run."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+import yaml
+from omegaconf import OmegaConf
+
+from bbbrun.errors import UserError
+
+MOST_RECORD = 1 << 20  # bytes of a configuration or a summary
+MOST_TABLE = 1 << 28  # bytes of a table
+_LONGEST_HEAD = 1 << 20  # bytes of a table's first line
+
+_INTERPOLATION = re.compile(r"(?<!\\)\$\{")
+_KEY = re.compile(r"\$\{([A-Za-z_][\w.]*)\}")
+
+
+def content_of(path: Path, most: int) -> bytes:
+    """The content of a file in a run's folder.
+
+    Raises OSError where it is missing, UserError where it is no regular file (reading a pipe would wait for ever) or
+    has more than `most` bytes.
+    """
+    size = path.stat().st_size
+    if not path.is_file():
+        raise UserError(f"{path} is no regular file")
+    if size > most:
+        raise UserError(f"{path} has {size} bytes, and bbbrun writes at most {most}: it is not read")
+    return path.read_bytes()
+
+
+def table_text(path: Path) -> str:
+    """The text of a table in a run's folder; raises as `content_of` does, also where its first line is endless."""
+    content = content_of(path, MOST_TABLE)
+    if len(content.partition(b"\n")[0]) > _LONGEST_HEAD:
+        raise UserError(f"{path}: its first line is longer than {_LONGEST_HEAD} bytes: it is not read")
+    return content.decode("utf-8")
+
+
+def configuration_of(path: Path) -> dict[str, Any]:
+    """The recorded configuration in the YAML file `path`.
+
+    Of the interpolations only ${group.key}, which records of earlier versions have, becomes the value of that key.
+    Raises UserError for any other, such as a resolver's ${oc.env:HOME}, and for aliases, of which a small file can
+    make a huge configuration; OSError, ValueError or yaml.YAMLError where the file cannot be read.
+    """
+    text = content_of(path, MOST_RECORD).decode("utf-8")
+    if "*" in text and any(isinstance(token, yaml.AliasToken) for token in yaml.scan(text)):
+        raise UserError(f"{path} holds YAML aliases, which no record of a run has: it is not read")
+    # OmegaConf's loader: YAML's own takes 1e-3 for text. It makes dictionaries, lists, numbers and texts alone.
+    tree: Any = OmegaConf.to_container(OmegaConf.create(text), resolve=False)
+    if not isinstance(tree, dict):
+        raise ValueError(f"{path} holds no configuration")
+    plain: dict[str, Any] = _plain(tree, tree, "", path)
+    return plain
+
+
+def _plain(node: Any, tree: dict[str, Any], key: str, path: Path) -> Any:
+    """The node without interpolations; key: its place in the tree."""
+    if isinstance(node, dict):
+        return {name: _plain(part, tree, f"{key}.{name}".lstrip("."), path) for name, part in node.items()}
+    if isinstance(node, list):
+        return [_plain(part, tree, key, path) for part in node]
+    if not isinstance(node, str):
+        return node
+    if not _INTERPOLATION.search(node):
+        return node.replace("\\${", "${")
+    target = _KEY.fullmatch(node)
+    value = _at(tree, target[1]) if target else None
+    if value is None or isinstance(value, dict | list) or (isinstance(value, str) and "${" in value):
+        raise UserError(f"{path}: {key} holds {node[:80]!r}, which is not looked up, since a run may be anybody's")
+    return value
+
+
+def _at(tree: Any, dotted: str) -> Any:
+    """The value of a dotted key; None where there is none."""
+    for name in dotted.split("."):
+        tree = tree.get(name) if isinstance(tree, dict) else None
+    return tree

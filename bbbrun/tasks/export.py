@@ -1,0 +1,160 @@
+"""A trained network for use without bbbrun: as a plain torch.nn module, with the lines that load it."""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from bbbrun.bayes.draws import BlockSampler, Draws
+from bbbrun.bayes.methods import BayesByBackprop, build_method
+from bbbrun.bayes.networks import Network
+from bbbrun.bayes.posterior import DiagonalGaussian
+from bbbrun.bayes.pruning import pruning_mask
+from bbbrun.errors import UserError
+from bbbrun.runs.reader import Run
+from bbbrun.schema.config import option
+from bbbrun.schema.datasets import ImageDatasetConfig, RegressionCurveConfig
+from bbbrun.tasks.evaluation_sets import parts_of
+from bbbrun.tasks.kinds import predictor
+from bbbrun.tasks.prediction import parameters_of
+
+HEADER = "# Written by bbbrun export."
+
+
+class Usage(NamedTuple):
+    """How inputs in raw units become the module's, (inputs - shift) / scale, and what that is called in code.
+
+    result: a name for its outputs. comment: what inputs and outputs are.
+    """
+
+    shift: float
+    scale: float
+    inputs: str
+    result: str
+    comment: str
+
+
+class Exported(NamedTuple):
+    """A module, where it comes from in words, and the lines that make it again from the file NAME."""
+
+    module: nn.Sequential
+    usage: Usage
+    shape: tuple[int, ...]
+    origin: str
+
+    def lines(self, name: str) -> list[str]:
+        """The Python lines that load the state dict in the file `name` and call the module."""
+        layers = ", ".join(f"nn.{_code(layer)}" for layer in self.module)
+        return [
+            "import torch",
+            "from torch import nn",
+            f"module = nn.Sequential({layers})",
+            f"module.load_state_dict(torch.load({name!r}, weights_only=True))",
+            f"{self.usage.result} = module({_scaling(self.usage)})  # {self.usage.comment}",
+        ]
+
+
+def weights_of(run: Run, draw: int | None, seed: int, prune: float | None) -> Tensor:
+    """The weights (P,) to export: a draw, or the mean, of which `prune` percent are set to zero by signal-to-noise.
+
+    Of a run without a posterior its only ones. Raises UserError for a draw or a pruning that it does not have.
+    """
+    network, method = predictor(run.config).network, build_method(option("method", run.config["method"]))
+    parameters = parameters_of(run, network.size)
+    if draw is not None:
+        if not method.random:
+            raise UserError(f"--draw: method={run.method} has no draws of its weights")
+        return method.draw(network, parameters, Draws(seed, 0, draw + 1, BlockSampler()), draw)
+    mean = method.mean(parameters)
+    mean = parameters[0] if mean is None else mean
+    if prune is None:
+        return mean
+    if run.method != BayesByBackprop.name:
+        raise UserError(f"--prune needs a posterior, and method={run.method} has none")
+    return mean * pruning_mask(DiagonalGaussian(*parameters), prune)
+
+
+def error_of(run: Run, weights: Tensor, root: str | None) -> tuple[str, float]:
+    """What these weights alone, (P,), miss on the test set: the name of the number, and the number.
+
+    root: the folder of the data. Raises UserError where it is missing.
+    """
+    predicts = predictor(run.config)
+    [test] = parts_of(run, ["test"], root)
+    inputs, truth = test.load()
+    assert truth is not None
+    outputs = predicts.network.predict(weights, predicts.layout.scaled(predicts.layout.raw(inputs)))
+    if predicts.classes:
+        return "test error (percent)", 100 * float((outputs.argmax(dim=1).numpy() != truth).mean())
+    return "test RMSE", float(((predicts.components(outputs)[0].numpy() - truth) ** 2).mean() ** 0.5)
+
+
+def exported(run: Run, weights: Tensor, origin: str) -> Exported:
+    """The run's network with these weights (P,); raises UserError for one that is no plain module of torch.nn."""
+    predicts = predictor(run.config)
+    name = run.config["network"]["name"]
+    if name not in _MODULES:
+        raise UserError(f"network={name} cannot be exported: only {', '.join(_MODULES)}")
+    module = _MODULES[name](predicts.network)
+    parts = predicts.network.unflatten(weights)
+    # Clones: of a view the whole vector would be saved with each part.
+    state = dict(zip(module.state_dict(), (part.clone() for part in parts), strict=True))
+    module.load_state_dict(state)
+    return Exported(module.eval(), _usage(run), predicts.layout.shape, origin)
+
+
+def program_of(network: Exported) -> torch.export.ExportedProgram:
+    """The network as a torch.export program of inputs in raw units, float32 (N, ...), for any N."""
+    rows = torch.export.Dim("rows")
+    example = torch.zeros(2, *network.shape)
+    return torch.export.export(_Raw(network.module, network.usage), (example,), dynamic_shapes={"inputs": {0: rows}})
+
+
+class _Raw(nn.Module):
+    """The module behind the scaling of its inputs."""
+
+    def __init__(self, module: nn.Module, usage: Usage) -> None:
+        super().__init__()
+        self.module, self._usage = module, usage
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        outputs: Tensor = self.module((inputs - self._usage.shift) / self._usage.scale)
+        return outputs
+
+
+def _mlp(network: Network) -> nn.Sequential:
+    layers: list[nn.Module] = [nn.Flatten()]
+    for number, shape in enumerate(network.shapes[::2]):
+        layers += [*([nn.ReLU()] if number else []), nn.Linear(shape[1], shape[0])]
+    return nn.Sequential(*layers)
+
+
+# network.name -> the module of the same function, whose parameters lie in the same order
+_MODULES: dict[str, Callable[[Network], nn.Sequential]] = {"mlp": _mlp}
+
+
+def _code(layer: nn.Module) -> str:
+    arguments = f"{layer.in_features}, {layer.out_features}" if isinstance(layer, nn.Linear) else ""
+    return f"{type(layer).__name__}({arguments})"
+
+
+def _scaling(usage: Usage) -> str:
+    moved = f"({usage.inputs} - {usage.shift!r})" if usage.shift else usage.inputs
+    return moved if usage.scale == 1 else f"{moved} / {usage.scale!r}"
+
+
+def _usage(run: Run) -> Usage:
+    dataset = option("dataset", run.config["dataset"])
+    shape = ", ".join(map(str, predictor(run.config).layout.shape))
+    if isinstance(dataset, ImageDatasetConfig):
+        comment = f"images (N, {shape}) in pixel values; logits (N, K)"
+        return Usage(0.0, dataset.pixel_divisor, "images", "logits", comment)
+    assert isinstance(dataset, RegressionCurveConfig)
+    middle, half = (dataset.x_low + dataset.x_high) / 2, (dataset.x_high - dataset.x_low) / 2
+    shift, scale = (middle, half) if dataset.scale_inputs else (0.0, 1.0)
+    deviation = f"{dataset.likelihood_sigma}"
+    if dataset.likelihood_sigma is None:
+        deviation = f"{dataset.sigma_floor} + {dataset.sigma_scale} * softplus(outputs[:, 1])"
+    comment = f"x (N, 1); mean outputs[:, 0], standard deviation {deviation}"
+    return Usage(shift, scale, "x", "outputs", comment)

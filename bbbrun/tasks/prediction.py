@@ -1,0 +1,133 @@
+"""Trained runs in use: the predictive mixture of any number of inputs, over all draws of one run or of an ensemble."""
+
+import math
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor
+
+from bbbrun.bayes.draws import BlockSampler, Draws
+from bbbrun.bayes.methods import METHODS, build_method, drawn
+from bbbrun.errors import UserError
+from bbbrun.runs.reader import Run
+from bbbrun.schema.config import option
+from bbbrun.tasks.kinds import predictor
+from bbbrun.training.task import Mixture, Predictor
+
+# Rows in one forward pass. All rows are cut into such blocks from the first one on, whatever is predicted at once, so
+# that each product has the same factors and no rounding depends on how the rows arrive.
+_BLOCK = 1000
+_NUMBERS = 1 << 24  # numbers that the rows predicted at once may take
+
+
+class Member(NamedTuple):
+    """A run of an ensemble: how it predicts, and its draws' weights, each (P,), made anew and the same at each call.
+
+    random: whether the seed changes anything.
+    """
+
+    run: Run
+    predictor: Predictor
+    draws: int
+    random: bool
+    weights: Callable[[], Iterable[Tensor]]
+
+
+def parameters_of(run: Run, size: int) -> list[Tensor]:
+    """The method's parameters, each (P,), P = size.
+
+    Raises UserError where the weights are missing, of another network than the record's, or not finite.
+    """
+    count = METHODS[run.method].tensors
+    tensors = run.tensors()[:count]
+    whole = [isinstance(each, Tensor) and each.shape == (size,) and each.dtype == torch.float32 for each in tensors]
+    if len(whole) < count or not all(whole):
+        raise UserError(f"{run.folder}: its checkpoint does not hold the {size} weights of the network in its record")
+    if not all(bool(each.isfinite().all()) for each in tensors):
+        raise UserError(f"{run.folder}: its weights are not finite")
+    return [each.contiguous() for each in tensors]
+
+
+def member_of(run: Run, draws: int, seed: int, mean: bool) -> Member:
+    """The run as a member of an ensemble: `draws` draws of its weights, or one where there is nothing to draw.
+
+    mean: w = mu in place of draws. Raises UserError for a run that does not predict.
+    """
+    predicts = predictor(run.config)
+    network, method = predicts.network, build_method(option("method", run.config["method"]))
+    parameters = parameters_of(run, network.size)
+    at_mean = method.mean(parameters) if mean else None
+    if at_mean is not None:
+        return Member(run, predicts, 1, False, lambda: [at_mean])
+    samples = Draws(seed, 0, draws if method.random else 1, BlockSampler())
+    return Member(run, predicts, samples.count, method.random, lambda: drawn(method, network, parameters, samples))
+
+
+class Ensemble:
+    """The predictive mixture of one run's draws, or of those of several runs, each run counting the same.
+
+    rows: how many to predict at once, a function of the network and the number of draws alone. classes: how
+    many it tells apart, 0 where it predicts a number.
+    """
+
+    def __init__(self, members: Sequence[Member]) -> None:
+        first = members[0].predictor
+        for member in members:
+            ours, theirs = ((each.layout.shape, each.classes) for each in (first, member.predictor))
+            if ours != theirs:
+                raise UserError(
+                    f"{members[0].run.folder} and {member.run.folder} do not predict the same: no ensemble of both"
+                )
+        self._members, self.layout, self.classes = members, first.layout, first.classes
+        self.draws = sum(member.draws for member in members)
+        # Whole numbers where one run has as many draws as another, or one alone: sums of such shares are exact.
+        most = max(member.draws for member in members)
+        self._shares = [most / member.draws for member in members for _ in range(member.draws)]
+        width = math.prod(self.layout.shape) + 4 * self.draws
+        self.rows = _BLOCK * max(1, _NUMBERS // width // _BLOCK)
+
+    @torch.no_grad()
+    def mixture(
+        self, values: Any, first: int = 0, after_draw: Callable[[], None] = lambda: None
+    ) -> tuple[Mixture, list[slice]]:
+        """The mixture of all draws for at most `rows` inputs in the runs' own units, and the blocks of rows to read.
+
+        values: an array or DataFrame. first: the number of the first row, from 0, for messages. after_draw is called
+        after each draw. Raises ValueError for inputs of another shape, or that are no finite numbers.
+        """
+        raw = self.layout.raw(values, first)
+        blocks = [slice(start, start + _BLOCK) for start in range(0, len(raw), _BLOCK)]
+        mixture = self._members[0].predictor.mixture(len(raw), self._shares)
+        draw = 0
+        for member in self._members:
+            inputs = member.predictor.layout.scaled(raw)
+            for weights in member.weights():
+                for rows in blocks:
+                    outputs = member.predictor.network.predict(weights, inputs[rows])
+                    mixture.add(rows, draw, member.predictor.components(outputs))
+                draw += 1
+                after_draw()
+        return mixture, blocks
+
+    def predict(self, values: Any, first: int = 0, after_draw: Callable[[], None] = lambda: None) -> pd.DataFrame:
+        """A row for each of at most `rows` inputs; arguments and errors as of `mixture`."""
+        mixture, blocks = self.mixture(values, first, after_draw)
+        return pd.concat([mixture.table(rows) for rows in blocks], ignore_index=True)
+
+    def tables(self, values: Any) -> Iterator[pd.DataFrame]:
+        """`predict` of all inputs of an array or DataFrame, `rows` at a time."""
+        if not isinstance(values, pd.DataFrame):
+            values = np.asarray(values)
+        if values.ndim == 0 or not len(values):
+            raise ValueError("inputs must be some rows, not none")
+        for first in range(0, len(values), self.rows):
+            rows = slice(first, first + self.rows)
+            yield self.predict(values.iloc[rows] if isinstance(values, pd.DataFrame) else values[rows], first)
+
+
+def without_unsure(table: pd.DataFrame, least: float) -> pd.DataFrame:
+    """The table with no class where its probability is below `least`."""
+    return table.assign(**{"class": table["class"].astype("Int64").where(table["probability"] >= least)})

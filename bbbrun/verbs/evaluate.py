@@ -1,0 +1,61 @@
+"""`bbbrun evaluate`: finished runs judged on sets of inputs, methods side by side, as tables, figures and a page."""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from bbbrun.errors import UserError
+from bbbrun.runs.files import named_folder
+from bbbrun.verbs.predict import Asked, add_draw_options, asked, members_of
+
+_OUTPUT = Path("results/evaluation")
+
+
+def main(words: Sequence[str] | None = None) -> None:
+    """Run `bbbrun evaluate` with `words`, by default the command line's.
+
+    Exit code 0, 1 for what cannot be read, judged or written, 2 for wrong words.
+    """
+    parser = argparse.ArgumentParser(
+        prog="bbbrun evaluate",
+        description="Numbers and figures of finished runs on sets of inputs. Runs that differ in their seed alone are "
+        "shown as one method, with means, intervals and their ensemble.",
+    )
+    add = parser.add_argument
+    add("runs", nargs="+", type=named_folder, metavar="RUN", help="folders with finished runs in or below them")
+    text = "test; of images also mnist, fashion, kmnist, noise, rotated, shifted, corrupted; or files with labels"
+    add("--on", nargs="+", required=True, metavar="SET", help=text)
+    add("-o", "--output", type=named_folder, default=_OUTPUT, help=f"the folder to write into, by default {_OUTPUT}")
+    add("--data", type=named_folder, metavar="FOLDER", help="where data sets lie, by default $BBBRUN_DATA or the cache")
+    add_draw_options(parser)
+    arguments = parser.parse_args(words)
+    _evaluate(arguments, asked(parser, arguments))
+
+
+def _evaluate(arguments: argparse.Namespace, how: Asked) -> None:
+    from bbbrun.report.evaluation.evaluate import evaluate, judged_of
+    from bbbrun.runtime.device import keep_freed_memory
+    from bbbrun.training.progress import Progress
+
+    if arguments.output.exists() and not arguments.output.is_dir():
+        raise UserError(f"--output {arguments.output} is no folder")
+    judged = judged_of(members_of(arguments.runs, how))
+    keep_freed_memory()
+    progress: list[Progress] = []
+
+    def after(total: int) -> None:
+        if not progress:
+            progress.append(Progress(total, 0, "evaluate", "prediction"))
+        progress[0].update(1)
+
+    try:
+        root = str(arguments.data) if arguments.data else None
+        messages = evaluate(judged, arguments.on, root, arguments.output, after)
+    except BaseException:
+        for each in progress:
+            each.close(failed=True)
+        raise
+    progress[0].close()
+    for message in messages:
+        print(message, file=sys.stderr)

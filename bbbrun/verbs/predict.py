@@ -1,0 +1,165 @@
+"""`bbbrun predict`: what finished runs say of new inputs, a row for each, and how unsure they are."""
+
+import argparse
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple, Protocol
+
+from bbbrun.errors import UserError
+from bbbrun.runs.files import named_folder, replacing
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from bbbrun.tasks.prediction import Member
+
+DRAWS = 100
+
+
+class Asked(NamedTuple):
+    """How to draw. draws, seed: None where not given."""
+
+    draws: int | None
+    seed: int | None
+    mean: bool
+
+
+class Writer(Protocol):
+    def __call__(self, table: "pd.DataFrame") -> None:
+        """Append the rows of a table."""
+
+
+def main(words: Sequence[str] | None = None) -> None:
+    """Run `bbbrun predict` with `words`, by default the command line's.
+
+    Exit code 0, 1 for what cannot be read, predicted or written, 2 for wrong words.
+    """
+    parser = argparse.ArgumentParser(
+        prog="bbbrun predict",
+        description="Predictions of finished runs for the inputs in FILE, in the runs' own raw units, a row for each. "
+        "Several runs are an ensemble: the mixture over runs and draws.",
+    )
+    add = parser.add_argument
+    add(
+        "words",
+        nargs="+",
+        metavar="RUN... FILE",
+        help="folders of finished runs, then CSV, Parquet, NPY, NPZ, IDX(.gz), or a folder of PNG or JPEG pictures",
+    )
+    add("-o", "--output", type=named_folder, required=True, metavar="OUT", help="the table to write, .csv or .parquet")
+    add_draw_options(parser)
+    add("--min-probability", type=float, metavar="P", help="leave the class empty where its probability is below P")
+    arguments = parser.parse_intermixed_args(words)
+    if len(arguments.words) < 2:
+        parser.error("name at least one run, and then the file of inputs")
+    if arguments.min_probability is not None and not 0 <= arguments.min_probability <= 1:
+        parser.error(f"--min-probability must be from 0 to 1, not {arguments.min_probability}")
+    *runs, file = map(named_folder, arguments.words)
+    _predict(runs, file, arguments.output, asked(parser, arguments), arguments.min_probability)
+
+
+def add_draw_options(parser: argparse.ArgumentParser) -> None:
+    """Add --draws, --seed and --mean to a parser."""
+    add = parser.add_argument
+    add("--draws", type=int, metavar="N", help=f"draws of the weights of each run, by default {DRAWS}")
+    add("--seed", type=int, metavar="S", help="the seed of the draws, by default 0")
+    add("--mean", action="store_true", help="use the mean weights, w = mu, and draw nothing")
+
+
+def asked(parser: argparse.ArgumentParser, arguments: argparse.Namespace) -> Asked:
+    """The values of `add_draw_options`; ends with exit code 2 where they are out of range, or contradict each other."""
+    if arguments.draws is not None and not 1 <= arguments.draws <= 2**20:
+        parser.error(f"--draws must be from 1 to {2**20}, not {arguments.draws}")
+    if arguments.seed is not None and not 0 <= arguments.seed < 2**31:
+        parser.error(f"--seed must be from 0 to {2**31 - 1}, not {arguments.seed}")
+    if arguments.mean and (arguments.draws is not None or arguments.seed is not None):
+        parser.error("--mean draws nothing: leave out --draws and --seed")
+    return Asked(arguments.draws, arguments.seed, arguments.mean)
+
+
+def members_of(folders: Sequence[Path], how: Asked) -> "list[Member]":
+    """The runs in and below these folders, with their draws.
+
+    Raises UserError for a folder without a finished run, and where --draws or --seed would change nothing.
+    """
+    from bbbrun.runs.reader import finished_runs
+    from bbbrun.tasks.prediction import member_of
+
+    members = [member_of(run, how.draws or DRAWS, how.seed or 0, how.mean) for run in finished_runs(folders)]
+    if not any(member.random for member in members) and (how.draws is not None or how.seed is not None):
+        method = members[0].run.method
+        raise UserError(f"--draws and --seed have no effect: method={method} has no draws of its weights")
+    return members
+
+
+def _predict(runs: Sequence[Path], file: Path, output: Path, how: Asked, least: float | None) -> None:
+    from bbbrun.data.sources import open_source, require_parquet
+    from bbbrun.runtime.device import keep_freed_memory
+    from bbbrun.tasks.prediction import Ensemble, without_unsure
+    from bbbrun.training.progress import Progress
+
+    if output.suffix not in (".csv", ".parquet"):
+        raise UserError(f"--output must end in .csv or .parquet, not {output.name}")
+    if output.suffix == ".parquet":
+        require_parquet(output)
+    if output.is_dir() or (output.exists() and file.exists() and output.samefile(file)):
+        raise UserError(f"--output {output} {'is a folder' if output.is_dir() else 'is the file of inputs itself'}")
+    if not output.absolute().parent.is_dir():
+        raise UserError(f"--output {output}: there is no folder {output.parent}")
+    members = members_of(runs, how)
+    if len(members) > 1:
+        print(f"an ensemble of {len(members)} runs", file=sys.stderr)
+    ensemble = Ensemble(members)
+    if least is not None and not ensemble.classes:
+        raise UserError("--min-probability is for classes, and this run predicts numbers")
+    source = open_source(file, ensemble.layout.size)
+    keep_freed_memory()
+    total = -(-source.rows // ensemble.rows) * ensemble.draws
+    progress, rows = Progress(total, 0, "predict", "draw"), 0
+    try:
+        with _writing(output) as write:
+            for chunk in source.chunks(ensemble.rows):
+                try:
+                    table = ensemble.predict(chunk.inputs, rows, lambda: progress.update(1))
+                except ValueError as error:
+                    raise UserError(f"{file}: {error}") from None
+                if chunk.files is not None:
+                    table.insert(0, "file", chunk.files)
+                write(table if least is None else without_unsure(table, least))
+                rows += len(table)
+            if not rows:
+                raise UserError(f"{file} has no rows")
+    except BaseException:
+        progress.close(failed=True)
+        raise
+    progress.close()
+    print(f"{rows} rows: {output}", file=sys.stderr)
+
+
+@contextmanager
+def _writing(path: Path) -> Iterator[Writer]:
+    """What appends tables to `path`, which appears, whole, at the end."""
+    with replacing(path) as file:
+        if path.suffix == ".csv":
+
+            def append(table: "pd.DataFrame") -> None:
+                file.write(table.to_csv(index=False, header=not file.tell(), lineterminator="\n").encode())
+
+            yield append
+            return
+        import pyarrow
+        from pyarrow.parquet import ParquetWriter
+
+        writers: list[ParquetWriter] = []
+
+        def append_batch(table: "pd.DataFrame") -> None:
+            rows = pyarrow.Table.from_pandas(table, preserve_index=False)
+            if not writers:
+                writers.append(ParquetWriter(file, rows.schema))
+            writers[0].write_table(rows)
+
+        yield append_batch
+        for writer in writers:
+            writer.close()

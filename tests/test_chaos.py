@@ -1,0 +1,126 @@
+"""Stress, by `scripts/test -m chaos -n 0`: kills at random moments, and command lines drawn from a grammar.
+
+BBBRUN_CHAOS_SEED chooses other moments and words, BBBRUN_CHAOS_KILLS and BBBRUN_CHAOS_WORDS how many. Takes minutes.
+"""
+
+import csv
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from bbbrun.schema.config import OPTIONS, composed, plain
+
+pytestmark = pytest.mark.chaos
+
+SEED = int(os.environ.get("BBBRUN_CHAOS_SEED", "0"))
+KILLS, WORDS = (
+    int(os.environ.get(f"BBBRUN_CHAOS_{name}", default)) for name, default in (("KILLS", 100), ("WORDS", 200))
+)
+FAST = ["threads=1", "device=cpu", "compile=false", "train.checkpoint_seconds=0.2", "network.hidden=[8]"]
+RUNS = {
+    "digits": ["experiment=digits", "train.epochs=60"],
+    "digits, mle": ["experiment=digits", "method=mle", "prior=none", "train.epochs=60"],
+    "regression": ["experiment=regression", "train.epochs=300", "train.evaluate_every=10"],
+    "wheel": ["experiment=wheel", "agent.steps=150", "agent.updates=8", "train.evaluate_every=25"],
+    "replicas": ["experiment=digits", "train.epochs=40", "replicas=2"],
+}
+VALUES = ["-1e400", "[]", "{a:1}", "[[1]]", "-7", f"{2**63}", "1e999", "nan", "'ünï ✓'", f"'{999 * 'x'}'", "''"]
+SIGNALS = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT)
+
+
+def rows(folder: Path) -> dict[str, list[dict[str, str]]]:
+    tables = {}
+    for path in sorted(folder.rglob("metrics.csv")):
+        with path.open() as file:
+            table = [{key: value for key, value in row.items() if key != "seconds"} for row in csv.DictReader(file)]
+        tables[str(path.relative_to(folder))] = table
+    return tables
+
+
+def begin(folder: Path, words: list[str]) -> subprocess.Popen[str]:
+    def hear_interrupts() -> None:
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background processes ignore them
+
+    return subprocess.Popen(
+        [sys.executable, "-m", "bbbrun", *words],
+        cwd=folder,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=hear_interrupts,
+    )
+
+
+def test_kills_at_random_moments(tmp_path):
+    """Each run is stopped until it has ended; its metrics.csv is then that of a run that nothing stopped."""
+    draw, stops, wholes, seconds = random.Random(SEED), Counter(), {}, {}
+    for kind, words in RUNS.items():
+        start = time.monotonic()
+        process = begin(tmp_path, [*words, *FAST, f"hydra.run.dir=whole/{kind.replace(', ', '-')}"])
+        _, errors = process.communicate(timeout=300)
+        assert process.returncode == 0, errors
+        wholes[kind], seconds[kind] = rows(tmp_path / "whole" / kind.replace(", ", "-")), time.monotonic() - start
+    number = 0
+    while stops.total() < KILLS:
+        kind = draw.choice(list(RUNS))
+        folder, number = tmp_path / f"run-{number}", number + 1
+        for _ in range(50):
+            begun = (folder / ".hydra" / "config.yaml").exists()
+            where = f"resume={folder}" if begun else f"hydra.run.dir={folder}"
+            process = begin(tmp_path, [*RUNS[kind], *FAST, where])
+            which = draw.choice(SIGNALS)
+            try:
+                _, errors = process.communicate(timeout=draw.uniform(0.2, 1.1 * seconds[kind]))
+            except subprocess.TimeoutExpired:
+                process.send_signal(which)
+                _, errors = process.communicate(timeout=120)
+                stops[f"{kind}, {which.name}"] += 1
+            assert "Traceback" not in errors, errors
+            expected = {0, -signal.SIGKILL} if which is signal.SIGKILL else {0, 130, -signal.SIGTERM, -signal.SIGINT}
+            assert process.returncode in expected, errors
+            if process.returncode == 0:
+                break
+        else:
+            # Moments that all came too early.
+            process = begin(tmp_path, [*RUNS[kind], *FAST, where])
+            _, errors = process.communicate(timeout=300)
+            assert process.returncode == 0, errors
+        assert rows(folder) == wholes[kind], kind
+    summary = dict(sorted(stops.items()))
+    print(f"{stops.total()} stops of {number} runs, each equal to one that nothing stopped: {summary}")
+
+
+def wrong_words(draw: random.Random) -> list[str]:
+    """A command line with one value that no key takes."""
+    group = draw.choice(list(OPTIONS))
+    option = draw.choice(list(OPTIONS[group]))
+    bandit = option in ("contextual", "mushroom", "wheel")
+    base = ["experiment=wheel"] if bandit else []
+    keys = [key for key in plain(composed([*base, f"{group}={option}"]))[group] if key != "name"]
+    top = ["seed", "threads", "device", "compile", "replicas", "train.epochs", "train.batch_size", "name", "resume"]
+    key = draw.choice([f"{group}.{each}" for each in keys] + top)
+    value = draw.choice(
+        ["-1e400", "[]", "{a:1}", "[[1]]", "-7", f"{2**63}", "1e999", "nan", "'ünï ✓'", "'" + 999 * "x" + "'", "''"]
+    )
+    words = [*base, f"{group}={option}", f"{key}={value}"]
+    return [*words, draw.choice(["seed=-1", "sede=1", "train=3", "optimizer.lr=-1", "network.hidden=[0]"])]
+
+
+def test_wrong_command_lines_are_one_line(bbbrun, tmp_path):
+    """The last word of each is wrong whatever the one drawn means."""
+    draw, reasons = random.Random(SEED), Counter()
+    for _ in range(WORDS):
+        words = wrong_words(draw)
+        result = bbbrun(*words)
+        lines = result.stderr.splitlines()
+        assert (result.returncode, len(lines)) == (1, 1), (words, result.stderr)
+        assert lines[0].startswith("bbbrun: error: "), (words, result.stderr)
+        assert not (tmp_path / "results").exists(), words
+        reasons[lines[0].split()[2]] += 1
+    print(f"{WORDS} wrong command lines, each refused in one line, by their first word: {dict(reasons.most_common())}")
