@@ -24,6 +24,7 @@ def main() -> None:
     stops.install()
     with stops.ending("nothing was begun"):
         _run(sys.argv[1:])
+    stops.ignore()
 
 
 def _run(words: list[str]) -> None:

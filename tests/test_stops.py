@@ -42,6 +42,18 @@ def test_an_interrupted_import_is_one_line_and_stops_the_sweep(tmp_path, number,
     assert lines[0].startswith("interrupted; nothing was begun")
 
 
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_stop_once_all_is_done_changes_nothing(tmp_path, number):
+    code = f"""if True:
+        import atexit, os, signal, sys
+        atexit.register(os.kill, os.getpid(), {int(number)})
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        from bbbrun.cli import main
+        main()"""
+    result = subprocess.run([sys.executable, "-c", code, "--version"], cwd=tmp_path, capture_output=True, text=True)
+    assert (result.returncode, result.stderr) == (0, "")
+
+
 def test_what_a_job_sets_is_restored():
     threads, precision = torch.get_num_threads(), torch.get_float32_matmul_precision()
     filters = list(warnings.filters)

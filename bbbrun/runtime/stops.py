@@ -41,6 +41,13 @@ def install() -> None:
     sys.excepthook = _uncaught
 
 
+def ignore() -> None:
+    """Have no stop cut off Python's own end, once all is done: it would be a traceback, or an exit code of its own."""
+    for number in (signal.SIGTERM, signal.SIGINT):
+        if signal.getsignal(number) is _stop:
+            signal.signal(number, signal.SIG_IGN)
+
+
 @contextmanager
 def shown_here() -> Iterator[None]:
     """Within it this process alone prints the line of a stop, and none of those that it starts."""
