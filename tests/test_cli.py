@@ -107,6 +107,34 @@ def test_every_estimator_trains_towards_the_same(bbbrun, tmp_path, prior):
         assert row == pytest.approx(last[0], rel=0.02)
 
 
+LOGGING = """
+import logging
+from bbbrun.cli import main
+from bbbrun.tasks import kinds
+
+original = kinds.classification_task
+
+def logging_task(*words):
+    logging.getLogger("some.library").info("of itself")
+    logging.getLogger("some.library").warning("to be seen")
+    return original(*words)
+
+kinds.classification_task = logging_task
+main()
+"""
+
+
+@pytest.mark.parametrize("level", ["WARNING", "INFO"])
+def test_what_libraries_log_of_themselves_is_not_for_the_user(tmp_path, level):
+    # The default is the level WARNING of Hydra's own key; another shows that the key is what decides.
+    words = [*FAST] if level == "WARNING" else [*FAST, f"hydra.job_logging.root.level={level}"]
+    command = [sys.executable, "-c", LOGGING, *words]
+    result = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
+    shown = result.stdout + result.stderr
+    assert "to be seen" in shown
+    assert ("of itself" in shown) == (level == "INFO")
+
+
 def test_the_last_evaluation_takes_its_own_number_of_draws(bbbrun, tmp_path):
     words = [*FAST, "train.epochs=2", "method.rho_init=[0,0]"]
     few, mixed, many, _ = sweep(bbbrun, tmp_path, *words, "method.test_samples=1,7", "method.final_samples=null,7")

@@ -3,9 +3,10 @@
 import math
 from typing import NamedTuple
 
-from scipy.stats import norm, t
+from scipy.stats import norm
 
-_LEVEL = 0.95
+from bbbrun.report.spread import LEVEL, student_quantile
+
 IMAGES = 10_000  # of MNIST's test set, which every error rate is measured on
 
 
@@ -25,7 +26,7 @@ class Ours(NamedTuple):
     @property
     def half(self) -> float:
         """Half the width of its 95 % interval over seeds, by Student's t; NaN of one seed."""
-        return _quantile(self.seeds - 1) * self.error
+        return student_quantile(self.seeds - 1) * self.error
 
 
 class Difference(NamedTuple):
@@ -54,7 +55,7 @@ def against_published(ours: Ours, published: float, images: int, reading: float 
     `images` test images, 0 of none, and `reading` the error in reading a figure. The images are the same for both, so
     their part is an upper bound.
     """
-    seeds = _quantile(ours.seeds - 1) * math.hypot(ours.spread, ours.error)
+    seeds = student_quantile(ours.seeds - 1) * math.hypot(ours.spread, ours.error)
     return Difference(ours.value - published, math.hypot(seeds, _images(ours.value, published, images), reading))
 
 
@@ -63,16 +64,11 @@ def between_ours(one: Ours, other: Ours, images: int) -> Difference:
 
     half^2 = t^2 (e1^2 + e2^2) + z^2 (v1 + v2), as in `against_published`, t for the fewer seeds.
     """
-    seeds = _quantile(min(one.seeds, other.seeds) - 1) * math.hypot(one.error, other.error)
+    seeds = student_quantile(min(one.seeds, other.seeds) - 1) * math.hypot(one.error, other.error)
     return Difference(one.value - other.value, math.hypot(seeds, _images(one.value, other.value, images)))
-
-
-def _quantile(freedom: float) -> float:
-    """Student's quantile; NaN for no degree of freedom, so that one seed gives no interval."""
-    return float(t.ppf(0.5 + _LEVEL / 2, freedom)) if freedom > 0 else math.nan
 
 
 def _images(one: float, other: float, images: int) -> float:
     """z sqrt(v(one) + v(other)) of two error rates in percent, as if their images were not the same; 0 of none."""
     variance = one * (100 - one) + other * (100 - other)
-    return float(norm.ppf(0.5 + _LEVEL / 2)) * math.sqrt(variance / images) if images else 0.0
+    return float(norm.ppf(0.5 + LEVEL / 2)) * math.sqrt(variance / images) if images else 0.0

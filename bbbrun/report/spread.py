@@ -18,12 +18,22 @@ class Interval(NamedTuple):
     high: float
 
 
-def mean_half_width(values: Any) -> float:
+def student_quantile(freedom: float) -> float:
+    """Student's quantile of a 95 % interval; NaN for no degree of freedom, so that one run gives no interval."""
+    return float(t.ppf(0.5 + LEVEL / 2, freedom)) if freedom > 0 else float("nan")
+
+
+def mean_half_width(values: "pd.Series[float]") -> float:
     """Half of the mean's 95 % interval by Student's t, (n,) -> t_(n-1) s / sqrt(n); NaN of one value."""
-    count = len(values)
-    if count < 2:
-        return float("nan")
-    return float(t.ppf(0.5 + LEVEL / 2, count - 1) * np.std(values, ddof=1) / np.sqrt(count))
+    values = values.dropna()
+    return student_quantile(len(values) - 1) * float(values.std()) / len(values) ** 0.5 if len(values) else float("nan")
+
+
+def with_interval(mean: float, half: float, digits: int = 4) -> str:
+    """The mean in so many significant digits ± half its interval; without that where there is none, empty for NaN."""
+    if pd.isna(mean):
+        return ""
+    return f"{mean:.{digits}g}" + ("" if pd.isna(half) else f" ± {half:.2g}")
 
 
 def interquartile_mean(values: Any, axis: int = -1) -> Any:

@@ -1,6 +1,7 @@
 """The interactions of an agent with a contextual bandit: rows of reward and regret, checkpoints, and a resume."""
 
 import math
+from functools import partial
 from typing import Any
 
 import torch
@@ -8,7 +9,6 @@ import torch
 from bbbrun.data.bandit import Bandit, load_bandit, reward_noise, visits
 from bbbrun.errors import UserError
 from bbbrun.runs.writer import RunFolder
-from bbbrun.runtime import stops
 from bbbrun.schema.config import Config
 from bbbrun.schema.datasets import ContextualAgentConfig
 from bbbrun.tasks.agent import Agent
@@ -93,14 +93,6 @@ def play(config: Config, bandit: Bandit, run: RunFolder, device: torch.device) -
         for t in range(session.step, steps):
             if t - session.step == _UNTIMED:
                 session.start_lap()
-            if agent.trainer.settled:
-                with stops.whole():
-                    interact(t)
-                    session.standing = standing
-            else:
-                # Compiling takes long, and a stop may cut it off: the checkpoint before then stands.
-                session.standing = None
-                interact(t)
-            session.standing = standing
+            session.take(partial(interact, t), agent.trainer.settled, standing)
             session.progress.update(1)
     return Outcome(session.metrics, session.seconds, session.steps_per_second, agent.trainer.compiled)

@@ -76,7 +76,7 @@ def _image_parts(dataset: ImageDatasetConfig, name: str, root: str | None) -> li
             return [Part(name, f"{count} pixels", count, partial(harder, shifted, count)) for count in shifts(width)]
         case "corrupted":
             return [Part(name, kind, None, partial(harder, corrupted, kind)) for kind in CORRUPTIONS]
-        case "mnist" | "fashion" | "kmnist":
+        case _ if name in SETS:
             if SETS[name] == dataset.name:
                 raise UserError(f"--on {name} is what this run learnt: say test")
             if (height, width) != (28, 28):

@@ -3,7 +3,6 @@
 import math
 import statistics
 import warnings
-from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -12,7 +11,7 @@ from bbbrun.errors import UserError
 from bbbrun.runs.writer import RunFolder
 from bbbrun.runtime import stops
 from bbbrun.schema.config import Config
-from bbbrun.training.session import Outcome, Session
+from bbbrun.training.session import Outcome, Session, Standing
 from bbbrun.training.task import EPOCHS, Column, Task
 from bbbrun.training.trainer import Trainer
 
@@ -111,9 +110,7 @@ def _at_chance(task: Task, metrics: dict[str, float]) -> bool:
     return metrics.get("valid_error", metrics["test_error"]) > 0.9 * task.chance
 
 
-def _run_epoch(
-    trainer: Trainer, session: Session, standing: Callable[[], dict[str, Any] | None], done: int, untimed: int
-) -> None:
+def _run_epoch(trainer: Trainer, session: Session, standing: Standing, done: int, untimed: int) -> None:
     """Take an epoch's steps but the first `done`; of these all but the first `untimed` are timed.
 
     standing: what a stop saves, between any two steps.
@@ -122,15 +119,7 @@ def _run_epoch(
     for number in range(done, trainer.minibatches):
         if number - done == untimed:
             session.start_lap()
-        if trainer.settled:
-            with stops.whole():
-                trainer.steps(1)
-                session.standing = standing
-        else:
-            # Compiling takes long, and a stop may cut it off: the checkpoint before then stands.
-            session.standing = None
-            trainer.steps(1)
-        session.standing = standing
+        session.take(lambda: trainer.steps(1), trainer.settled, standing)
         session.progress.update(1)
     session.standing = standing
     session.end_lap(trainer.minibatches - done - untimed)

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from types import TracebackType
 from typing import Any, NamedTuple
 
@@ -14,6 +15,9 @@ from bbbrun.runtime.device import synchronize
 from bbbrun.schema.config import Config
 from bbbrun.training.progress import Progress
 from bbbrun.training.task import Predictions
+
+# What makes the checkpoint of where a run stands, for a stop; None where it must not be kept.
+Standing = Callable[[], dict[str, Any] | None]
 
 
 class Outcome(NamedTuple):
@@ -45,8 +49,7 @@ class Session:
         self.metrics: Any = self.saved["metrics"]
         self._timed_steps: int = self.saved["timed_steps"]
         self._timed_seconds: float = self.saved["timed_seconds"]
-        # Makes the checkpoint of where the run stands, for a stop; None while there is none to be made.
-        self.standing: Callable[[], dict[str, Any] | None] | None = None
+        self.standing: Standing | None = None
         self._start = self._last = time.monotonic()
         self._lap = time.perf_counter()
 
@@ -59,6 +62,18 @@ class Session:
         if error is not None and stops.asked() and self.standing is not None and (state := self.standing()):
             self._run.save_checkpoint(state)
         self.progress.close()
+
+    def take(self, step: Callable[[], None], settled: bool, standing: Standing) -> None:
+        """Take a step, which a stop lets end; from then on a stop saves what `standing` gives.
+
+        settled: whether nothing compiles in it. Compiling takes long, so a stop may cut it off: the checkpoint before
+        then stands.
+        """
+        if not settled:
+            self.standing = None
+        with stops.whole() if settled else nullcontext():
+            step()
+            self.standing = standing
 
     @property
     def seconds(self) -> float:

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pandas as pd
-from scipy.stats import t as student
 
 from bbbrun.bayes.methods import METHODS
 from bbbrun.bayes.uncertainty import ClassPrediction
@@ -15,6 +14,7 @@ from bbbrun.report.evaluation.figures import draw_foreign, draw_levels, draw_rel
 from bbbrun.report.formats import plain_value
 from bbbrun.report.groups import by_setting, markdown, one_per_seed, write_runs, write_table
 from bbbrun.report.page import write_page
+from bbbrun.report.spread import mean_half_width, with_interval
 from bbbrun.runs.identity import differing, setting
 from bbbrun.runs.reader import Run
 from bbbrun.tasks.evaluation import (
@@ -113,7 +113,7 @@ def evaluate(
                 rows.append(
                     {"method": label, "members": _members(judged, label, number)} | _part_columns(part) | scores
                 )
-        _draw(part, predictions, of_test, labels, output)
+        _draw(part, predictions, of_test, labels, output, [each.label for each in judged])
     table = pd.DataFrame(rows)
     return _write(table[[*_KEYS, *(name for name in COLUMNS if name in table)]], [m.run for m in members], output)
 
@@ -157,11 +157,13 @@ def _part_columns(part: Part) -> dict[str, Any]:
     return {"set": part.set, "part": part.name, "level": part.level}
 
 
-def _draw(part: Part, predictions: Predictions, of_test: Predictions, labels: Any, output: Path) -> None:
-    """The figures of one part: of the test set and files, and of foreign inputs."""
+def _draw(
+    part: Part, predictions: Predictions, of_test: Predictions, labels: Any, output: Path, methods: list[str]
+) -> None:
+    """The figures of one part: of the test set and files, and of foreign inputs, these without ensembles of methods."""
     folder = output / part.set
     if labels is None:
-        alone = {label: runs for label, runs in predictions.items() if f", {_ENSEMBLE} of " not in label}
+        alone = {label: predictions[label] for label in methods}
         draw_foreign(of_test, alone, folder, _TITLES[part.set].split(",")[0])
     elif part.set in ("test", FILE):
         suffix = "" if part.set == "test" else f"_{Path(part.name).stem}"
@@ -179,9 +181,7 @@ def summary(scores: pd.DataFrame) -> pd.DataFrame:
     groups = table.groupby(["method", "set", "part", "level"], sort=False)
     columns: dict[str, Any] = {"runs": groups.size()}
     for name in (name for name in scores if name in COLUMNS):
-        count = groups[name].count()
-        half = groups[name].std() * student.ppf(0.975, (count - 1).clip(lower=1)) / count**0.5
-        columns |= {name: groups[name].mean(), f"{name}_ci95": half}
+        columns |= {name: groups[name].mean(), f"{name}_ci95": groups[name].agg(mean_half_width)}
     means = pd.DataFrame(columns).reset_index()
     return means.assign(level=means["level"].where(means["level"] >= 0))
 
@@ -222,14 +222,8 @@ def _shown(rows: pd.DataFrame) -> pd.DataFrame:
         table.insert(1, "on", rows["part"])
     for name in _columns(rows):
         if name in rows:
-            table[name] = [_text(*pair) for pair in zip(rows[name], rows[f"{name}_ci95"], strict=True)]
+            table[name] = [with_interval(*pair) for pair in zip(rows[name], rows[f"{name}_ci95"], strict=True)]
     return table
-
-
-def _text(mean: float, half: float) -> str:
-    if pd.isna(mean):
-        return ""
-    return f"{mean:.4g}" if pd.isna(half) else f"{mean:.4g} ± {half:.2g}"
 
 
 def _legend(rows: pd.DataFrame) -> str:

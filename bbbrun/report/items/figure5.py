@@ -1,6 +1,5 @@
 """Figure 5 of the paper: Bayes by Backprop and the standard network on the regression curve, side by side."""
 
-import math
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +14,7 @@ from bbbrun.data.curve import curve, curve_points, curve_quartiles
 from bbbrun.errors import UserError
 from bbbrun.report.groups import NothingToShow, markdown, one_setting
 from bbbrun.report.plots import draw_predictive, save
-from bbbrun.report.spread import mean_half_width
+from bbbrun.report.spread import mean_half_width, with_interval
 from bbbrun.runs.files import SUMMARY
 from bbbrun.runs.reader import Run
 from bbbrun.schema.datasets import RegressionCurveConfig
@@ -83,7 +82,10 @@ def _readable(summary: pd.DataFrame, run: Run) -> str:
     """The table a person reads: a row for each network, means over seeds with their 95 % intervals."""
     rows = [
         {"network": _PANELS.get(str(method), method), "runs": len(group)}
-        | {title: _with_interval(group[name]) for name, title in _MEASURES.items()}
+        | {
+            title: with_interval(group[name].mean(), mean_half_width(group[name]), digits=3)
+            for name, title in _MEASURES.items()
+        }
         for method, group in summary.groupby("method", sort=False)
     ]
     dataset = _dataset(run)
@@ -95,11 +97,6 @@ def _readable(summary: pd.DataFrame, run: Run) -> str:
         f"Inside is the range of the training points, x from {inside}, where the true central 50 % are {true:.3f} wide."
     )
     return markdown(pd.DataFrame(rows)) + f"\n{note} ± is the 95 % interval over seeds.\n"
-
-
-def _with_interval(values: "pd.Series[float]") -> str:
-    half = mean_half_width(values)
-    return f"{values.mean():.3g}" + ("" if math.isnan(half) else f" ± {half:.2g}")
 
 
 def _draw(panels: list[tuple[Run, str]], output: Path) -> None:
