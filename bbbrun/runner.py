@@ -121,7 +121,8 @@ def _finish(config: Config, run: RunFolder, outcome: Outcome, about: dict[str, A
         draw_metrics(run.path / METRICS, figures, title)
     if outcome.predictions is not None:
         run.save_predictions(outcome.predictions.table)
-        with naming(figures):
-            predictive_band(*outcome.predictions, figures, title)
+        if outcome.predictions.points is not None:
+            with naming(figures):
+                predictive_band(outcome.predictions.table, *outcome.predictions.points, figures, title)
     numbers = {name: getattr(outcome, name) for name in ("metrics", "seconds", "steps_per_second", "compiled")}
     run.finish(numbers | {"seed": config.seed} | about)

@@ -124,6 +124,7 @@ main()
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("level", ["WARNING", "INFO"])
 def test_what_libraries_log_of_themselves_is_not_for_the_user(tmp_path, level):
     # The default is the level WARNING of Hydra's own key; another shows that the key is what decides.
@@ -448,6 +449,7 @@ def test_a_refused_run_takes_nothing_of_the_users_away(bbbrun, tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["kept"]
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="the limit on memory is Linux's")
 def test_a_network_beyond_memory_is_one_line(tmp_path):
     # 2 GiB more than it takes to start, where the weights alone are 6.
@@ -521,6 +523,7 @@ def test_the_folder_after_by_is_not_a_key(bbbrun, tmp_path):
         assert expected in result.stderr.splitlines()[-1]
 
 
+@pytest.mark.slow
 def test_a_locale_without_letters_reads_what_another_wrote(tmp_path):
     plain = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
     folder = "josé"
@@ -577,6 +580,7 @@ def test_corrupt_and_truncated_mnist(bbbrun, data_root, tmp_path):
     assert "name another folder" in line
 
 
+@pytest.mark.slow
 def test_without_a_compiler_there_is_one_warning_and_the_same_training(bbbrun, tmp_path):
     words = [
         "-m",

@@ -155,6 +155,7 @@ def row(scores, method, members, part):
     return chosen
 
 
+@pytest.mark.slow
 def test_scores_are_those_of_the_predictions_that_predict_writes(runs, evaluated, run_in, tmp_path):
     _, scores = evaluated
     pixels, labels = held_out()

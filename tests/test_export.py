@@ -53,6 +53,7 @@ def export(run_in, folder, run, *words):
     return done
 
 
+@pytest.mark.slow
 def test_the_mean_loads_in_five_lines_without_bbbrun(runs, run_in, tmp_path):
     pixels, _ = held_out()
     for name in ("bbb", "mle", "mc_dropout"):

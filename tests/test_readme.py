@@ -103,6 +103,7 @@ def help_of(verb: str) -> str:
     return result.stdout
 
 
+@pytest.mark.slow
 def test_its_example_runs(tmp_path: Path) -> None:
     """In a folder of its own, as a script; what it leaves and prints is a trained network's."""
     (example,) = re.findall(r"```python\n(.*?)```", README, re.DOTALL)

@@ -275,6 +275,7 @@ def report(folder: Path, *words: object) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
 
 
+@pytest.mark.slow
 def test_the_report_draws_figure_5_out_of_finished_runs(tmp_path, finished):
     (tmp_path / "unfinished").mkdir()
     shutil.copytree(finished, tmp_path / "runs")

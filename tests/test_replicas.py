@@ -209,6 +209,7 @@ def test_replicas_that_do_not_fit_are_one_line_and_leave_nothing(bbbrun, tmp_pat
         assert not list(tmp_path.rglob("metrics.csv"))
 
 
+@pytest.mark.slow
 def test_the_folder_of_replicas_is_nobody_elses(bbbrun, tmp_path):
     words = (*FAST, "train.epochs=1")
     assert bbbrun(*words, "replicas=2", "hydra.run.dir=group").returncode == 0

@@ -104,6 +104,19 @@ def test_what_the_paper_did_not_do_is_no_cell_of_its_table(runs, key, value):
     assert table1(finished_now, runs.parent / "out")[0].startswith("1 runs of another split")
 
 
+def test_methods_are_compared_image_by_image_where_runs_keep_their_predictions(runs, tmp_path):
+    out = tmp_path / "out"
+    table1(finished_runs([runs]), out)
+    assert not (out / "paired.csv").exists()
+    for name, wrong in (("d", 3), ("e", 5)):
+        table = pd.DataFrame({"label": 0, "class": [1] * wrong + [0] * (100 - wrong), "probability": 0.5})
+        table.to_csv(runs / name / "predictions.csv", index=False)
+    table1(finished_runs([runs]), out)
+    (row,) = pd.read_csv(out / "paired.csv").to_dict("records")
+    assert (row["units"], row["method"], row["other"], row["difference"]) == (400, "SGD", "SGD, dropout", -2.0)
+    assert "| 400 | SGD | SGD, dropout | 1 | 0 | 2 | -2.000 | unknown |" in (out / "table1.md").read_text()
+
+
 def test_a_cell_is_chosen_by_length_and_validation_never_by_test(runs):
     chosen = {(where.method, where.units): group for where, group in cells(finished_runs([runs])).items()}
     assert [run.folder.name for run in chosen[MIXTURE, 1200]] == ["a", "b"]

@@ -120,6 +120,7 @@ def test_records_of_what_is_finished_are_kept_and_count(listed, tmp_path, capfd)
     assert len(runs_on_disk(records)) == 2
 
 
+@pytest.mark.slow
 def test_a_damaged_run_is_not_finished_and_leaves_no_record(listed, tmp_path, monkeypatch, capfd):
     monkeypatch.setattr(reproduce, "wanted", lambda only, seeds: listed[:1])
     records, runs = tmp_path / "kept", tmp_path / "results" / "runs"

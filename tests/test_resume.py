@@ -82,13 +82,8 @@ def uninterrupted(tmp_path_factory, run_in) -> list[list[str]]:
     return untimed(folder / "run")
 
 
-@pytest.mark.parametrize(
-    "moment",
-    [
-        pytest.param(moment, marks=[] if moment.startswith("while a checkpoint") else pytest.mark.slow)
-        for moment in KILLS
-    ],
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("moment", KILLS)
 def test_killed_and_resumed_equals_uninterrupted(bbbrun, tmp_path, uninterrupted, moment):
     target, number, how = KILLS[moment].replace(": ", "|").replace(", ", "|").split("|")
     killed = subprocess.run(
@@ -144,6 +139,7 @@ def interrupt(folder: Path, number: int, *words: str) -> tuple[int, str]:
     return process.returncode, errors
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "number",
     [
@@ -151,7 +147,6 @@ def interrupt(folder: Path, number: int, *words: str) -> tuple[int, str]:
         pytest.param(
             signal.SIGINT,
             marks=[
-                pytest.mark.slow,
                 pytest.mark.skipif(
                     signal.getsignal(signal.SIGINT) == signal.SIG_IGN,
                     reason="started in a shell's background, where Ctrl-C is not heard",
@@ -186,6 +181,7 @@ def test_a_stopped_sweep_says_that_there_may_be_more(tmp_path):
     assert re.match(says, errors.strip().splitlines()[-1])
 
 
+@pytest.mark.slow
 def test_two_processes_cannot_write_one_run(bbbrun, tmp_path):
     words = [*WORDS, "train.epochs=100000"]
     with subprocess.Popen(

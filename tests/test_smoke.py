@@ -259,6 +259,7 @@ def test_each_short_run_has_the_records_that_judge_it():
         assert len(seeds - {job.config["seed"]}) >= 3
 
 
+@pytest.mark.slow
 def test_the_others_hold_nearly_each_record():
     """At most 1 % of sound runs may have a number outside: of these, three are allowed."""
     records = finished_runs([RECORDS])

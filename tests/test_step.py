@@ -281,6 +281,7 @@ def test_initial_weights():
     assert not torch.equal(initial_weights(network, Init.he, 1.0, 1), initial_weights(network, Init.he, 1.0, 2))
 
 
+@pytest.mark.slow
 def test_what_compiles_does_not_grow_with_the_draws():
     def operations(draws: int) -> int:
         graphs: list[torch.fx.GraphModule] = []

@@ -24,23 +24,28 @@ DRAW = "bbbrun.runner:draw_metrics"
 
 # kind, what is called when the stop comes, the how-manyth time, steps done and rows written in the checkpoint
 MOMENTS = [
-    (DIGITS, STEPS, 1, 1, 0),
     (DIGITS, STEPS, 15, 15, 0),
-    (DIGITS, STEPS, 20, 20, 0),
-    (DIGITS, OBJECTIVE, 1, 20, 0),
-    (DIGITS, APPEND, 1, 20, 1),
-    (DIGITS, STEPS, 21, 21, 1),
-    (DIGITS, STEPS, 37, 37, 1),
     (DIGITS, OBJECTIVE, 2, 40, 1),
     (DIGITS, APPEND, 2, 40, 2),
-    (DIGITS, DRAW, 1, 40, 2),
     (REGRESSION, STEPS, 6, 6, 1),
-    (REGRESSION, OBJECTIVE, 2, 8, 1),
-    (BANDIT, ACT, 1, 1, 0),
-    (BANDIT, ACT, 5, 5, 1),
     (BANDIT, STEPS, 6, 6, 2),
     (BANDIT, APPEND, 2, 6, 2),
-    (BANDIT, OBJECTIVE, 3, 9, 3),
+    *(
+        pytest.param(*moment, marks=pytest.mark.slow)
+        for moment in (
+            (DIGITS, STEPS, 1, 1, 0),
+            (DIGITS, STEPS, 20, 20, 0),
+            (DIGITS, OBJECTIVE, 1, 20, 0),
+            (DIGITS, APPEND, 1, 20, 1),
+            (DIGITS, STEPS, 21, 21, 1),
+            (DIGITS, STEPS, 37, 37, 1),
+            (DIGITS, DRAW, 1, 40, 2),
+            (REGRESSION, OBJECTIVE, 2, 8, 1),
+            (BANDIT, ACT, 1, 1, 0),
+            (BANDIT, ACT, 5, 5, 1),
+            (BANDIT, OBJECTIVE, 3, 9, 3),
+        )
+    ),
 ]
 
 

@@ -30,8 +30,15 @@ main()
 """
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-@pytest.mark.parametrize("sweep", [[], ["-m", "seed=1,2"]])
+@pytest.mark.parametrize(
+    ("number", "sweep"),
+    [
+        (signal.SIGTERM, ["-m", "seed=1,2"]),
+        pytest.param(signal.SIGINT, ["-m", "seed=1,2"], marks=pytest.mark.slow),
+        pytest.param(signal.SIGINT, [], marks=pytest.mark.slow),
+        pytest.param(signal.SIGTERM, [], marks=pytest.mark.slow),
+    ],
+)
 def test_an_interrupted_import_is_one_line_and_stops_the_sweep(tmp_path, number, sweep):
     words = [*sweep, "train.epochs=2", "network.hidden=[16]", "threads=1", "compile=false", "device=cpu"]
     code = STOPPED.format(number=int(number))
@@ -65,7 +72,13 @@ def test_what_a_job_sets_is_restored():
     assert warnings.filters == filters
 
 
-@pytest.mark.parametrize("how", ["2>&-", "1>&- 2>&-", "2>/dev/full", "2>&1 | true", "0<&- 2>&-"])
+@pytest.mark.parametrize(
+    "how",
+    [
+        "2>&1 | true",
+        *(pytest.param(how, marks=pytest.mark.slow) for how in ("2>&-", "1>&- 2>&-", "2>/dev/full", "0<&- 2>&-")),
+    ],
+)
 def test_an_unwritable_stream_does_not_end_a_run(tmp_path, how):
     words = "train.epochs=2 network.hidden=[16] threads=1 compile=false device=cpu hydra.run.dir=run"
     command = f"{sys.executable} -m bbbrun '{words.replace(' ', chr(39) + ' ' + chr(39))}' {how}"

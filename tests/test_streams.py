@@ -78,6 +78,7 @@ def few_mushrooms(monkeypatch):
     monkeypatch.setattr("bbbrun.data.mushroom.load_mushrooms", lambda root: (contexts.float(), contexts[:, 0] == 1))
 
 
+@pytest.mark.slow
 def test_each_use_has_a_stream_of_its_own_and_no_two_share_a_value(monkeypatch, few_mushrooms, tmp_path):
     monkeypatch.setattr(Figure, "savefig", lambda *_, **__: None)  # most of the time of runs as short as these
     users: dict[Stream, set[str]] = defaultdict(set)

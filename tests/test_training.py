@@ -3,6 +3,7 @@
 import json
 import math
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -110,7 +111,7 @@ def test_validation_and_test_are_judged_on_their_own_images():
     images = load_images(config.dataset, CPU)
     task = classification_task(config, images)
     weights = torch.randn(task.problem.network.size, generator=torch.Generator().manual_seed(1)) * 0.2
-    row = task.evaluate([weights], Draws(0, 0, 1))
+    row = task.evaluate([weights], Draws(0, 0, 1)).row
     for name, split in (("valid", images.valid), ("test", images.test)):
         logits = task.problem.network(weights, split.inputs)
         wrong = (logits.argmax(dim=1) != split.labels).double().mean().item()
@@ -118,12 +119,24 @@ def test_validation_and_test_are_judged_on_their_own_images():
         assert row[f"{name}_nll"] == pytest.approx(F.cross_entropy(logits, split.labels).item(), rel=1e-5)
 
 
+def test_what_is_kept_of_each_test_image_gives_the_row():
+    config = configured("network.hidden=[30]")
+    images = load_images(config.dataset, CPU)
+    task = classification_task(config, images)
+    mu = torch.randn(task.problem.network.size, generator=torch.Generator().manual_seed(1)) * 0.2
+    judgement = task.evaluate([mu, torch.full_like(mu, -2.0)], Draws(0, 0, 3))
+    table = judgement.predictions().table
+    assert table["label"].tolist() == images.test.labels.tolist()
+    assert 100 * (table["label"] != table["class"]).mean() == pytest.approx(judgement.row["test_error"])
+    assert -np.log(table["probability"].astype(float)).mean() == pytest.approx(judgement.row["test_nll"], rel=1e-3)
+
+
 def test_predictive_and_mean_errors_are_not_confused():
     config = configured("network.hidden=[30]")
     task = classification_task(config, load_images(config.dataset, CPU))
     mu = torch.randn(task.problem.network.size, generator=torch.Generator().manual_seed(1)) * 0.2
-    row = task.evaluate([mu, torch.full_like(mu, 2.0)], Draws(0, 0, 3))
-    sharp = task.evaluate([mu, torch.full_like(mu, -40.0)], Draws(0, 0, 3))
+    row = task.evaluate([mu, torch.full_like(mu, 2.0)], Draws(0, 0, 3)).row
+    sharp = task.evaluate([mu, torch.full_like(mu, -40.0)], Draws(0, 0, 3)).row
     assert row["test_error_mean"] == sharp["test_error_mean"] == sharp["test_error"]
     assert row["test_error"] != row["test_error_mean"]
     assert sharp["valid_error"] == sharp["valid_error_mean"]
@@ -132,11 +145,12 @@ def test_predictive_and_mean_errors_are_not_confused():
 def test_without_a_validation_set_its_columns_are_left_out():
     config = configured("dataset.valid_size=0", "method=mle", "network.hidden=[4]")
     task = classification_task(config, load_images(config.dataset, CPU))
-    row = task.evaluate([torch.zeros(task.problem.network.size)], Draws(0, 0, 1))
+    row = task.evaluate([torch.zeros(task.problem.network.size)], Draws(0, 0, 1)).row
     assert set(row) == {"test_error", "test_nll", "test_ece"}
     assert row["test_nll"] == pytest.approx(torch.tensor(10.0).log().item(), rel=1e-6)
 
 
+@pytest.mark.slow
 def test_the_embedded_default_learns_the_digits(bbbrun, tmp_path):
     result = bbbrun("threads=1", "train.evaluate_every=50", "hydra.run.dir=run")
     assert result.returncode == 0, result.stderr

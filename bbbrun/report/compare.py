@@ -1,13 +1,21 @@
 """Ours beside another number: better, worse, or the same within error, by the interval of their difference."""
 
 import math
+from collections.abc import Mapping, Sequence
+from itertools import combinations
 from typing import NamedTuple
 
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
 from scipy.stats import norm
 
+from bbbrun.errors import UserError
 from bbbrun.report.spread import LEVEL, student_quantile
+from bbbrun.runs.reader import Run
 
 IMAGES = 10_000  # of MNIST's test set, which every error rate is measured on
+_Z = float(norm.ppf(0.5 + LEVEL / 2))
 
 
 class Ours(NamedTuple):
@@ -68,7 +76,57 @@ def between_ours(one: Ours, other: Ours, images: int) -> Difference:
     return Difference(one.value - other.value, math.hypot(seeds, _images(one.value, other.value, images)))
 
 
+def paired(cells: Mapping[tuple[int, str], Sequence[Run]]) -> pd.DataFrame:
+    """A row for each two methods of one size whose runs keep their predictions, on the seeds that both have.
+
+    cells: the runs by (units, method). only_method, only_other: images that this one alone gets wrong, the mean over
+    seeds. difference: the error of `method` less that of `other`, in points, with half the width of its 95 % interval,
+    half^2 = t^2 s^2 / n + z^2 v / N: s is the standard deviation of the difference over n seeds, v that over N images
+    of the difference's mean over seeds. compared: what the interval says, see `Difference`.
+    """
+    wrong = {key: {run.seed: _wrong(run) for run in runs if run.has_predictions} for key, runs in cells.items()}
+    rows = []
+    for (size, method), (other_size, other) in combinations(wrong, 2):
+        mine, others = wrong[size, method], wrong[other_size, other]
+        seeds = sorted(mine.keys() & others.keys())
+        if size == other_size and seeds:
+            one, two = (np.stack([each[seed] for seed in seeds]) for each in (mine, others))
+            difference = _difference(100.0 * one - 100.0 * two)
+            rows.append(
+                {
+                    "units": size,
+                    "method": method,
+                    "other": other,
+                    "seeds": len(seeds),
+                    "only_method": (one & ~two).sum(axis=1).mean(),
+                    "only_other": (two & ~one).sum(axis=1).mean(),
+                    "difference": difference.value,
+                    "half": difference.half,
+                    "compared": difference.verdict(0.0),
+                }
+            )
+    return pd.DataFrame(rows)
+
+
+def _difference(points: NDArray[np.floating]) -> Difference:
+    """The mean of a difference (seeds, images) with its interval; NaN wide of one seed."""
+    seeds, images = points.shape
+    if seeds < 2:
+        return Difference(float(points.mean()), math.nan)
+    of_seeds = student_quantile(seeds - 1) * points.mean(axis=1).std(ddof=1) / math.sqrt(seeds)
+    of_images = _Z * points.mean(axis=0).std(ddof=1) / math.sqrt(images)
+    return Difference(float(points.mean()), math.hypot(of_seeds, of_images))
+
+
+def _wrong(run: Run) -> NDArray[np.bool_]:
+    """Which test images the run gets wrong, (N,)."""
+    table = run.predictions()
+    if not {"label", "class"} <= set(table):
+        raise UserError(f"{run.folder}: its predictions are not of classes")
+    return (table["label"] != table["class"]).to_numpy()
+
+
 def _images(one: float, other: float, images: int) -> float:
     """z sqrt(v(one) + v(other)) of two error rates in percent, as if their images were not the same; 0 of none."""
     variance = one * (100 - one) + other * (100 - other)
-    return float(norm.ppf(0.5 + LEVEL / 2)) * math.sqrt(variance / images) if images else 0.0
+    return _Z * math.sqrt(variance / images) if images else 0.0

@@ -66,6 +66,11 @@ class Run(NamedTuple):
         """Whether the folder holds its checkpoint; a record does not."""
         return (self.folder / CHECKPOINT).exists()
 
+    @property
+    def has_predictions(self) -> bool:
+        """Whether the folder holds predictions.csv."""
+        return (self.folder / PREDICTIONS).exists()
+
     def metrics(self) -> pd.DataFrame:
         """metrics.csv; raises UserError where it cannot be read."""
         return self._table(METRICS)

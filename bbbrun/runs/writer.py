@@ -29,7 +29,7 @@ _CHECKPOINT_KEYS = {"step", "seconds", "timed_steps", "timed_seconds", "metrics"
 class RunFolder:
     """The folder of one run, locked by one process: .hydra/, metrics.csv, checkpoint.pt, summary.json, figures/.
 
-    A task that predicts over a grid has predictions.csv too. record: what a new run writes into .hydra, texts by file
+    A run on images or of a regression has predictions.csv too. record: what a new run writes into .hydra, texts by file
     name. shared: the folder around those of replicas, which have one checkpoint there. Opening the folder of an
     interrupted run cuts metrics.csv back to the rows that its checkpoint covers. Raises UserError where another
     process has the lock, or a file is damaged.

@@ -16,7 +16,7 @@ from bbbrun.data.layouts import ImageLayout
 from bbbrun.schema.config import Config
 from bbbrun.schema.datasets import ImageDatasetConfig
 from bbbrun.schema.methods import NetworkConfig
-from bbbrun.training.task import Column, Predictor, Problem, Task
+from bbbrun.training.task import Column, Judgement, Predictions, Predictor, Problem, Task
 
 COLUMNS = (
     Column("valid_error", "validation error", "percent", True),
@@ -35,14 +35,15 @@ def classification_task(config: Config, images: Images) -> Task:
     network = build_network(config.network, train.inputs.shape[1:], images.classes)
     held_out = torch.cat([images.valid.inputs, images.test.inputs])
 
-    def evaluate(parameters: list[Tensor], draws: Draws) -> dict[str, float]:
+    def evaluate(parameters: list[Tensor], draws: Draws) -> Judgement:
         predictive = posterior_predictive(network, drawn(method, network, parameters, draws), held_out)
         row = _judge(predictive, images.valid, images.test)
         mean = method.mean(parameters)
         if mean is not None:
             at_mean = _judge(class_probabilities(network, mean, held_out), images.valid, images.test)
             row |= {f"{name}_mean": at_mean[name] for name in ("test_error", "valid_error") if name in at_mean}
-        return row
+        on_test = predictive[len(images.valid.labels) :]
+        return Judgement(row, lambda: Predictions(_each_image(on_test, images.test.labels)))
 
     chance = 100 * (1 - (train.labels.bincount().max() / len(train.labels)).item())
     return Task(
@@ -52,6 +53,17 @@ def classification_task(config: Config, images: Images) -> Task:
         shown=("test_error", "valid_error", "nll", "complexity"),
         chance=chance,
     )
+
+
+def _each_image(probabilities: Tensor, labels: Tensor) -> pd.DataFrame:
+    """A row for each test image, so that two networks can be compared image by image.
+
+    label: its class. class: the predicted one. probability: what its own class is given, to four digits.
+    """
+    of_label = probabilities.gather(1, labels.unsqueeze(1)).squeeze(1)
+    columns = {"label": labels, "class": probabilities.argmax(dim=1)}
+    table = pd.DataFrame({name: column.cpu().numpy() for name, column in columns.items()})
+    return table.assign(probability=[f"{number:.4g}" for number in of_label.tolist()])
 
 
 class ClassTable(ClassMixture):

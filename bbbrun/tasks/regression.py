@@ -15,7 +15,7 @@ from bbbrun.data.layouts import ColumnsLayout
 from bbbrun.schema.config import Config
 from bbbrun.schema.datasets import RegressionCurveConfig
 from bbbrun.schema.methods import NetworkConfig
-from bbbrun.training.task import Column, Predictions, Predictor, Problem, Task
+from bbbrun.training.task import Column, Judgement, Predictions, Predictor, Problem, Task
 
 COLUMNS = (
     Column("test_rmse", "test RMSE", "", True),
@@ -76,13 +76,14 @@ def regression_task(config: Config, device: torch.device) -> Task:
         """Means and sigmas (S, N) of the predictive mixture, float64; S = 1 where the weights are not random."""
         return conditional(network_outputs(network, drawn(method, network, parameters, draws), inputs).double())
 
-    def evaluate(parameters: list[Tensor], draws: Draws) -> dict[str, float]:
+    def evaluate(parameters: list[Tensor], draws: Draws) -> Judgement:
         means, sigmas = components(parameters, test.inputs, draws)
         y = test.labels.double()
-        return {
+        row = {
             "test_rmse": (means.mean(dim=0) - y).square().mean().sqrt().item(),
             "test_nll": -log_mixture(y, means, sigmas).mean().item(),
         }
+        return Judgement(row, lambda: predictions(parameters, draws))
 
     def predictions(parameters: list[Tensor], draws: Draws) -> Predictions:
         means, sigmas = components(parameters, points, draws)
@@ -95,12 +96,11 @@ def regression_task(config: Config, device: torch.device) -> Task:
             "f_q75": means.quantile(0.75, dim=0),
         }
         table = pd.DataFrame({name: column.cpu().numpy() for name, column in columns.items()})
-        return Predictions(table, train.inputs[:, 0].cpu(), train.labels.cpu())
+        return Predictions(table, (train.inputs[:, 0].cpu(), train.labels.cpu()))
 
     return Task(
         Problem(train.inputs, train.labels, network, gaussian(conditional)),
         COLUMNS,
         evaluate,
         shown=("test_rmse", "test_nll", "nll", "complexity"),
-        predictions=predictions,
     )

@@ -12,7 +12,7 @@ from bbbrun.runs.writer import RunFolder
 from bbbrun.runtime import stops
 from bbbrun.schema.config import Config
 from bbbrun.training.session import Outcome, Session, Standing
-from bbbrun.training.task import EPOCHS, Column, Task
+from bbbrun.training.task import EPOCHS, Column, Judgement, Task
 from bbbrun.training.trainer import Trainer
 
 _UNTIMED_STEPS = 100  # the first steps compile and warm up
@@ -32,13 +32,14 @@ def fit(configs: list[Config], tasks: list[Task], runs: list[RunFolder], device:
     config, epochs = configs[0], configs[0].train.epochs
     assert epochs is not None
     trainer = Trainer.of(configs, [task.problem for task in tasks], device, epochs)
-    minibatches, method = trainer.minibatches, trainer.method
+    minibatches = trainer.minibatches
     with Session(runs[0], device, config, epochs * minibatches, [{} for _ in runs]) as session:
         if session.resumed:
             trainer.load(session.saved["tensors"])
         if trainer.compiled:
             session.progress.say("compiling the training step: half a minute to a minute and a half, cached afterwards")
         warned = False
+        judgements: list[Judgement] = []
         # The steps of the epoch that a stop cut off, all of them where it came before the epoch's row.
         within: int = session.saved.get("within", 0)
         first = (session.step - within) // minibatches
@@ -61,10 +62,9 @@ def fit(configs: list[Config], tasks: list[Task], runs: list[RunFolder], device:
             last = epoch + 1 == epochs
             step = (epoch + 1) * minibatches
             if last or (epoch + 1) % config.train.evaluate_every == 0:
+                judgements = _judgements(trainer, tasks, step, last)
                 session.metrics = [
-                    trainer.objective(replica)
-                    | task.evaluate(trainer.parameters(replica), trainer.draws(step, method.draws(last), replica))
-                    for replica, task in enumerate(tasks)
+                    trainer.objective(replica) | judgement.row for replica, judgement in enumerate(judgements)
                 ]
                 with stops.whole():
                     for run, lr, row in zip(runs, rates, session.metrics, strict=True):
@@ -86,16 +86,27 @@ def fit(configs: list[Config], tasks: list[Task], runs: list[RunFolder], device:
             open_epoch = epoch + 1
             session.save(step, trainer.saved, last)
     step = epochs * minibatches
+    if not judgements:
+        # A run that was stopped after its last row.
+        judgements = _judgements(trainer, tasks, step, last=True)
     outcomes = []
-    for replica, (task, run) in enumerate(zip(tasks, runs, strict=True)):
-        draws = trainer.draws(step, method.draws(last=True), replica)
-        predictions = task.predictions and task.predictions(trainer.parameters(replica), draws)
+    for replica, (judgement, run) in enumerate(zip(judgements, runs, strict=True)):
         row = session.metrics[replica]
         if run.shares_checkpoint:
             own = session.checkpoint(step, trainer.saved_of(replica)) | {"metrics": [row]}
             run.save_checkpoint(own, own=True)
+        predictions = judgement.predictions()
         outcomes.append(Outcome(row, session.seconds, session.steps_per_second, trainer.compiled, predictions))
     return outcomes
+
+
+def _judgements(trainer: Trainer, tasks: list[Task], step: int, last: bool) -> list[Judgement]:
+    """What each replica's network is worth after so many steps, with the draws of the last evaluation if it is that."""
+    count = trainer.method.draws(last)
+    return [
+        task.evaluate(trainer.parameters(replica), trainer.draws(step, count, replica))
+        for replica, task in enumerate(tasks)
+    ]
 
 
 def _means(names: tuple[str, ...], metrics: list[dict[str, float]]) -> dict[str, float]:

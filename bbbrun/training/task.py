@@ -59,11 +59,17 @@ class Problem(NamedTuple):
 
 
 class Predictions(NamedTuple):
-    """What a finished training predicts over a range of its input: the table, and the training points in it."""
+    """What a finished training predicts: a table, and over the range of one input the training points (x, y) in it."""
 
     table: pd.DataFrame
-    x: Tensor
-    y: Tensor
+    points: tuple[Tensor, Tensor] | None = None
+
+
+class Judgement(NamedTuple):
+    """The task's columns of a row of metrics.csv, and how to make what a finished training keeps of predictions."""
+
+    row: dict[str, float]
+    predictions: Callable[[], Predictions]
 
 
 class Mixture(Protocol):
@@ -95,13 +101,12 @@ class Task(NamedTuple):
     """A problem, and how a training by epochs is judged.
 
     columns: what `evaluate` adds to a row, from the parameters and the draws of the prediction. shown: the columns
-    that a person watches. predictions: what to keep of a finished training, or None. chance: the error, percent, of
-    always giving the most frequent class; None where there are no classes.
+    that a person watches. chance: the error, percent, of always giving the most frequent class; None where there are
+    no classes.
     """
 
     problem: Problem
     columns: tuple[Column, ...]
-    evaluate: Callable[[list[Tensor], Draws], dict[str, float]]
+    evaluate: Callable[[list[Tensor], Draws], Judgement]
     shown: tuple[str, ...]
-    predictions: Callable[[list[Tensor], Draws], Predictions] | None = None
     chance: float | None = None

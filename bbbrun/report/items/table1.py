@@ -9,7 +9,8 @@ import pandas as pd
 
 from bbbrun.bayes.methods import BayesByBackprop
 from bbbrun.bayes.one_network import Dropout, MaximumLikelihood
-from bbbrun.report.groups import NothingToShow, by_setting, grouped, one_per_seed, write_runs, write_table
+from bbbrun.report.compare import paired
+from bbbrun.report.groups import NothingToShow, by_setting, grouped, markdown, one_per_seed, write_runs, write_table
 from bbbrun.report.paper import published, standard_error
 from bbbrun.runs.reader import Run
 
@@ -104,18 +105,23 @@ def mixture_network(runs: Iterable[Run]) -> tuple[int, list[Run]]:
 
 
 def table1(runs: list[Run], output: Path) -> list[str]:
-    """Write table1.csv, table1.md and runs.csv into `output`; return messages.
+    """Write table1.csv, table1.md, runs.csv and paired.csv into `output`; return messages.
 
     error: percent, of the posterior predictive with the draws of the last evaluation. error_mean: percent, with
     w = mu. Both are means over seeds, beside their standard deviations. difference: our error minus the paper's, in
-    points and in standard errors of the paper's.
+    points and in standard errors of the paper's. paired.csv: see `paired`; only where runs keep their predictions.
     """
     chosen = cells(runs)
     if not chosen:
         raise NothingToShow("no finished run of experiment=mnist with two equal hidden layers")
     table = pd.DataFrame([row(cell, group) for cell, group in chosen.items()])
     write_table(table, output, "table1")
-    (output / "table1.md").write_text(_markdown(table), "utf-8")
+    text = _markdown(table)
+    pairs = paired({(cell.units, cell.row): group for cell, group in chosen.items()})
+    if len(pairs):
+        write_table(pairs, output, "paired")
+        text += f"\n{_paired_text(pairs)}"
+    (output / "table1.md").write_text(text, "utf-8")
     shown = [run for group in chosen.values() for run in group]
     write_runs(shown, output, _details)
     rest = sum(run.dataset == "mnist" and not _by_protocol(run.config) for run in runs)
@@ -160,6 +166,15 @@ def _markdown(table: pd.DataFrame) -> str:
     errors = _by_size(table, "test error, percent", _error)
     scores = _by_size(table, "nll, nats / calibration error, percent", _scores)
     return "\n".join([*errors, "", " ".join([note, ", ".join(filter(None, [*counts, draws])) + "."]), "", *scores, ""])
+
+
+def _paired_text(pairs: pd.DataFrame) -> str:
+    """The pairs as a table: how many images one network alone gets wrong, and the difference of the errors."""
+    shown = pairs.rename(columns={"only_method": "only the first is wrong", "only_other": "only the second"})
+    half = ["" if pd.isna(value) else f" ± {value:.2g}" for value in shown.pop("half")]
+    shown["difference"] = [f"{value:+.3f}{width}" for value, width in zip(shown["difference"], half, strict=True)]
+    note = "Image by image, means over the seeds that both have; the difference in points, with its 95 % interval."
+    return f"{markdown(shown)}\n{note}\n"
 
 
 def _by_size(table: pd.DataFrame, title: str, entry: Callable[[pd.Series], str]) -> list[str]:
