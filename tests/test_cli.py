@@ -301,7 +301,7 @@ def completed(line: str, tmp_path: Path) -> list[str]:
         ("bbbrun re", ["report", "reproduce", "replicas=", "resume="]),
         ("bbbrun ex", ["export", "experiment="]),
         ("bbbrun seed=1 re", ["replicas=", "resume="]),
-        ("bbbrun experiment=mnist -m prior=", ["prior=gaussian", "prior=laplace", "prior=none", "prior=scale_mixture"]),
+        ("bbbrun experiment=mnist -m prior=", sorted(f"prior={name}" for name in OPTIONS["prior"])),
         ("bbbrun 'network.hidden=[3,3]' prior=gaussian prior.", ["prior.name=", "prior.sigma="]),
         ("bbbrun nonsense=1 --wrong pri", []),
         ("bbbrun bench --var", []),

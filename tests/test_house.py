@@ -90,7 +90,7 @@ def test_only_the_contract_asks_which_method_it_is(path):
 
 
 # Names that torch does not promise to keep.
-PRIVATE = re.compile(r"torch\._|inductor_prims|skip_all_guards_unsafe|_linear_pointwise")
+PRIVATE = re.compile(r"torch\._|\bnn\.(\w+\.)+_(?!_)\w+|inductor_prims|skip_all_guards_unsafe|_linear_pointwise")
 
 
 @pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(ROOT)))

@@ -15,6 +15,7 @@ from bbbrun.runtime.noise import Stream, standard_normal, uniform
 from bbbrun.schema.methods import Init, MlpConfig, NetworkConfig
 
 Affine = Callable[[int, Tensor], Tensor]  # (number of the layer, its inputs (B, in)) -> (B, out)
+_DROPOUT = (nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, nn.AlphaDropout, nn.FeatureAlphaDropout)
 Layers = Callable[[Affine, Tensor], Tensor]  # (what to do at each affine map, inputs (B, ...)) -> outputs (B, K)
 
 
@@ -107,7 +108,7 @@ def from_module(module: nn.Module) -> tuple[Network, Tensor]:
     """
     if any(True for _ in module.buffers()):
         raise ValueError("the module has buffers: a Bayesian network must be a function of weights and inputs alone")
-    if any(isinstance(part, nn.modules.dropout._DropoutNd) and part.training for part in module.modules()):
+    if any(isinstance(part, _DROPOUT) and part.training for part in module.modules()):
         raise ValueError("the module drops out at random: call eval() on it, the weights are what is random here")
     names = [name for name, _ in module.named_parameters()]
     parameters = [parameter.detach() for _, parameter in module.named_parameters()]

@@ -45,7 +45,7 @@ def results_table(folder: Path) -> str:
         return [f"{table1['error'][method, size]:.2f}" for size in _SIZES]
 
     seeds = [_span(table1["seeds"].xs(size, level="units")) for size in _SIZES]
-    title1 = f"Table 1: test error, %, {_joined(_SIZES)} units ({' / '.join(seeds)} seeds)"
+    title1 = f"Table 1: test error, %, {_joined(_SIZES)} units, by {' / '.join(seeds)} seeds"
     title2 = f"Table 2: the same, {_joined(_REMOVED)} % of weights removed ({_span(table2['runs'])} seed)"
     title6 = f"Figure 6: median regret after {_STEPS:,} interactions ({_span(regret['runs'])} seeds)"
     pruned = [f"{table2['error'][removed]:.2f}" for removed in _REMOVED]
@@ -114,8 +114,8 @@ def _orders(errors: "pd.Series[float]") -> str:
         for better, worse in pairs
         if published("table1", better, size) < published("table1", worse, size)
     ]
-    text = f"Of the {len(same)} orders of two methods at one size in the paper's Table 1, {sum(same)} hold here"
-    return text + ("." if all(same) else "; results/paper names the others.")
+    text = f"In {len(same)} pairs of one size one method errs less in the paper's Table 1, and in {sum(same)} here"
+    return text + ("." if all(same) else "; results/paper names the rest.")
 
 
 def _verdict(verdicts: pd.DataFrame, item: str, name: str) -> str:
