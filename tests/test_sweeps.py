@@ -1,8 +1,10 @@
 """A sweep is a thing: gone on with, added to, looked at; a failing job is told and the others go on."""
 
+import contextlib
 import csv
 import json
 import os
+import random
 import re
 import shlex
 import signal
@@ -209,7 +211,7 @@ def job(folder: Path, *, epochs: int = 10, rows: int = 0, seconds: float = 0.0) 
 def test_standings(tmp_path):
     going = job(tmp_path / "a", rows=5, seconds=20.0)
     assert standing(going) == Standing("interrupted", 0.5, 20.0, "", "0.25 epochs/s")
-    (going / "writer.json").write_text('{"host": "here", "process": 7, "slurm": null}')
+    (going / "writer.json").write_text('{"host": "here", "process": 7, "parent": 1, "slurm": null}')
     with (going / METRICS).open("a") as file:
         assert lock(file)
         assert standing(going) == Standing("running", 0.5, 20.0, "on here, process 7", "0.25 epochs/s")
@@ -299,3 +301,75 @@ def test_a_stop_says_what_is_left_and_how_to_go_on(tmp_path, number):
     assert states == ["interrupted", "waiting"]
     assert (tmp_path / "sweep" / "0000" / "checkpoint.pt").exists()
     assert shlex.split(errors)[-1] == f"resume={tmp_path}/sweep"
+
+
+def kill_all(parent: int) -> None:
+    """Kill a process and all below it at once, as a machine that loses its power does."""
+    listed = subprocess.run(["ps", "-eo", "pid=,ppid="], capture_output=True, text=True, check=True).stdout
+    children: dict[int, list[int]] = {}
+    for line in listed.splitlines():
+        number, above = map(int, line.split())
+        children.setdefault(above, []).append(number)
+    doomed = [parent]
+    for number in doomed:
+        doomed += children.get(number, [])
+    for number in doomed:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(number, signal.SIGKILL)
+
+
+@pytest.mark.slow
+def test_joblib_stops_with_what_it_has_and_its_killed_jobs_are_done_again(tmp_path):
+    words = [*FAST[:2], *FAST[3:], "train.epochs=300", "train.checkpoint_seconds=1000"]
+    sweep = tmp_path / "sweep"
+    command = [sys.executable, "-m", "bbbrun", "-m", *words, "seed=0,1,2", "hydra/launcher=joblib"]
+    command += ["hydra.launcher.n_jobs=2", "hydra.sweep.dir=sweep"]
+    with subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True) as call:
+        begun(sweep, 2, call)
+        os.kill(call.pid, signal.SIGTERM)
+        _, errors = call.communicate(timeout=120)
+    assert call.returncode == 130
+    assert errors == f"interrupted; 3 of 3 jobs are left; go on with: bbbrun resume={sweep}\n"
+    begun_jobs = [path.parent for path in sweep.glob("*/checkpoint.pt")]
+    assert len(begun_jobs) == 2  # saved at the stop, as none is 1000 s old
+    with subprocess.Popen(
+        [sys.executable, "-m", "bbbrun", f"resume={sweep}"], cwd=tmp_path, stderr=subprocess.PIPE, text=True
+    ) as call:
+        deadline = time.monotonic() + 120
+        while not (victims := [each for each in sweep.glob("*/writer.json") if standing(each.parent).detail]):
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        os.kill(json.loads(victims[0].read_text())["process"], signal.SIGKILL)
+        _, errors = call.communicate(timeout=300)
+    assert call.returncode == 0, errors
+    assert errors.splitlines()[-1] == f"finished: {sweep} (3 jobs)"
+    whole = subprocess.run(
+        [sys.executable, "-m", "bbbrun", *words, "threads=1", "seed=1", "hydra.run.dir=whole"], cwd=tmp_path
+    )
+    assert whole.returncode == 0
+    assert untimed(sweep / "0001") == untimed(tmp_path / "whole")
+
+
+@pytest.mark.chaos
+def test_sixty_jobs_killed_at_a_random_moment_are_finished_by_one_command(tmp_path):
+    words = [*FAST, "train.epochs=40", "train.checkpoint_seconds=0"]
+    command = [sys.executable, "-m", "bbbrun", "-m", *words, "seed=range(0,60)", "hydra/launcher=joblib"]
+    sweep = tmp_path / "sweep"
+    with subprocess.Popen([*command, "hydra.sweep.dir=sweep"], cwd=tmp_path, stderr=subprocess.DEVNULL) as call:
+        begun(sweep, random.randint(5, 50), call)
+        kill_all(call.pid)
+    before = touched(sweep)
+    assert len(before) < 60
+    again = subprocess.run(
+        [sys.executable, "-m", "bbbrun", f"resume={sweep}"], cwd=tmp_path, capture_output=True, text=True
+    )
+    assert again.returncode == 0, again.stderr
+    after = touched(sweep)
+    assert len(after) == 60
+    assert {name: after[name] for name in before} == before
+    for name in after:
+        log = (sweep / name / "log.txt").read_text()
+        assert log.count("run folder:") <= (1 if name in before else 2)
+        assert log.count("finished:") == 1
+        assert len(untimed(sweep / name)) == 41
+    print(f"{len(before)} jobs were finished when all was killed; one command finished the other {60 - len(before)}")

@@ -139,14 +139,20 @@ def _number(folder: Path, pattern: re.Pattern[str], group: int, otherwise: int) 
     return int(match[group]) if match else otherwise
 
 
-def _writer(folder: Path) -> str:
-    """Where the run is being written: host and process, and Slurm's number of the job."""
+def writer(folder: Path) -> dict[str, Any]:
+    """Host, process and its parent, and Slurm's number of the job that writes the run; empty where nothing says it."""
     try:
         about: Any = json.loads((folder / WRITER).read_text("utf-8"))
-        slurm = f", Slurm job {about['slurm']}" if about.get("slurm") else ""
-        return f"on {about['host']}, process {about['process']}{slurm}"
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
-        return ""
+        return {name: about[name] for name in ("host", "process", "parent", "slurm")}
+    except (OSError, ValueError, KeyError, TypeError):
+        return {}
+
+
+def _writer(folder: Path) -> str:
+    """Where the run is being written: host and process, and Slurm's number of the job."""
+    about = writer(folder)
+    slurm = f", Slurm job {about['slurm']}" if about.get("slurm") else ""
+    return f"on {about['host']}, process {about['process']}{slurm}" if about else ""
 
 
 def counted(standings: Iterable[Standing]) -> str:

@@ -44,7 +44,8 @@ class RunFolder:
         try:
             # First, so that what a kill leaves can be resumed from here on.
             keep_record(path, record)
-            writer = {"host": socket.gethostname(), "process": os.getpid(), "slurm": os.environ.get("SLURM_JOB_ID")}
+            writer = {"host": socket.gethostname(), "process": os.getpid(), "parent": os.getppid()}
+            writer |= {"slurm": os.environ.get("SLURM_JOB_ID")}
             with naming(path / WRITER):
                 (path / WRITER).write_text(json.dumps(writer), "utf-8")
             self.checkpoint = checkpoints.last_good_checkpoint(self._shared, _CHECKPOINT_KEYS)

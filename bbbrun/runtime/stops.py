@@ -5,7 +5,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType, TracebackType
 from typing import Any, NoReturn
@@ -25,6 +25,7 @@ class _Stop:
     moment: float | None = None
     shown = False
     waits = False  # while what is whole goes on
+    first: Callable[[], None] | None = None  # what a stop does before it raises
 
 
 def install() -> None:
@@ -78,6 +79,16 @@ def whole() -> Iterator[None]:
         raise KeyboardInterrupt
 
 
+@contextmanager
+def preceded_by(action: Callable[[], None]) -> Iterator[None]:
+    """Have a stop within it do `action` before it raises, as to let other processes save what they have."""
+    _Stop.first = action
+    try:
+        yield
+    finally:
+        _Stop.first = None
+
+
 def show(remedy: str) -> None:
     """Print the one line of a stop and what to do next, unless it is there already or the parent process prints it."""
     if not _Stop.shown and os.environ.get(_SHOWN_BY) != str(os.getppid()):
@@ -110,6 +121,8 @@ def _stop(number: int, frame: FrameType | None) -> None:
     now = time.monotonic()
     if _Stop.moment is None:
         _Stop.moment = now
+        if _Stop.first is not None:
+            _Stop.first()
         if not _Stop.waits:
             raise KeyboardInterrupt
     elif now - _Stop.moment > _ONE_STOP:

@@ -1,7 +1,12 @@
 """Between Hydra's sweepers and its launchers: which jobs of a sweep are still to be done, and where each lies."""
 
+import os
+import signal
+import socket
+import time
 from collections import Counter
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -12,8 +17,8 @@ from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf, open_dict
 
-from bbbrun.runs.files import ERROR, write_atomically
-from bbbrun.runs.standing import Standing, standing
+from bbbrun.runs.files import ERROR, in_use, write_atomically
+from bbbrun.runs.standing import Standing, standing, writer
 from bbbrun.runs.sweep import SweepJob, enroll, numbered, read_sweep
 from bbbrun.runtime import stops
 from bbbrun.schema.quoting import word
@@ -24,6 +29,7 @@ from bbbrun.sweeps.watch import Watch
 # Packages whose launchers raise an error of their own where the process of a job is killed.
 _BREAKING = ("joblib", "submitit", "ray", "concurrent")
 _MOST_BREAKS = 2  # a job that was going on at as many is given up
+_PATIENCE = 30.0  # s; the jobs of a stopped sweep may take as long to save what they have
 
 
 class Left(NamedTuple):
@@ -110,9 +116,14 @@ class SweepLauncher(Launcher):
             ]
             for job, share in zip(jobs, shares, strict=True)
         ]
+        folders = [self._folder / job.folder for job in jobs]
+        # joblib's tracker of semaphores, a process of its own, would warn of those of processes that a stop ends.
+        quiet = "ignore:resource_tracker:UserWarning"
+        os.environ["PYTHONWARNINGS"] = ",".join(filter(None, [os.environ.get("PYTHONWARNINGS"), quiet]))
         try:
             # hydra.job.num is the job's number again where none before it is left out.
-            self._launcher.launch(overrides, initial_job_idx=list(self._calls.jobs).index(jobs[0].folder))
+            with stops.preceded_by(lambda: _save(folders)):
+                self._launcher.launch(overrides, initial_job_idx=list(self._calls.jobs).index(jobs[0].folder))
         except Exception as error:
             if stops.asked() or type(error).__module__.partition(".")[0] not in _BREAKING:
                 raise
@@ -141,3 +152,18 @@ class SweepLauncher(Launcher):
         """What a sweeper gets of a job; nan where it is not finished: the others go on, and the command tells it."""
         value = objective(metrics_of(self._folder / job.folder))
         return JobReturn(overrides=list(job.words), status=JobStatus.COMPLETED, _return_value=value)
+
+
+def _save(folders: Sequence[Path]) -> None:
+    """Stop those of the runs that a child of this process writes, and wait until they have saved what they have.
+
+    A launcher that is stopped would kill its processes.
+    """
+    here = {"host": socket.gethostname(), "parent": os.getpid()}
+    ours = [folder for folder in folders if writer(folder).items() >= here.items() and in_use(folder)]
+    for folder in ours:
+        with suppress(OSError, KeyError):
+            os.kill(writer(folder)["process"], signal.SIGTERM)
+    deadline = time.monotonic() + _PATIENCE
+    while any(in_use(folder) for folder in ours) and time.monotonic() < deadline:
+        time.sleep(0.1)
