@@ -23,19 +23,21 @@ class _Stop:
     """When this process was asked to stop, in the seconds of time.monotonic, and whether its line was printed."""
 
     moment: float | None = None
+    number: int | None = None
     shown = False
     waits = False  # while what is whole goes on
     first: Callable[[], None] | None = None  # what a stop does before it raises
 
 
-def install() -> None:
-    """Have SIGINT and SIGTERM raise KeyboardInterrupt once; a second one ends the process at once.
+def install(*more: signal.Signals) -> None:
+    """Have SIGINT, SIGTERM and `more` raise KeyboardInterrupt once; a second one ends the process at once.
 
     A shell makes its background processes ignore Ctrl-C: that stays so, and SIGTERM stops these.
     """
     if threading.current_thread() is not threading.main_thread():
         return
-    signal.signal(signal.SIGTERM, _stop)
+    for each in (signal.SIGTERM, *more):
+        signal.signal(each, _stop)
     if signal.getsignal(signal.SIGINT) not in (signal.SIG_IGN, _stop):
         signal.signal(signal.SIGINT, _stop)
     sys.unraisablehook = _unraisable
@@ -65,6 +67,11 @@ def shown_here() -> Iterator[None]:
 def asked() -> bool:
     """Whether a stop was asked for: an error that follows, as of an import cut off, is the stop's."""
     return _Stop.moment is not None
+
+
+def number() -> int | None:
+    """Which signal asked for a stop; None where none did."""
+    return _Stop.number
 
 
 @contextmanager
@@ -120,7 +127,7 @@ def ending(remedy: str) -> Iterator[None]:
 def _stop(number: int, frame: FrameType | None) -> None:
     now = time.monotonic()
     if _Stop.moment is None:
-        _Stop.moment = now
+        _Stop.moment, _Stop.number = now, number
         if _Stop.first is not None:
             _Stop.first()
         if not _Stop.waits:

@@ -5,6 +5,7 @@ import shlex
 import sys
 from pathlib import Path
 
+from bbbrun.runs.slurm import queued
 from bbbrun.runs.sweep import labels
 from bbbrun.schema.quoting import word
 from bbbrun.sweeps.launch import Calls
@@ -30,7 +31,14 @@ def told(calls: Calls) -> bool:
 
 
 def remedy(calls: Calls) -> str:
-    """What to do after a stop."""
+    """What to do after a stop: on Slurm jobs go on without this process."""
+    assert isinstance(calls.folder, Path)
+    if calls.on_slurm and (numbers := queued(calls.folder)):
+        arrays = sorted({number.partition("_")[0] for number in numbers.values()})
+        return (
+            f"{len(numbers)} jobs go on in Slurm: bbbrun status {calls.folder} shows them, scancel {' '.join(arrays)} "
+            f"ends them, and {_again(calls)} waits for them and does the rest"
+        )
     return f"{len(calls.left())} of {len(calls.jobs)} jobs are left; go on with: {_again(calls)}"
 
 

@@ -1,7 +1,10 @@
 """A job of a sweep, in whichever process it runs: its log, its error, and what it returns to a sweeper."""
 
+import atexit
 import json
 import math
+import os
+import signal
 import sys
 import time
 import traceback
@@ -46,7 +49,7 @@ def run_job(folder: Path, work: Callable[[], Mapping[str, Any]]) -> float:
     sent to another process; KeyboardInterrupt at a stop.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    with _logged(folder) as locked:
+    with _requeued(), _logged(folder) as locked:
         if not locked:
             return math.nan
         try:
@@ -60,6 +63,8 @@ def run_job(folder: Path, work: Callable[[], Mapping[str, Any]]) -> float:
             text = error_text(error)
             print(text, file=sys.stderr)
             write_atomically(folder / ERROR, text.encode())
+            if _on_slurm():
+                atexit.register(os._exit, 1)  # failed for Slurm, too; submitit has its result by then
             raise UserError(text.partition("\n")[0]) from None
 
 
@@ -69,6 +74,26 @@ def error_text(error: BaseException) -> str:
         return one_line(error) + "\n"
     trace = "".join(traceback.format_exception(error))
     return f"{type(error).__name__}: {' '.join(str(error).split())}\n\n{trace}"
+
+
+def _on_slurm() -> bool:
+    return os.environ.get("SUBMITIT_EXECUTOR") == "slurm"
+
+
+@contextmanager
+def _requeued() -> Iterator[None]:
+    """On Slurm, have a job save what it has before submitit requeues it: at SIGUSR2, sent before a time limit."""
+    requeue = signal.getsignal(signal.SIGUSR2) if _on_slurm() else None
+    if not callable(requeue):
+        yield
+        return
+    stops.install(signal.SIGUSR2)
+    try:
+        yield
+    except KeyboardInterrupt:
+        if stops.number() == signal.SIGUSR2:
+            requeue(signal.SIGUSR2, None)  # ends the process
+        raise
 
 
 @contextmanager

@@ -18,6 +18,7 @@ from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 from bbbrun.runs.files import ERROR, in_use, write_atomically
+from bbbrun.runs.slurm import queued, submission
 from bbbrun.runs.standing import Standing, standing, writer
 from bbbrun.runs.sweep import SweepJob, enroll, numbered, read_sweep
 from bbbrun.runtime import stops
@@ -29,6 +30,7 @@ from bbbrun.sweeps.watch import Watch
 # Packages whose launchers raise an error of their own where the process of a job is killed.
 _BREAKING = ("joblib", "submitit", "ray", "concurrent")
 _MOST_BREAKS = 2  # a job that was going on at as many is given up
+_SLURM_ROUND = 2.0  # s between two looks at the queue
 _PATIENCE = 30.0  # s; the jobs of a stopped sweep may take as long to save what they have
 
 
@@ -43,12 +45,13 @@ class Calls:
     """What Hydra's launcher is called for, and the sweep that came of it.
 
     asked: the command line. again: do all jobs that the sweep has, not those that the sweeper gives. words: settings
-    that each job gets in addition. folder: the sweep's, once there is one.
+    that each job gets in addition. folder: the sweep's, once there is one. on_slurm: whether jobs outlive this process.
     """
 
     def __init__(self, asked: Sequence[str], *, again: bool = False, words: Sequence[str] = ()) -> None:
         self.asked, self.again, self.words = list(asked), again, list(words)
         self.folder: Path | None = None
+        self.on_slurm = False
         self.jobs: dict[str, SweepJob] = {}
 
     def left(self) -> list[Left]:
@@ -76,6 +79,7 @@ class SweepLauncher(Launcher):
     def __init__(self, launcher: Launcher, config: DictConfig, context: HydraContext, calls: Calls) -> None:
         super().__init__()
         self._launcher, self._config, self._context, self._calls = launcher, config, context, calls
+        calls.on_slurm = type(launcher).__name__ == "SlurmLauncher"
         self._folder = calls.folder = Path(str(config.hydra.sweep.dir)).absolute()
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
@@ -89,19 +93,28 @@ class SweepLauncher(Launcher):
         else:
             jobs = enroll(self._folder, calls.asked, job_overrides, self._name)
         calls.jobs |= {job.folder: job for job in jobs}
-        todo = [job for job in jobs if self._standing(job).state not in ("finished", "running")]
-        for job in todo:
-            (self._folder / job.folder / ERROR).unlink(missing_ok=True)
+        for job in jobs:
+            if self._standing(job).state == "failed":
+                (self._folder / job.folder / ERROR).unlink(missing_ok=True)
         breaks: Counter[str] = Counter()
-        with Watch(self._folder, sorted(calls.jobs.values()), todo):
+        todo = self._todo(jobs)
+        with Watch(self._folder, sorted(calls.jobs.values())):
             while todo and self._broke(todo):
-                todo = [job for job in todo if self._standing(job).state in ("interrupted", "waiting")]
+                todo = self._todo(jobs)
                 breaks.update(job.folder for job in todo if self._standing(job).state == "interrupted")
                 for job in [job for job in todo if breaks[job.folder] >= _MOST_BREAKS]:
                     text = "its process was killed, twice: does the machine have memory for as many jobs at once?\n"
                     write_atomically(self._folder / job.folder / ERROR, text.encode())
                     todo.remove(job)
+            while calls.on_slurm and queued(self._folder):
+                time.sleep(_SLURM_ROUND)
         return [self._returned(job) for job in jobs]
+
+    def _todo(self, jobs: Sequence[SweepJob]) -> list[SweepJob]:
+        """The jobs that have not ended, and that no process is doing or, on Slurm, is going to do."""
+        waiting = queued(self._folder) if self._calls.on_slurm else {}
+        open_jobs = [job for job in jobs if self._standing(job).state in ("interrupted", "waiting")]
+        return [job for job in open_jobs if job.folder not in waiting]
 
     def _broke(self, jobs: Sequence[SweepJob]) -> bool:
         """Launch these jobs; return whether the launcher gave up because a process was killed."""
@@ -120,6 +133,9 @@ class SweepLauncher(Launcher):
         # joblib's tracker of semaphores, a process of its own, would warn of those of processes that a stop ends.
         quiet = "ignore:resource_tracker:UserWarning"
         os.environ["PYTHONWARNINGS"] = ",".join(filter(None, [os.environ.get("PYTHONWARNINGS"), quiet]))
+        if self._calls.on_slurm:
+            params: Any = self._launcher
+            params.params["submitit_folder"] = submission(self._folder, [job.folder for job in jobs])
         try:
             # hydra.job.num is the job's number again where none before it is left out.
             with stops.preceded_by(lambda: _save(folders)):
@@ -127,7 +143,8 @@ class SweepLauncher(Launcher):
         except Exception as error:
             if stops.asked() or type(error).__module__.partition(".")[0] not in _BREAKING:
                 raise
-            return True
+            # Slurm requeues what it ends itself; whom it lost or the user cancelled is not submitted unasked.
+            return not self._calls.on_slurm
         return False
 
     def _name(self, words: Sequence[str], number: int) -> str:

@@ -20,13 +20,13 @@ _ROUND = 0.5  # s between two looks at the folders
 class Watch:
     """Looks at the jobs of a sweep from a thread of its own, and tells each one's end once, at once.
 
-    folder: the sweep's. jobs: all of it. begun: those that this call starts, whose ends it tells.
+    folder: the sweep's. jobs: all of it; what has ended before is not told.
     """
 
-    def __init__(self, folder: Path, jobs: Sequence[SweepJob], begun: Sequence[SweepJob]) -> None:
+    def __init__(self, folder: Path, jobs: Sequence[SweepJob]) -> None:
         self._folder, self._jobs, self._stream = folder, list(jobs), sys.stderr
         self._labels = labels(self._jobs)
-        self._awaited = {job.folder for job in begun}
+        self._awaited: set[str] = set()
         self._standings: dict[str, Standing] = {}
         self._finished = 0
         self._over = threading.Event()
@@ -45,6 +45,7 @@ class Watch:
         self._bar.set_description_str(self._folder.name)
         self._look()
         self._finished = sum(each.state == "finished" for each in self._standings.values())
+        self._awaited = {name for name, each in self._standings.items() if each.state not in ("finished", "failed")}
         self._thread.start()
         return self
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from bbbrun.errors import UserError
 from bbbrun.runs.files import LOG, named_folder
+from bbbrun.runs.slurm import SUBMITTED, queued
 from bbbrun.runs.standing import STATES, Standing, counted, duration, jobs_in, seconds_left, standing
 
 _ROUND = 2.0  # s between two looks of --watch
@@ -48,7 +49,15 @@ def _standings(folder: Path) -> list[tuple[Path, str, Standing]]:
     jobs = jobs_in(folder)
     if not jobs:
         raise UserError(f"{folder} holds no runs")
-    return [(path, name, standing(path)) for path, name in jobs]
+    sweeps = {path.parent for path, _ in jobs if (path.parent / SUBMITTED).is_dir()}
+    numbers = {sweep / name: number for sweep in sweeps for name, number in queued(sweep).items()}
+    runs = []
+    for path, name in jobs:
+        each = standing(path)
+        if path in numbers and each.state in ("waiting", "interrupted"):
+            each = each._replace(state="waiting", detail=f"Slurm job {numbers[path]}")
+        runs.append((path, name, each))
+    return runs
 
 
 def _lines(folder: Path, runs: list[tuple[Path, str, Standing]], every: bool) -> list[str]:
