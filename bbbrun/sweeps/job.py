@@ -22,8 +22,8 @@ from bbbrun.runs.files import ERROR, LOG, SUMMARY, lock, write_atomically
 from bbbrun.runtime import stops
 from bbbrun.schema.messages import one_line
 
-# What a sweeper that chooses by the jobs' results is given: the first that a run has. None is a test metric.
-OBJECTIVES = ("valid_error", "cumulative_regret")
+# What settings may be chosen by; a sweeper of Hydra's is given the first that a run has. None is a test metric.
+OBJECTIVES = ("valid_error", "valid_nll", "valid_error_mean", "cumulative_regret", "cumulative_expected_regret")
 
 
 def objective(metrics: Mapping[str, Any]) -> float:

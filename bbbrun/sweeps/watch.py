@@ -98,4 +98,4 @@ class Watch:
 def _result(folder: Path) -> str:
     """What a finished job is judged by, from its summary."""
     metrics = metrics_of(folder)
-    return "".join(f", {name} {metrics[name]:.5g}" for name in OBJECTIVES if name in metrics)
+    return next((f", {name} {metrics[name]:.5g}" for name in OBJECTIVES if name in metrics), "")
