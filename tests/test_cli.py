@@ -186,7 +186,8 @@ def test_a_failing_job_of_a_sweep_does_not_stop_the_others(bbbrun, tmp_path):
     assert result.returncode == 1
     assert "bbbrun: error: dataset.valid_size must be below" in result.stderr
     assert "Traceback" not in result.stderr
-    assert (only_run(tmp_path) / "summary.json").exists()
+    (summary,) = tmp_path.rglob("summary.json")
+    assert summary.parent.name == "0001"
 
 
 def test_help_and_configuration_load_no_torch(bbbrun, tmp_path):

@@ -22,6 +22,7 @@ ORDER = (
     "bench",
     "runner",
     "api",
+    "sweeps",
     "verbs",
     "cli",
     "__main__",

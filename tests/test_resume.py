@@ -3,7 +3,6 @@
 import csv
 import json
 import os
-import re
 import shlex
 import shutil
 import signal
@@ -167,18 +166,6 @@ def test_a_stop_leaves_a_resumable_run_and_says_how(bbbrun, tmp_path, number):
     assert other.returncode == 1
     assert "was started with train.epochs=100000, not 5" in other.stderr
     assert untimed(tmp_path / "run") == before
-
-
-@pytest.mark.slow
-def test_a_stopped_sweep_says_that_there_may_be_more(tmp_path):
-    words = [*WORDS, "train.epochs=100000"]
-    sweep = ["seed=3,4", "hydra.sweep.dir=.", "hydra.sweep.subdir=run"]
-    code, errors = interrupt(tmp_path, signal.SIGTERM, "-m", *words, *sweep)
-    assert code == 130
-    says = (
-        f"interrupted; continue with: bbbrun .* seed=3 resume={tmp_path}/run; then run the sweep's jobs after this one"
-    )
-    assert re.match(says, errors.strip().splitlines()[-1])
 
 
 @pytest.mark.slow

@@ -2,6 +2,7 @@
 
 import errno
 import os
+import time
 import warnings
 from argparse import ArgumentTypeError
 from collections.abc import Iterator
@@ -19,8 +20,12 @@ except ImportError:  # not a POSIX system: runs go unlocked
 METRICS, CHECKPOINT, PREDICTIONS, SUMMARY = "metrics.csv", "checkpoint.pt", "predictions.csv", "summary.json"
 FIGURES = "figures"
 PREVIOUS = "checkpoint.previous.pt"
+WRITER = "writer.json"  # who writes the run; counts only while metrics.csv is locked
+LOG, ERROR = "log.txt", "error.txt"  # of a sweep's job: what it said, and why it failed
 RECORD = Path(".hydra") / "config.yaml"
 
+# s; who only asks whether a run is being written has its lock for less.
+_PATIENCE = 0.5
 _HELD = (errno.EWOULDBLOCK, errno.EAGAIN)
 
 
@@ -29,17 +34,22 @@ def lock(metrics: IO[str], *, shared: bool = False) -> bool:
 
     Some network file systems have no locks: there the run goes unlocked, and its writer is warned.
     """
-    if fcntl is not None:
+    deadline = time.monotonic() + (0 if shared else _PATIENCE)
+    while fcntl is not None:
         try:
             fcntl.flock(metrics, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
         except OSError as error:
             if error.errno in _HELD:
-                return False
+                if time.monotonic() >= deadline:
+                    return False
+                time.sleep(0.02)
+                continue
             if not shared:
                 warnings.warn(
                     f"{metrics.name} cannot be locked ({error.strerror}): see to it that no other process writes it",
                     stacklevel=2,
                 )
+        break
     return True
 
 
@@ -80,13 +90,16 @@ def write_atomically(path: Path, content: bytes) -> None:
 
 
 def in_use(folder: Path) -> bool:
-    """Whether another process is writing the run in `folder`."""
-    try:
-        # Shared: two readers that ask at the same time must not take each other for the writer.
-        with (folder / METRICS).open(encoding="utf-8") as file:
-            return not lock(file, shared=True)
-    except FileNotFoundError:
-        return False
+    """Whether another process is writing the run in `folder`, or is about to as a sweep's job."""
+    for name in (METRICS, LOG):
+        try:
+            # Shared: two readers that ask at the same time must not take each other for the writer.
+            with (folder / name).open(encoding="utf-8") as file:
+                if not lock(file, shared=True):
+                    return True
+        except FileNotFoundError:
+            continue
+    return False
 
 
 def is_replica(folder: Path) -> bool:

@@ -4,14 +4,15 @@ import csv
 import io
 import json
 import os
+import socket
 from pathlib import Path
 from typing import IO, Any
 
 import pandas as pd
 
-from bbbrun.errors import UserError
+from bbbrun.errors import RunInUse, UserError
 from bbbrun.runs import checkpoints
-from bbbrun.runs.files import CHECKPOINT, METRICS, PREDICTIONS, RECORD, SUMMARY, lock, naming, write_atomically
+from bbbrun.runs.files import CHECKPOINT, METRICS, PREDICTIONS, RECORD, SUMMARY, WRITER, lock, naming, write_atomically
 
 
 def keep_record(folder: Path, record: dict[str, str]) -> None:
@@ -31,8 +32,8 @@ class RunFolder:
 
     A run on images or of a regression has predictions.csv too. record: what a new run writes into .hydra, texts by file
     name. shared: the folder around those of replicas, which have one checkpoint there. Opening the folder of an
-    interrupted run cuts metrics.csv back to the rows that its checkpoint covers. Raises UserError where another
-    process has the lock, or a file is damaged.
+    interrupted run cuts metrics.csv back to the rows that its checkpoint covers. Raises RunInUse where
+    another process has the lock, UserError where a file is damaged.
     """
 
     def __init__(self, path: Path, columns: list[str], record: dict[str, str], shared: Path | None = None) -> None:
@@ -43,6 +44,10 @@ class RunFolder:
         try:
             # First, so that what a kill leaves can be resumed from here on.
             keep_record(path, record)
+            writer = {"host": socket.gethostname(), "process": os.getpid(), "parent": os.getppid()}
+            writer |= {"slurm": os.environ.get("SLURM_JOB_ID")}
+            with naming(path / WRITER):
+                (path / WRITER).write_text(json.dumps(writer), "utf-8")
             self.checkpoint = checkpoints.last_good_checkpoint(self._shared, _CHECKPOINT_KEYS)
             with naming(path / METRICS):
                 self._rows = self._cut()
@@ -59,7 +64,7 @@ class RunFolder:
         file = (self.path / METRICS).open("a+", newline="", encoding="utf-8")
         if not lock(file):
             file.close()
-            raise UserError(f"{self.path} is being written by another process: wait for it, or stop it")
+            raise RunInUse(f"{self.path} is being written by another process: wait for it, or stop it")
         return file
 
     def _cut(self) -> int:
@@ -120,5 +125,6 @@ class RunFolder:
 
     def close(self) -> None:
         """Release the lock."""
+        (self.path / WRITER).unlink(missing_ok=True)
         with naming(self.path / METRICS):
             self._file.close()

@@ -5,7 +5,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType, TracebackType
 from typing import Any, NoReturn
@@ -23,18 +23,21 @@ class _Stop:
     """When this process was asked to stop, in the seconds of time.monotonic, and whether its line was printed."""
 
     moment: float | None = None
+    number: int | None = None
     shown = False
     waits = False  # while what is whole goes on
+    first: Callable[[], None] | None = None  # what a stop does before it raises
 
 
-def install() -> None:
-    """Have SIGINT and SIGTERM raise KeyboardInterrupt once; a second one ends the process at once.
+def install(*more: signal.Signals) -> None:
+    """Have SIGINT, SIGTERM and `more` raise KeyboardInterrupt once; a second one ends the process at once.
 
     A shell makes its background processes ignore Ctrl-C: that stays so, and SIGTERM stops these.
     """
     if threading.current_thread() is not threading.main_thread():
         return
-    signal.signal(signal.SIGTERM, _stop)
+    for each in (signal.SIGTERM, *more):
+        signal.signal(each, _stop)
     if signal.getsignal(signal.SIGINT) not in (signal.SIG_IGN, _stop):
         signal.signal(signal.SIGINT, _stop)
     sys.unraisablehook = _unraisable
@@ -66,6 +69,11 @@ def asked() -> bool:
     return _Stop.moment is not None
 
 
+def number() -> int | None:
+    """Which signal asked for a stop; None where none did."""
+    return _Stop.number
+
+
 @contextmanager
 def whole() -> Iterator[None]:
     """Let what is within end before a stop, which raises KeyboardInterrupt afterwards, also where it was swallowed."""
@@ -76,6 +84,16 @@ def whole() -> Iterator[None]:
         _Stop.waits = False
     if asked():
         raise KeyboardInterrupt
+
+
+@contextmanager
+def preceded_by(action: Callable[[], None]) -> Iterator[None]:
+    """Have a stop within it do `action` before it raises, as to let other processes save what they have."""
+    _Stop.first = action
+    try:
+        yield
+    finally:
+        _Stop.first = None
 
 
 def show(remedy: str) -> None:
@@ -109,7 +127,9 @@ def ending(remedy: str) -> Iterator[None]:
 def _stop(number: int, frame: FrameType | None) -> None:
     now = time.monotonic()
     if _Stop.moment is None:
-        _Stop.moment = now
+        _Stop.moment, _Stop.number = now, number
+        if _Stop.first is not None:
+            _Stop.first()
         if not _Stop.waits:
             raise KeyboardInterrupt
     elif now - _Stop.moment > _ONE_STOP:

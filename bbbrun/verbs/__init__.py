@@ -7,6 +7,8 @@ VERBS = {
     "export": "write a run's network for use without bbbrun: the mean, a draw, or the pruned one",
     "report": "make the paper's tables and figures out of finished runs",
     "check": "compare our numbers with the paper's; exit code 1 unless all pass",
+    "status": "how far a sweep's jobs are: finished, running, interrupted, failed, waiting",
+    "search": "choose settings by validation, with Optuna; several workers share a study",
     "reproduce": "run every experiment of the paper that is not finished yet",
     "bench": "time one training step of each method",
 }

@@ -20,6 +20,7 @@ from omegaconf.errors import OmegaConfBaseException
 from bbbrun.errors import UserError
 from bbbrun.runs.files import RECORD
 from bbbrun.runs.resume import is_finished, require_same_run, require_unused
+from bbbrun.runs.sweep import numbered
 from bbbrun.runtime import places, stops
 from bbbrun.schema.config import OPTIONS, register, validated
 from bbbrun.schema.fixing import fixed, yaml_text
@@ -28,6 +29,10 @@ from bbbrun.schema.messages import one_line
 from bbbrun.schema.own_files import own_folders, require_all_sound, require_sound
 from bbbrun.schema.quoting import word
 from bbbrun.schema.replicas import Replica, replicas_of
+from bbbrun.sweeps.asked import Asked, sweep_of
+from bbbrun.sweeps.end import remedy, told
+from bbbrun.sweeps.job import run_job
+from bbbrun.sweeps.launch import between
 from bbbrun.verbs import VERBS
 from bbbrun.verbs.words import flags_first, parsed
 
@@ -37,33 +42,36 @@ def main(words: Sequence[str]) -> None:
     debug = os.environ.get("HYDRA_FULL_ERROR") == "1"
     # Hydra then raises instead of printing in its own way, and all errors take the one path below.
     os.environ["HYDRA_FULL_ERROR"] = "1"
-    _register_resolvers()
     register()
     started = failed = False
 
     @hydra.main(version_base="1.3", config_path="pkg://bbbrun.configs", config_name="config")
-    def task(composed: DictConfig) -> dict[str, float] | None:
+    def task(composed: DictConfig) -> float | None:
         nonlocal started, failed
         started = True
         stops.install()  # a launcher's worker is a process of its own
         if stops.asked():
             raise KeyboardInterrupt
+        hydra_config = HydraConfig.get()
+        if hydra_config.mode is RunMode.MULTIRUN:
+            places.settle()
+            return run_job(Path(hydra_config.runtime.output_dir), lambda: _run(composed))
         try:
             places.settle()
-            return _run(composed)
+            _run(composed)
         except (UserError, OSError) as error:
             _show_error(error)
             failed = True
-            # A job of a sweep must raise, so that the launcher, which may be another process, knows.
-            if debug or HydraConfig.get().mode is RunMode.MULTIRUN:
+            if debug:
                 raise
-            return None
         except Exception as error:
             if stops.asked():
                 raise KeyboardInterrupt from error
             raise
+        return None
 
     folders: list[Path] = []
+    sweep: Asked | None = None
     try:
         flags = parsed(words)
         folders = own_folders(flags.config_dir, flags.overrides)
@@ -71,15 +79,19 @@ def main(words: Sequence[str]) -> None:
         if flags.help:
             print(help_text(flags.overrides, VERBS))
         else:
+            sweep = sweep_of(words, flags)
+            _register_resolvers(sweep.folder if sweep else None)
+            if sweep:
+                between(sweep.calls)
             # Hydra reads sys.argv itself. The program's name goes into its completion scripts.
-            sys.argv = ["bbbrun", *flags_first(words)]
-            with stops.shown_here() if flags.multirun else nullcontext():
+            sys.argv = ["bbbrun", *flags_first(sweep.words if sweep else words)]
+            with stops.shown_here() if sweep else nullcontext():
                 task()
     except KeyboardInterrupt:
-        stops.end(_remedy(words, started))
+        stops.end(_remedy(sweep, started))
     except Exception as error:
         if stops.asked():
-            stops.end(_remedy(words, started))
+            stops.end(_remedy(sweep, started))
         # Before a job starts, any error comes from the user's words.
         of_the_user = isinstance(error, (UserError, HydraException, OmegaConfBaseException, OSError))
         if debug or (started and not of_the_user):
@@ -87,6 +99,8 @@ def main(words: Sequence[str]) -> None:
         if not failed:
             _show_error(error if started else _cause(error, folders))
         failed = True
+    if sweep and sweep.calls.folder and not failed:
+        failed = not told(sweep.calls)
     sys.exit(1 if failed else 0)
 
 
@@ -99,11 +113,11 @@ def _cause(error: Exception, folders: Sequence[Path]) -> Exception:
     return error
 
 
-def _remedy(words: Sequence[str], started: bool) -> str:
-    """What to do after a stop that came outside of any job: one that comes within a job says so itself."""
-    if parsed(words).multirun:
-        return "jobs of the sweep that had begun and are not finished go on with resume=FOLDER"
-    return "the run was finished" if started else "nothing was begun"
+def _remedy(sweep: Asked | None, started: bool) -> str:
+    """What to do after a stop that came outside of any job: one that comes within a run says so itself."""
+    if sweep and sweep.calls.jobs:
+        return remedy(sweep.calls)
+    return "the run was finished" if started and not sweep else "nothing was begun"
 
 
 def _run(composed: DictConfig) -> dict[str, float]:
@@ -117,10 +131,12 @@ def _run(composed: DictConfig) -> dict[str, float]:
         config = validated(composed)
         replicas = replicas_of(composed, config.replicas)
         configs = [validated(replica.composed) for replica in replicas]
-        if config.resume is None:
+        of_sweep = hydra_config.mode is RunMode.MULTIRUN
+        if config.resume is None and not (of_sweep and (folder / RECORD).is_file()):
             require_unused(folder)
         else:
-            folder = Path(config.resume).expanduser().absolute()
+            # A sweep's job that finds its own record goes on: it may have been begun in another process.
+            folder = folder if config.resume is None else Path(config.resume).expanduser().absolute()
             words = require_same_run(composed, folder)
             if is_finished(folder, replicas):
                 print(f"already finished: {folder}", file=sys.stderr)
@@ -136,11 +152,11 @@ def _run(composed: DictConfig) -> dict[str, float]:
     except BaseException as error:
         if not isinstance(error, KeyboardInterrupt) and not stops.asked():
             raise
+        if hydra_config.mode is RunMode.MULTIRUN:
+            raise KeyboardInterrupt from error  # the sweep says how it goes on
         begun = (folder / RECORD).exists()
         again = _command([*_fixed_words(words, composed), word("resume", str(folder))])
         remedy = f"continue with: {again}" if begun else "nothing was begun"
-        if hydra_config.mode is RunMode.MULTIRUN:
-            remedy += f"; then run the sweep's jobs {'after this one' if begun else 'from this one on'}, if any"
         stops.show(remedy)
         raise KeyboardInterrupt from error
     finally:
@@ -211,18 +227,18 @@ def _remove_if_empty(folder: Path) -> None:
         folder.rmdir()
 
 
-def _register_resolvers() -> None:
-    def folder(parent: Path, name: str, number: str) -> str:
-        return str(parent / name / f"{datetime.now():%Y-%m-%d_%H%M%S}_{number}")
+def _register_resolvers(sweep: Path | None) -> None:
+    """The resolvers of configs/config.yaml, which Hydra hands to other processes, too. sweep: the folder of a new one.
 
-    # A resumed run keeps its folder; Hydra's own is then the present one, where it writes nothing.
-    resolvers: dict[str, Callable[..., str | None]] = {
-        "run_folder": lambda resume, name: (
-            str(Path.cwd()) if resume else folder(Path.cwd() / "results" / "runs", name, f"{datetime.now():%f}")
+    A resumed run keeps its folder; Hydra's own is then the present one, where it writes nothing.
+    """
+    runs = Path("results") / "runs"
+    resolvers: dict[str, Callable[..., str]] = {
+        "run_folder": lambda resume, name: str(
+            Path.cwd() if resume else Path.cwd() / runs / name / f"{datetime.now():%Y-%m-%d_%H%M%S_%f}"
         ),
-        "sweep_subfolder": lambda resume, name, number: (
-            str(Path.cwd()) if resume else folder(Path(), name, f"{datetime.now():%f}_{number}")
-        ),
+        "sweep_folder": lambda: str(sweep or Path.cwd() / runs),
+        "job_folder": lambda number: numbered(int(number)),
     }
     for name, resolver in resolvers.items():
         OmegaConf.register_new_resolver(f"bbbrun.{name}", resolver, use_cache=True, replace=True)

@@ -1,0 +1,49 @@
+"""A search's report: its best run, its trials as a table, and Optuna's own plots, on one page."""
+
+import warnings
+from pathlib import Path
+from typing import Any
+
+import matplotlib.pyplot as plt
+import optuna
+from optuna.trial import TrialState
+
+from bbbrun.report.groups import markdown
+from bbbrun.report.page import write_page
+
+_SECTIONS = {"trials": "Trials", "history": "History", "importance": "Importance of each key", "slices": "Each key"}
+
+
+def write_search(study: optuna.Study, output: Path, paragraphs: list[str], objective: str) -> None:
+    """Write REPORT.md and report.html about a study into `output`, and trials.csv, and a figure in each section.
+
+    paragraphs: what the page begins with. objective: what its axes say.
+    """
+    plots = optuna.visualization.matplotlib
+    done = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+    varied = {key for trial in done for key in trial.params if len({repr(each.params.get(key)) for each in done}) > 1}
+    figures: dict[str, Any] = {}
+    if done:
+        figures["history"] = lambda: plots.plot_optimization_history(study, target_name=objective)
+    if len(done) > 1 and varied:
+        keys = sorted(varied)
+        figures["importance"] = lambda: plots.plot_param_importances(study, params=keys, target_name=objective)
+        figures["slices"] = lambda: plots.plot_slice(study, params=keys, target_name=objective)
+    for name, draw in figures.items():
+        (output / name).mkdir(parents=True, exist_ok=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # Optuna calls its plots experimental
+            try:
+                draw()
+            except (RuntimeError, ValueError):
+                continue  # importance of values that are all the same
+            for kind in ("png", "svg"):
+                plt.savefig(output / name / f"{name}.{kind}", bbox_inches="tight")
+            plt.close("all")
+    (output / "trials").mkdir(parents=True, exist_ok=True)
+    table = study.trials_dataframe(attrs=("number", "value", "state", "params", "user_attrs"))
+    table.columns = [name.removeprefix("params_").removeprefix("user_attrs_") for name in table.columns]
+    table = table.rename(columns={"value": objective}).sort_values(objective, na_position="last")
+    table.to_csv(output / "trials" / "trials.csv", index=False, lineterminator="\n")
+    (output / "trials" / "trials.md").write_text(markdown(table), "utf-8")
+    write_page(output, _SECTIONS, title="Search", paragraphs=paragraphs)

@@ -1,0 +1,51 @@
+"""Slurm's queue: which jobs of a sweep stand in it, whoever submitted them."""
+
+import getpass
+import json
+import re
+import shutil
+import subprocess
+from collections.abc import Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from bbbrun.runs.files import write_atomically
+
+SUBMITTED = ".submitit"  # in a sweep's folder; below it a folder for each submission, and there one for each job
+_JOBS = "jobs.json"  # the jobs of a submission, in the order of Slurm's array
+
+
+def submission(sweep: Path, jobs: Sequence[str]) -> str:
+    """Where submitit keeps its files of a new submission of these jobs, %j for Slurm's number of each."""
+    folder = sweep / SUBMITTED / f"{datetime.now():%Y-%m-%d_%H%M%S_%f}"
+    folder.mkdir(parents=True)
+    write_atomically(folder / _JOBS, json.dumps(list(jobs)).encode())
+    return str(folder / "%j")
+
+
+def queued(sweep: Path) -> dict[str, str]:
+    """Slurm's numbers of the sweep's jobs that wait or run in its queue, by their folders; none where Slurm is not.
+
+    submitit submits an array, whose jobs it numbers 12_0, 12_1, ...
+    """
+    submitted = {path.name: path.parent for path in sweep.glob(f"{SUBMITTED}/*/*_*") if path.is_dir()}
+    if not submitted or shutil.which("squeue") is None:
+        return {}
+    command = ["squeue", "--noheader", "--array", "--user", getpass.getuser(), "--format=%i"]
+    try:
+        listed = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True).stdout.split()
+    except (OSError, subprocess.SubprocessError):
+        return {}
+    alive = {}
+    arrays = {name.partition("_")[0]: folder for name, folder in submitted.items()}
+    for number in listed:
+        array, _, place = number.partition("_")
+        # submitit makes the folders of an array's jobs after it has submitted them.
+        if array in arrays and re.fullmatch(r"\d+", place):
+            alive[_jobs(arrays[array])[int(place)]] = number
+    return alive
+
+
+def _jobs(folder: Path) -> Any:
+    return json.loads((folder / _JOBS).read_text("utf-8"))

@@ -1,0 +1,114 @@
+"""A sweep is a folder: what was asked for, and its jobs, each a run in a numbered folder below it."""
+
+import json
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from bbbrun.errors import UserError
+from bbbrun.runs.files import lock, naming, write_atomically
+from bbbrun.runs.identity import FREE_ON_RESUME
+
+SWEEP = "sweep.json"
+_LOCK = "sweep.lock"
+_PATIENCE = 60.0  # s; a call holds the lock for as long as it takes to write the list
+
+
+class SweepJob(NamedTuple):
+    """A job of a sweep: the name of its folder below the sweep's, and the settings that are its own."""
+
+    folder: str
+    words: tuple[str, ...]
+
+
+class Sweep(NamedTuple):
+    """What was asked for, a command line's flags and settings a row, without `-m` and `resume=`; and the jobs."""
+
+    asked: list[list[str]]
+    jobs: list[SweepJob]
+
+
+def labels(jobs: Sequence[SweepJob]) -> dict[str, str]:
+    """What a user reads of each job, by its folder: the number, and the settings that not all jobs have."""
+    common = set.intersection(*(set(job.words) for job in jobs)) if len(jobs) > 1 else set()
+    return {job.folder: " ".join([job.folder, *(text for text in job.words if text not in common)]) for job in jobs}
+
+
+def is_sweep(folder: Path) -> bool:
+    """Whether `folder` is that of a sweep."""
+    return (folder / SWEEP).is_file()
+
+
+def read_sweep(folder: Path) -> Sweep:
+    """The sweep in `folder`; raises UserError where there is none, or none that can be read."""
+    path = folder / SWEEP
+    try:
+        content: Any = json.loads(path.read_text("utf-8"))
+        jobs = [SweepJob(str(name), tuple(map(str, words))) for name, words in content["jobs"].items()]
+        if any(Path(job.folder).is_absolute() or ".." in Path(job.folder).parts for job in jobs):
+            raise ValueError("a job lies elsewhere")
+        return Sweep([list(map(str, words)) for words in content["asked"]], jobs)
+    except FileNotFoundError:
+        raise UserError(f"{folder} is not the folder of a sweep (it has no {SWEEP})") from None
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise UserError(f"{path} cannot be read: it is not what bbbrun wrote") from error
+
+
+def numbered(number: int) -> str:
+    """The folder of a sweep's job: numbers of one length sort as they count."""
+    return f"{number:04d}"
+
+
+def enroll(
+    folder: Path,
+    asked: Sequence[str],
+    jobs: Sequence[Sequence[str]],
+    name: Callable[[Sequence[str], int], str] = lambda words, number: numbered(number),
+) -> list[SweepJob]:
+    """The jobs of these settings, in their order; those that the sweep lacks are added to it, with the next numbers.
+
+    Two calls at once give one list. asked: the command line that asks for them. name: (settings, number) -> folder.
+    Raises UserError where two jobs would share a folder.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    with _locked(folder):
+        sweep = read_sweep(folder) if is_sweep(folder) else Sweep([], [])
+        known = {settings(job.words): job for job in sweep.jobs}
+        folders = {job.folder: job for job in sweep.jobs}
+        enrolled = []
+        for words in jobs:
+            key = settings(words)
+            if key not in known:
+                job = SweepJob(name(words, len(folders)), tuple(words))
+                if job.folder in folders:
+                    raise UserError(
+                        f"hydra.sweep.subdir gives two jobs the folder {job.folder}: "
+                        f"'{' '.join(folders[job.folder].words)}' and '{' '.join(job.words)}'"
+                    )
+                known[key] = folders[job.folder] = job
+            enrolled.append(known[key])
+        if list(asked) not in sweep.asked:
+            sweep.asked.append(list(asked))
+        content = {"asked": sweep.asked, "jobs": {name: job.words for name, job in folders.items()}}
+        write_atomically(folder / SWEEP, (json.dumps(content, indent=1) + "\n").encode())
+    return enrolled
+
+
+def settings(words: Sequence[str]) -> frozenset[str]:
+    """What tells jobs apart: their settings, but for those that say only where and how a run runs."""
+    return frozenset(word for word in words if word.partition("=")[0] not in FREE_ON_RESUME)
+
+
+@contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    """Have no other process change the sweep's list meanwhile; raises UserError where one does not end."""
+    path = folder / _LOCK
+    with naming(path), path.open("a") as file:
+        deadline = time.monotonic() + _PATIENCE
+        while not lock(file):
+            if time.monotonic() > deadline:
+                raise UserError(f"{path} is locked by another process for {_PATIENCE:.0f} s: stop it")
+            time.sleep(0.05)
+        yield

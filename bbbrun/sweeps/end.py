@@ -1,0 +1,48 @@
+"""How a sweep ends: which jobs are left, why, and the one command that goes on with them."""
+
+import os
+import shlex
+import sys
+from pathlib import Path
+
+from bbbrun.runs.slurm import queued
+from bbbrun.runs.sweep import labels
+from bbbrun.schema.quoting import word
+from bbbrun.sweeps.launch import Calls
+
+_MOST_LINES = 20  # of jobs that are left: status has them all
+
+
+def told(calls: Calls) -> bool:
+    """Say how the sweep has ended; return whether all of its jobs are finished."""
+    left, number = calls.left(), len(calls.jobs)
+    if not left:
+        print(f"finished: {calls.folder} ({number} job{'s' * (number > 1)})", file=sys.stderr)
+        return True
+    names = labels(list(calls.jobs.values()))
+    print(f"{len(left)} of {number} jobs are not finished, in {calls.folder}:", file=sys.stderr)
+    for job, now in left[:_MOST_LINES]:
+        detail = f": {now.detail}" if now.detail else ""
+        print(f"  {names[job.folder]}: {now.state}{detail}", file=sys.stderr)
+    if len(left) > _MOST_LINES:
+        print(f"  ... and {len(left) - _MOST_LINES} more: bbbrun status {calls.folder}", file=sys.stderr)
+    print(f"to go on with them: {_again(calls)}", file=sys.stderr)
+    return False
+
+
+def remedy(calls: Calls) -> str:
+    """What to do after a stop: on Slurm jobs go on without this process."""
+    assert isinstance(calls.folder, Path)
+    if calls.on_slurm and (numbers := queued(calls.folder)):
+        arrays = sorted({number.partition("_")[0] for number in numbers.values()})
+        return (
+            f"{len(numbers)} jobs go on in Slurm: bbbrun status {calls.folder} shows them, scancel {' '.join(arrays)} "
+            f"ends them, and {_again(calls)} waits for them and does the rest"
+        )
+    return f"{len(calls.left())} of {len(calls.jobs)} jobs are left; go on with: {_again(calls)}"
+
+
+def _again(calls: Calls) -> str:
+    """The command that goes on with the sweep. scripts/run names itself in BBBRUN_COMMAND."""
+    assert isinstance(calls.folder, Path)
+    return shlex.join([os.environ.get("BBBRUN_COMMAND", "bbbrun"), word("resume", str(calls.folder))])

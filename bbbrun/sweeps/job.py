@@ -1,0 +1,121 @@
+"""A job of a sweep, in whichever process it runs: its log, its error, and what it returns to a sweeper."""
+
+import atexit
+import json
+import math
+import os
+import signal
+import sys
+import time
+import traceback
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, TextIO
+
+from hydra.errors import HydraException
+from omegaconf.errors import OmegaConfBaseException
+
+from bbbrun.errors import RunInUse, UserError
+from bbbrun.runs.files import ERROR, LOG, SUMMARY, lock, write_atomically
+from bbbrun.runtime import stops
+from bbbrun.schema.messages import one_line
+
+# What settings may be chosen by; a sweeper of Hydra's is given the first that a run has. None is a test metric.
+OBJECTIVES = ("valid_error", "valid_nll", "valid_error_mean", "cumulative_regret", "cumulative_expected_regret")
+
+
+def objective(metrics: Mapping[str, Any]) -> float:
+    """The validation metric that a job returns, to be made small; nan where it has none."""
+    return next((float(metrics[name]) for name in OBJECTIVES if name in metrics), math.nan)
+
+
+def metrics_of(folder: Path) -> dict[str, float]:
+    """The final metrics of the finished run in `folder`, of the first of replicas; empty where there are none."""
+    for path in (folder / SUMMARY, *sorted(folder.glob(f"*/{SUMMARY}"))):
+        try:
+            metrics = json.loads(path.read_text("utf-8"))["metrics"]
+            return {name: float(value) for name, value in metrics.items()}
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):
+            continue
+    return {}
+
+
+def run_job(folder: Path, work: Callable[[], Mapping[str, Any]]) -> float:
+    """Do a sweep's job in its folder; what it prints goes into its log there, and why it fails into its error file.
+
+    A job that another process is doing is left to it. Raises UserError with the line of any error, so that it can be
+    sent to another process; KeyboardInterrupt at a stop.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    with _requeued(), _logged(folder) as locked:
+        if not locked:
+            return math.nan
+        try:
+            (folder / ERROR).unlink(missing_ok=True)
+            return objective(work())
+        except RunInUse:
+            return math.nan
+        except Exception as error:
+            if stops.asked():
+                raise KeyboardInterrupt from error
+            text = error_text(error)
+            print(text, file=sys.stderr)
+            write_atomically(folder / ERROR, text.encode())
+            if _on_slurm():
+                atexit.register(os._exit, 1)  # failed for Slurm, too; submitit has its result by then
+            raise UserError(text.partition("\n")[0]) from None
+
+
+def error_text(error: BaseException) -> str:
+    """What an error file holds: the error in one line, and of a bug its traceback below."""
+    if isinstance(error, UserError | HydraException | OmegaConfBaseException | OSError):
+        return one_line(error) + "\n"
+    trace = "".join(traceback.format_exception(error))
+    return f"{type(error).__name__}: {' '.join(str(error).split())}\n\n{trace}"
+
+
+def _on_slurm() -> bool:
+    return os.environ.get("SUBMITIT_EXECUTOR") == "slurm"
+
+
+@contextmanager
+def _requeued() -> Iterator[None]:
+    """On Slurm, have a job save what it has before submitit requeues it: at SIGUSR2, sent before a time limit."""
+    requeue = signal.getsignal(signal.SIGUSR2) if _on_slurm() else None
+    if not callable(requeue):
+        yield
+        return
+    stops.install(signal.SIGUSR2)
+    try:
+        yield
+    except KeyboardInterrupt:
+        if stops.number() == signal.SIGUSR2:
+            requeue(signal.SIGUSR2, None)  # ends the process
+        raise
+
+
+@contextmanager
+def _logged(folder: Path) -> Iterator[bool]:
+    """Have standard error and warnings go into the job's log; warnings are shown as well.
+
+    The log is locked meanwhile, from before data are read on; gives False where another process has the lock.
+    """
+    shown, show = sys.stderr, warnings.showwarning
+    with (folder / LOG).open("a", encoding="utf-8", buffering=1) as log:
+
+        def warn(message: Warning | str, *_: Any, **__: Any) -> None:
+            for stream in (log, shown):
+                print(f"bbbrun: warning: {message}", file=stream)
+
+        if not lock(log):
+            yield False
+            return
+        print(f"--- {time.strftime('%Y-%m-%d %H:%M:%S')}", file=log)
+        stream: TextIO = log
+        sys.stderr, warnings.showwarning = stream, warn
+        try:
+            yield True
+        finally:
+            sys.stderr, warnings.showwarning = shown, show

@@ -1,0 +1,186 @@
+"""Between Hydra's sweepers and its launchers: which jobs of a sweep are still to be done, and where each lies."""
+
+import os
+import signal
+import socket
+import time
+from collections import Counter
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from hydra.core.hydra_config import HydraConfig
+from hydra.core.plugins import Plugins
+from hydra.core.utils import JobReturn, JobStatus
+from hydra.plugins.launcher import Launcher
+from hydra.types import HydraContext, TaskFunction
+from omegaconf import DictConfig, OmegaConf, open_dict
+
+from bbbrun.runs.files import ERROR, in_use, write_atomically
+from bbbrun.runs.slurm import queued, submission
+from bbbrun.runs.standing import Standing, standing, writer
+from bbbrun.runs.sweep import SweepJob, enroll, numbered, read_sweep
+from bbbrun.runtime import stops
+from bbbrun.schema.quoting import word
+from bbbrun.sweeps.job import metrics_of, objective
+from bbbrun.sweeps.shares import shared
+from bbbrun.sweeps.watch import Watch
+
+# Packages whose launchers raise an error of their own where the process of a job is killed.
+_BREAKING = ("joblib", "submitit", "ray", "concurrent")
+_MOST_BREAKS = 2  # a job that was going on at as many is given up
+_SLURM_ROUND = 2.0  # s between two looks at the queue
+_PATIENCE = 30.0  # s; the jobs of a stopped sweep may take as long to save what they have
+
+
+class Left(NamedTuple):
+    """A job that is not finished, and how far it is."""
+
+    job: SweepJob
+    standing: Standing
+
+
+class Calls:
+    """What Hydra's launcher is called for, and the sweep that came of it.
+
+    asked: the command line. again: do all jobs that the sweep has, not those that the sweeper gives. words: settings
+    that each job gets in addition. folder: the sweep's, once there is one. on_slurm: whether jobs outlive this process.
+    """
+
+    def __init__(self, asked: Sequence[str], *, again: bool = False, words: Sequence[str] = ()) -> None:
+        self.asked, self.again, self.words = list(asked), again, list(words)
+        self.folder: Path | None = None
+        self.on_slurm = False
+        self.jobs: dict[str, SweepJob] = {}
+
+    def left(self) -> list[Left]:
+        """The jobs that are not finished."""
+        assert self.folder is not None
+        every = [Left(job, standing(self.folder / job.folder)) for job in self.jobs.values()]
+        return [each for each in every if each.standing.state != "finished"]
+
+
+def between(calls: Calls) -> None:
+    """Have the sweepers of Hydra in this process launch what `calls` says."""
+    plugins: Any = Plugins.instance()
+    original = type(plugins).instantiate_launcher
+
+    def instantiate(**about: Any) -> Launcher:
+        launcher: Launcher = original(plugins, **about)
+        return SweepLauncher(launcher, about["config"], about["hydra_context"], calls)
+
+    plugins.instantiate_launcher = instantiate
+
+
+class SweepLauncher(Launcher):
+    """Gives a launcher the jobs that are not finished, each with its folder in the sweep's."""
+
+    def __init__(self, launcher: Launcher, config: DictConfig, context: HydraContext, calls: Calls) -> None:
+        super().__init__()
+        self._launcher, self._config, self._context, self._calls = launcher, config, context, calls
+        calls.on_slurm = type(launcher).__name__ == "SlurmLauncher"
+        self._folder = calls.folder = Path(str(config.hydra.sweep.dir)).absolute()
+
+    def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
+        """Nothing: the launcher within is set up as it is made."""
+
+    def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
+        """Launch the jobs that are not finished; return for each that was given its run's validation metric."""
+        calls = self._calls
+        if calls.again:
+            jobs = read_sweep(self._folder).jobs
+        else:
+            jobs = enroll(self._folder, calls.asked, job_overrides, self._name)
+        calls.jobs |= {job.folder: job for job in jobs}
+        for job in jobs:
+            if self._standing(job).state == "failed":
+                (self._folder / job.folder / ERROR).unlink(missing_ok=True)
+        breaks: Counter[str] = Counter()
+        todo = self._todo(jobs)
+        with Watch(self._folder, sorted(calls.jobs.values())):
+            while todo and self._broke(todo):
+                todo = self._todo(jobs)
+                breaks.update(job.folder for job in todo if self._standing(job).state == "interrupted")
+                for job in [job for job in todo if breaks[job.folder] >= _MOST_BREAKS]:
+                    text = "its process was killed, twice: does the machine have memory for as many jobs at once?\n"
+                    write_atomically(self._folder / job.folder / ERROR, text.encode())
+                    todo.remove(job)
+            while calls.on_slurm and queued(self._folder):
+                time.sleep(_SLURM_ROUND)
+        return [self._returned(job) for job in jobs]
+
+    def _todo(self, jobs: Sequence[SweepJob]) -> list[SweepJob]:
+        """The jobs that have not ended, and that no process is doing or, on Slurm, is going to do."""
+        waiting = queued(self._folder) if self._calls.on_slurm else {}
+        open_jobs = [job for job in jobs if self._standing(job).state in ("interrupted", "waiting")]
+        return [job for job in open_jobs if job.folder not in waiting]
+
+    def _broke(self, jobs: Sequence[SweepJob]) -> bool:
+        """Launch these jobs; return whether the launcher gave up because a process was killed."""
+        shares = shared(self._launcher, [(*job.words, *self._calls.words) for job in jobs])
+        overrides = [
+            [
+                *job.words,
+                *self._calls.words,
+                *share,
+                word("hydra.sweep.dir", str(self._folder)),
+                word("hydra.sweep.subdir", job.folder),
+            ]
+            for job, share in zip(jobs, shares, strict=True)
+        ]
+        folders = [self._folder / job.folder for job in jobs]
+        # joblib's tracker of semaphores, a process of its own, would warn of those of processes that a stop ends.
+        quiet = "ignore:resource_tracker:UserWarning"
+        os.environ["PYTHONWARNINGS"] = ",".join(filter(None, [os.environ.get("PYTHONWARNINGS"), quiet]))
+        if self._calls.on_slurm:
+            params: Any = self._launcher
+            params.params["submitit_folder"] = submission(self._folder, [job.folder for job in jobs])
+        try:
+            # hydra.job.num is the job's number again where none before it is left out.
+            with stops.preceded_by(lambda: _save(folders)):
+                self._launcher.launch(overrides, initial_job_idx=list(self._calls.jobs).index(jobs[0].folder))
+        except Exception as error:
+            if stops.asked() or type(error).__module__.partition(".")[0] not in _BREAKING:
+                raise
+            # Slurm requeues what it ends itself; whom it lost or the user cancelled is not submitted unasked.
+            return not self._calls.on_slurm
+        return False
+
+    def _name(self, words: Sequence[str], number: int) -> str:
+        """The folder of the job with this number: as hydra.sweep.subdir has it, which a user may have set."""
+        sweep: Any = OmegaConf.to_container(self._config.hydra.sweep, resolve=False)
+        if sweep["subdir"].startswith("${bbbrun."):
+            return numbered(number)
+        config = self._context.config_loader.load_sweep_config(self._config, list(words))
+        with open_dict(config):
+            config.hydra.job.num, config.hydra.job.id = number, str(number)
+        before = HydraConfig.instance().cfg
+        HydraConfig.instance().set_config(config)  # for ${hydra:job.num}
+        try:
+            return str(config.hydra.sweep.subdir)
+        finally:
+            HydraConfig.instance().cfg = before
+
+    def _standing(self, job: SweepJob) -> Standing:
+        return standing(self._folder / job.folder)
+
+    def _returned(self, job: SweepJob) -> JobReturn:
+        """What a sweeper gets of a job; nan where it is not finished: the others go on, and the command tells it."""
+        value = objective(metrics_of(self._folder / job.folder))
+        return JobReturn(overrides=list(job.words), status=JobStatus.COMPLETED, _return_value=value)
+
+
+def _save(folders: Sequence[Path]) -> None:
+    """Stop those of the runs that a child of this process writes, and wait until they have saved what they have.
+
+    A launcher that is stopped would kill its processes.
+    """
+    here = {"host": socket.gethostname(), "parent": os.getpid()}
+    ours = [folder for folder in folders if writer(folder).items() >= here.items() and in_use(folder)]
+    for folder in ours:
+        with suppress(OSError, KeyError):
+            os.kill(writer(folder)["process"], signal.SIGTERM)
+    deadline = time.monotonic() + _PATIENCE
+    while any(in_use(folder) for folder in ours) and time.monotonic() < deadline:
+        time.sleep(0.1)

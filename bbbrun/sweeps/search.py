@@ -1,0 +1,220 @@
+"""A search: a study of Optuna's, each trial of which is a job of one sweep; several workers share both."""
+
+import contextlib
+import csv
+import io
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO, Any, NamedTuple
+
+import optuna
+from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from optuna.trial import TrialState
+
+from bbbrun.errors import UserError
+from bbbrun.runs.files import METRICS, lock, write_atomically
+from bbbrun.runs.standing import Standing, standing
+from bbbrun.runs.sweep import SweepJob, enroll, numbered
+from bbbrun.runtime import stops
+from bbbrun.schema.quoting import word
+from bbbrun.sweeps.job import metrics_of
+from bbbrun.sweeps.space import settings_of, space_of
+
+STUDY = "study.json"
+_ROUND = 0.5  # s between two looks at a trial's rows
+_PATIENCE = 120.0  # s; a worker holds the search's lock while it asks for one trial
+_JOB, _WHY = "job", "why"  # what a trial's record in the study says besides: the folder of its run, and why it failed
+
+
+class Search(NamedTuple):
+    """What is searched: settings, of which some are ranges; the metric to be made small; how many trials; the study.
+
+    prune: whether a trial that does badly is stopped early.
+    """
+
+    folder: Path
+    settings: list[str]
+    objective: str
+    trials: int
+    storage: str
+    prune: bool
+
+
+def keep(search: Search) -> None:
+    """Write into the search's folder what another worker needs in order to join."""
+    search.folder.mkdir(parents=True, exist_ok=True)
+    content = search._asdict() | {"folder": str(search.folder)}
+    write_atomically(search.folder / STUDY, (json.dumps(content, indent=1) + "\n").encode())
+
+
+def kept(folder: Path) -> Search:
+    """The search in `folder`; raises UserError where there is none."""
+    try:
+        content: dict[str, Any] = json.loads((folder / STUDY).read_text("utf-8"))
+        return Search(**content | {"folder": folder.absolute()})
+    except (OSError, ValueError, TypeError) as error:
+        raise UserError(f"{folder} is not the folder of a search (it has no {STUDY} that can be read)") from error
+
+
+def study_of(search: Search) -> optuna.Study:
+    """The study, made where it is not there yet: by one worker, since two would make its tables twice."""
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    pruner = optuna.pruners.MedianPruner(n_startup_trials=5) if search.prune else optuna.pruners.NopPruner()
+    with _alone(search.folder):
+        try:
+            return optuna.create_study(
+                storage=search.storage,
+                study_name=search.folder.name,
+                direction="minimize",
+                load_if_exists=True,
+                pruner=pruner,
+            )
+        except Exception as error:
+            raise UserError(f"--storage {search.storage}: {' '.join(str(error).split())[:200]}") from error
+
+
+def work(search: Search, study: optuna.Study) -> None:
+    """Do trials until the study has as many as were asked for; first those whose worker has gone.
+
+    Raises UserError where a run has no metric of the objective's name.
+    """
+    while True:
+        with contextlib.ExitStack() as stack:
+            begun = _next(search, study, stack)
+            if begun is None:
+                return
+            trial, job = begun
+            _finish(search, study, trial, job)
+
+
+def _next(search: Search, study: optuna.Study, stack: contextlib.ExitStack) -> tuple[optuna.Trial, SweepJob] | None:
+    """A trial to do, which is this worker's until `stack` ends; None where there is none left."""
+    fixed, space = space_of(search.settings)
+    with _alone(search.folder):
+        for old in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
+            if not _taken(search.folder, old.number, stack):
+                continue
+            # Its worker may have ended it since.
+            if study.get_trials(deepcopy=False)[old.number].state is TrialState.RUNNING:
+                trial = optuna.Trial(study, old._trial_id)
+                return trial, _job(search, [*fixed, *settings_of(old.params)], trial)
+        if len(study.get_trials(deepcopy=False)) >= search.trials:
+            return None
+        trial = study.ask(fixed_distributions=space)
+        _taken(search.folder, trial.number, stack)
+        return trial, _job(search, [*fixed, *settings_of(trial.params)], trial)
+
+
+def _job(search: Search, settings: list[str], trial: optuna.Trial) -> SweepJob:
+    """The trial's job: a trial of the same settings as another has the same one."""
+    # In the words that a sweep gives its jobs.
+    [[words]] = BasicSweeper.split_arguments(OverridesParser.create().parse_overrides(settings), None)
+    of_runs = [text for text in words if not text.startswith(("hydra.", "hydra/"))]
+    [job] = enroll(search.folder, search.settings, [of_runs], lambda words, number: numbered(trial.number))
+    trial.set_user_attr(_JOB, job.folder)
+    return job
+
+
+def _finish(search: Search, study: optuna.Study, trial: optuna.Trial, job: SweepJob) -> None:
+    """Run the trial's job, or what remains of it, and tell the study what came of it."""
+    folder = search.folder / job.folder
+    hydra_words = [text for text in search.settings if text.startswith(("hydra.", "hydra/"))]
+    command = [sys.executable, "-m", "bbbrun", "-m", *job.words, *hydra_words]
+    command += [word("hydra.sweep.dir", str(search.folder)), word("hydra.sweep.subdir", job.folder)]
+    print(f"trial {trial.number}: {' '.join(settings_of(trial.params))}", file=sys.stderr)
+    pruned = False
+    while (now := standing(folder)).state != "finished":
+        if now.state == "running":
+            time.sleep(_ROUND)  # the child of a worker that was killed, or another trial of the same settings
+            continue
+        with stops.shown_here(), subprocess.Popen(command, stderr=subprocess.DEVNULL) as child:
+            try:
+                pruned = _watched(child, folder, search, trial)
+            except BaseException:
+                child.terminate()
+                child.wait()
+                raise
+        if pruned or standing(folder).state not in ("running", "finished"):
+            break
+    _tell(search, study, trial, standing(folder), folder, pruned)
+
+
+def _watched(child: "subprocess.Popen[bytes]", folder: Path, search: Search, trial: optuna.Trial) -> bool:
+    """Wait for the run; with pruning, stop it where its rows so far are worse than most; return whether that was so."""
+    steps = set[int]()
+    while child.poll() is None:
+        time.sleep(_ROUND)
+        if not search.prune:
+            continue
+        for step, value in _rows(folder, search.objective):
+            if step not in steps:
+                steps.add(step)
+                trial.report(value, step)
+        if steps and trial.should_prune():
+            child.terminate()
+            child.wait()
+            return True
+    return False
+
+
+def _rows(folder: Path, name: str) -> list[tuple[int, float]]:
+    """The values of a column by epoch or interaction, of the whole rows that the run has so far."""
+    try:
+        text = (folder / METRICS).read_text("utf-8").rpartition("\n")[0]
+    except OSError:
+        return []
+    rows = list(csv.DictReader(io.StringIO(text)))
+    return [(int(row.get("epoch") or row["step"]), float(row[name])) for row in rows if row.get(name)]
+
+
+def _tell(search: Search, study: optuna.Study, trial: optuna.Trial, end: Standing, folder: Path, pruned: bool) -> None:
+    """Tell the study, and on standard error, how the trial has ended."""
+    if end.state == "finished":
+        metrics = metrics_of(folder)
+        if search.objective not in metrics:
+            study.tell(trial, state=TrialState.FAIL)
+            raise UserError(f"--objective {search.objective}: the run in {folder} has {', '.join(metrics)}")
+        study.tell(trial, metrics[search.objective])
+        print(f"trial {trial.number}: {search.objective} {metrics[search.objective]:.5g}", file=sys.stderr)
+    elif pruned:
+        study.tell(trial, state=TrialState.PRUNED)
+        print(f"trial {trial.number}: stopped early", file=sys.stderr)
+    else:
+        why = end.detail or "its process was killed"
+        trial.set_user_attr(_WHY, why)
+        study.tell(trial, state=TrialState.FAIL)
+        print(f"bbbrun: error: {why} (trial {trial.number}, in {folder})", file=sys.stderr)
+
+
+def best_of(study: optuna.Study) -> optuna.trial.FrozenTrial | None:
+    """The best trial that was not stopped; None where none is."""
+    done = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+    return min(done, key=lambda trial: trial.value if trial.value is not None else float("inf"), default=None)
+
+
+@contextlib.contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Have no other worker ask the study meanwhile; raises UserError where one does not end."""
+    deadline = time.monotonic() + _PATIENCE
+    with (folder / "search.lock").open("a") as file:
+        while not lock(file):
+            if time.monotonic() > deadline:
+                raise UserError(f"{file.name} is locked by another process for {_PATIENCE:.0f} s: stop it")
+        yield
+
+
+def _taken(folder: Path, number: int, stack: contextlib.ExitStack) -> bool:
+    """Take the trial of this number until `stack` ends; False where another worker has it."""
+    path = folder / numbered(number)
+    path.mkdir(exist_ok=True)
+    file: IO[str] = (path / "trial.lock").open("a")
+    if not lock(file):
+        file.close()
+        return False
+    stack.enter_context(file)
+    return True

@@ -1,0 +1,93 @@
+"""`bbbrun search`: settings chosen by a validation metric, with Optuna; each trial is a run like any other."""
+
+import argparse
+import hashlib
+import json
+import shlex
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from bbbrun.errors import UserError
+from bbbrun.runs.files import named_folder
+from bbbrun.sweeps.job import OBJECTIVES
+
+if TYPE_CHECKING:
+    from bbbrun.sweeps.search import Search
+
+_RUNS = Path("results/runs")
+
+
+def main(words: Sequence[str] | None = None) -> None:
+    """Run `bbbrun search`; exit code 0 when the study has its trials, 1 on an error, 2 for wrong words."""
+    parser = argparse.ArgumentParser(
+        prog="bbbrun search",
+        description="Settings chosen by a validation metric. The same command again, here or on another machine that "
+        "shares the folder, is another worker of the same study.",
+    )
+    add = parser.add_argument
+    text = "key=value, fixed; or key=log(1e-4,1e-2), key=interval(0,1), key=1,2,3: what to choose from"
+    add("settings", nargs="*", help=text)
+    add("--trials", type=int, default=20, help="how many trials the study has in the end, by default 20")
+    add("--objective", default=OBJECTIVES[0], help=f"what is made small, by default {OBJECTIVES[0]}")
+    add("--storage", help="where Optuna keeps the study, by default a file in its folder: sqlite:///study.db")
+    add("--prune", action="store_true", help="stop trials whose rows are worse than most at the same epoch")
+    add("--resume", type=named_folder, metavar="FOLDER", help="join or go on with the search in this folder")
+    # Settings may stand between the options.
+    arguments = parser.parse_intermixed_args(words)
+    if arguments.objective not in OBJECTIVES:
+        parser.error(f"--objective takes a metric of validation, one of {', '.join(OBJECTIVES)}, never of the test")
+    if arguments.trials < 1:
+        parser.error("--trials takes a whole number of at least 1")
+    if arguments.resume and arguments.settings:
+        parser.error("--resume goes on with the settings that the search has")
+    try:
+        import optuna  # noqa: F401
+    except ModuleNotFoundError as error:
+        raise UserError(
+            "bbbrun search wants Optuna: pip install 'optuna>=5', or bbbrun with its extra `search`"
+        ) from error
+    _search(arguments)
+
+
+def _search(arguments: argparse.Namespace) -> None:
+    from bbbrun.sweeps.search import best_of, keep, kept, study_of, work
+
+    search = kept(arguments.resume) if arguments.resume else _new(arguments)
+    if not arguments.resume:
+        keep(search)
+    study = study_of(search)
+    print(f"search folder: {search.folder}", file=sys.stderr)
+    work(search, study)
+    best = best_of(study)
+    if best is None:
+        raise UserError(f"no trial is finished: bbbrun status {search.folder} says why")
+    from bbbrun.report.search import write_search
+    from bbbrun.runs.sweep import read_sweep
+
+    folder = search.folder / best.user_attrs["job"]
+    [job] = [job for job in read_sweep(search.folder).jobs if job.folder == folder.name]
+    command = shlex.join(["bbbrun", *job.words])
+    lines = [f"best: {search.objective} {best.value:.5g}, trial {best.number}, in {folder}", f"its command: {command}"]
+    write_search(study, search.folder / "report", lines, search.objective)
+    content = {"value": best.value, "trial": best.number, "folder": str(folder), "command": command}
+    (search.folder / "best.json").write_text(json.dumps(content, indent=1) + "\n", "utf-8")
+    print("\n".join([*lines, f"report: {search.folder / 'report' / 'report.html'}"]))
+
+
+def _new(arguments: argparse.Namespace) -> "Search":
+    """The search that these words ask for: the same words give the same folder, and so the same study."""
+    from bbbrun.schema.config import composed, validated
+    from bbbrun.sweeps.search import Search
+    from bbbrun.sweeps.space import space_of
+
+    fixed, space = space_of(arguments.settings)
+    if not space:
+        raise UserError("nothing to search: give a key a range, such as 'optimizer.lr=log(1e-4,1e-2)'")
+    of_runs = [text for text in fixed if not text.startswith(("hydra.", "hydra/"))]
+    name = validated(composed(of_runs)).name
+    about = json.dumps([sorted(arguments.settings), arguments.objective])
+    folder = (_RUNS / name / f"search_{hashlib.sha256(about.encode()).hexdigest()[:8]}").absolute()
+    storage = arguments.storage or f"sqlite:///{folder / 'study.db'}"
+    return Search(folder, arguments.settings, arguments.objective, arguments.trials, storage, arguments.prune)

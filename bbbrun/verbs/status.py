@@ -1,0 +1,89 @@
+"""`bbbrun status`: how far the jobs of a sweep are, or any runs in and below a folder."""
+
+import argparse
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from bbbrun.errors import UserError
+from bbbrun.runs.files import LOG, named_folder
+from bbbrun.runs.slurm import SUBMITTED, queued
+from bbbrun.runs.standing import STATES, Standing, counted, duration, jobs_in, seconds_left, standing
+
+_ROUND = 2.0  # s between two looks of --watch
+_BRIEF = ("finished", "waiting")  # states of which the number is enough
+
+
+def main(words: Sequence[str] | None = None) -> None:
+    """Run `bbbrun status` with `words`; exit code 0, 1 where the folder holds no runs, 2 for wrong words."""
+    parser = argparse.ArgumentParser(prog="bbbrun status", description="How far the runs in a folder are.")
+    add = parser.add_argument
+    add("folder", type=named_folder, help="a sweep's folder, or any with runs in and below it")
+    add("--all", action="store_true", help="a line for each run, for those that are finished or wait, too")
+    add("--watch", action="store_true", help="go on telling until all are finished")
+    arguments = parser.parse_args(words)
+    if not arguments.folder.is_dir():
+        raise UserError(f"{arguments.folder} is not a folder: name a sweep's, or one that holds runs")
+    if not arguments.watch:
+        print("\n".join(_lines(arguments.folder, _standings(arguments.folder), arguments.all)))
+        return
+    shown: list[str] = []
+    while True:
+        standings = _standings(arguments.folder)
+        lines = _lines(arguments.folder, standings, arguments.all)
+        if lines != shown:
+            clear = "\x1b[H\x1b[2J" if sys.stdout.isatty() else ""
+            print(clear + "\n".join(lines), flush=True)
+            shown = lines
+        if all(each.state == "finished" for _, _, each in standings):
+            return
+        try:
+            time.sleep(_ROUND)
+        except KeyboardInterrupt:
+            return  # the runs go on, and there is nothing else to say
+
+
+def _standings(folder: Path) -> list[tuple[Path, str, Standing]]:
+    """Each run's folder, name and standing; raises UserError where there is none."""
+    jobs = jobs_in(folder)
+    if not jobs:
+        raise UserError(f"{folder} holds no runs")
+    sweeps = {path.parent for path, _ in jobs if (path.parent / SUBMITTED).is_dir()}
+    numbers = {sweep / name: number for sweep in sweeps for name, number in queued(sweep).items()}
+    runs = []
+    for path, name in jobs:
+        each = standing(path)
+        if path in numbers and each.state in ("waiting", "interrupted"):
+            each = each._replace(state="waiting", detail=f"Slurm job {numbers[path]}")
+        runs.append((path, name, each))
+    return runs
+
+
+def _lines(folder: Path, runs: list[tuple[Path, str, Standing]], every: bool) -> list[str]:
+    """The line of all runs together, and those of single ones, by their states."""
+    standings = [each for _, _, each in runs]
+    done = sum(each.done for each in standings) / len(standings)
+    left = "" if done == 1 else f", about {duration(seconds_left(standings))} left"
+    lines = [f"{folder}: {len(runs)} run{'s' * (len(runs) > 1)}: {counted(standings)}; {done:.0%} done{left}"]
+    for state in STATES:
+        for path, name, each in runs:
+            if each.state == state and (every or state not in _BRIEF):
+                lines.append(f"{state:11}  {name}{_detail(path, each)}")
+    return lines
+
+
+def _detail(folder: Path, run: Standing) -> str:
+    """What else there is to say of a run, from its folder."""
+    parts = []
+    if run.state in ("running", "interrupted"):
+        parts.append(f"{run.done:.0%}")
+    if run.state == "running":
+        parts += [run.rate, f"{duration(run.seconds_left)} left"]
+    if run.state == "finished":
+        parts.append(duration(run.seconds))
+    parts.append(run.detail)
+    if run.state == "failed":
+        parts.append(f"log: {folder / LOG}")
+    text = ", ".join(part for part in parts if part)
+    return f": {text}" if text else ""

@@ -1,0 +1,187 @@
+"""bbbrun search: what is searched, several workers of one study, and no choice by the test."""
+
+import json
+import math
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import ClassVar
+
+import pytest
+
+optuna = pytest.importorskip("optuna")
+
+from bbbrun.errors import UserError  # noqa: E402
+from bbbrun.report.search import write_search  # noqa: E402
+from bbbrun.runs.sweep import read_sweep  # noqa: E402
+from bbbrun.sweeps import search as searches  # noqa: E402
+from bbbrun.sweeps.search import Search, best_of, keep, kept, study_of, work  # noqa: E402
+from bbbrun.sweeps.space import settings_of, space_of  # noqa: E402
+
+FAST = ("train.epochs=2", "network.hidden=[4]", "threads=1", "compile=false", "device=cpu", "method=mle", "prior=none")
+
+
+def test_ranges_are_read_as_they_are_meant():
+    fixed, space = space_of(
+        [
+            "experiment=mnist",
+            "optimizer.lr=log(1e-4,1e-2)",
+            "prior.pi=interval(0.1,0.9)",
+            "train.batch_size=interval(16,128)",
+            "seed=range(0,3)",
+            "prior=gaussian,laplace",
+            "network.hidden=[4],[8,8]",
+            "prior.sigma1=tag(log, interval(0.1, 2))",
+        ]
+    )
+    assert fixed == ["experiment=mnist"]
+    of = optuna.distributions
+    assert space == {
+        "optimizer.lr": of.FloatDistribution(1e-4, 1e-2, log=True),
+        "prior.pi": of.FloatDistribution(0.1, 0.9),
+        "train.batch_size": of.IntDistribution(16, 128),
+        "seed": of.CategoricalDistribution([0, 1, 2]),
+        "prior": of.CategoricalDistribution(["gaussian", "laplace"]),
+        "network.hidden": of.CategoricalDistribution(["[4]", "[8,8]"]),
+        "prior.sigma1": of.FloatDistribution(0.1, 2.0, log=True),
+    }
+    assert settings_of({"network.hidden": "[8,8]", "optimizer.lr": 2e-3}) == [
+        "network.hidden=[8,8]",
+        "optimizer.lr=0.002",
+    ]
+    for wrong in ("optimizer.lr=log(1)", "optimizer.lr=log(-1,2)", "x=interval(3,1)"):
+        with pytest.raises(UserError, match=r"optimizer\.lr=log|x=interval"):
+            space_of([wrong])
+
+
+def test_an_objective_of_the_test_and_nothing_to_search_are_refused(bbbrun, tmp_path):
+    result = bbbrun("search", *FAST, "optimizer.lr=log(1e-4,1e-2)", "--objective", "test_error")
+    assert result.returncode == 2
+    assert "never of the test" in result.stderr.splitlines()[-1]
+    for words, expected in (
+        ([*FAST], "nothing to search"),
+        (["seed=1,2", "optimizer.lr=-1"], "optimizer.lr must be"),
+        (["--resume", "nothing"], "nothing is not the folder of a search"),
+    ):
+        result = bbbrun("search", *words)
+        assert (result.returncode, result.stderr.count("\n")) == (1, 1), result.stderr
+        assert expected in result.stderr
+    assert not (tmp_path / "results").exists()
+
+
+class Trained:
+    """A run in place of a child process: its validation error is the distance of lr from 1e-3, in decades."""
+
+    commands: ClassVar[list[list[str]]] = []
+    pid = 0
+
+    def __init__(self, command, **_):
+        self.commands.append(command)
+        words = dict(text.partition("=")[::2] for text in command if "=" in text)
+        folder = Path(words["hydra.sweep.dir"]) / words["hydra.sweep.subdir"].strip("'")
+        error = abs(math.log10(float(words["optimizer.lr"])) + 3)
+        time.sleep(0.02)
+        if words["seed"] == "7":
+            (folder / "error.txt").write_text("training diverged\n")
+        else:
+            (folder / "summary.json").write_text(json.dumps({"metrics": {"valid_error": error, "test_error": 0.0}}))
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        return None
+
+    def poll(self):
+        return 0
+
+
+@pytest.fixture
+def search(tmp_path, monkeypatch) -> Search:
+    monkeypatch.setattr(searches.subprocess, "Popen", Trained)
+    monkeypatch.setattr(Trained, "commands", [])
+    folder = tmp_path / "search_1"
+    settings = [*FAST, "seed=0", "optimizer.lr=log(1e-4,1e-2)"]
+    search = Search(folder, settings, "valid_error", 12, f"sqlite:///{folder / 'study.db'}", False)
+    keep(search)
+    return search
+
+
+def test_two_workers_share_a_study_and_take_over_a_trial_whose_worker_has_gone(search):
+    assert kept(search.folder) == search
+    study = study_of(search)
+    # Asked for, and left: by a worker that was killed.
+    left = study.ask(fixed_distributions=space_of(search.settings)[1])
+    workers = [threading.Thread(target=work, args=(search, study_of(search))) for _ in range(2)]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+    trials = study.get_trials()
+    assert len(trials) == 12
+    assert {trial.state.name for trial in trials} == {"COMPLETE"}
+    assert [trial.number for trial in trials] == list(range(12))
+    assert trials[0].params == left.params
+    assert len(Trained.commands) == 12
+    jobs = {job.folder: job for job in read_sweep(search.folder).jobs}
+    for trial in trials:
+        assert trial.user_attrs["job"] == f"{trial.number:04d}"
+        assert f"optimizer.lr={trial.params['optimizer.lr']}" in jobs[trial.user_attrs["job"]].words
+        assert trial.value == pytest.approx(abs(math.log10(trial.params["optimizer.lr"]) + 3))
+    best = best_of(study)
+    assert best.value == min(trial.value for trial in trials)
+    # A worker that comes late has nothing to do.
+    work(search, study)
+    assert len(Trained.commands) == 12
+
+
+def test_a_failed_trial_is_told_and_the_study_goes_on(search, capfd):
+    search = search._replace(settings=[*FAST, "optimizer.lr=1e-3", "seed=7,8"], trials=6)
+    study = study_of(search)
+    work(search, study)
+    for trial in study.get_trials():
+        failed = trial.params["seed"] == "7"
+        assert trial.state.name == ("FAIL" if failed else "COMPLETE")
+        assert not failed or trial.user_attrs["why"] == "training diverged"
+    # The same settings are one run.
+    assert len(read_sweep(search.folder).jobs) == len({trial.params["seed"] for trial in study.get_trials()})
+    other = search._replace(objective="valid_nll", trials=20)
+    with pytest.raises(UserError, match=r"valid_nll: the run in .* has valid_error, test_error"):
+        work(other, study)
+
+
+def test_the_report_shows_trials_and_optunas_plots(search, tmp_path):
+    study = study_of(search)
+    work(search, study)
+    write_search(study, tmp_path / "report", ["best: it"], "valid_error")
+    text = (tmp_path / "report" / "REPORT.md").read_text()
+    assert "best: it" in text
+    for name in ("history", "importance", "slices"):
+        assert f"{name}/{name}.png" in text or name == "importance"
+    assert (tmp_path / "report" / "history" / "history.svg").exists()
+    assert (tmp_path / "report" / "trials" / "trials.csv").read_text().count("\n") == 13
+
+
+@pytest.mark.slow
+def test_a_killed_workers_trial_goes_on_in_its_folder(tmp_path):
+    words = [*FAST[1:], "train.epochs=150", "optimizer.lr=log(1e-4,1e-2)", "--trials", "4"]
+    command = [sys.executable, "-m", "bbbrun", "search", *words]
+    with subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.DEVNULL) as worker:
+        deadline = time.monotonic() + 120
+        while not list(tmp_path.rglob("0000/writer.json")):
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+        os.kill(worker.pid, signal.SIGKILL)
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    (best,) = tmp_path.rglob("best.json")
+    about = json.loads(best.read_text())
+    summary = json.loads((Path(about["folder"]) / "summary.json").read_text())
+    assert summary["metrics"]["valid_error"] == about["value"]
+    values = [json.loads(path.read_text())["metrics"]["valid_error"] for path in best.parent.glob("*/summary.json")]
+    assert len(values) == 4
+    assert about["value"] == min(values)

@@ -1,0 +1,120 @@
+"""A sweep on a real Slurm, which the test starts on this machine alone: requeues, signals, kills and time limits."""
+
+import csv
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from bbbrun.runs.slurm import queued
+from bbbrun.runs.standing import standing, writer
+
+TOOLS = ("slurmctld", "slurmd", "munged", "slurmdbd", "mariadbd")
+PATH = f"{os.environ['PATH']}:/usr/sbin:/sbin"
+missing = [tool for tool in TOOLS if shutil.which(tool, path=PATH) is None]
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(
+        bool(missing),
+        reason=f"Slurm is not installed: no {', '.join(missing)} (slurm-wlm munge slurmdbd mariadb-server)",
+    ),
+]
+
+FAST = ("network.hidden=[4]", "threads=1", "compile=false", "device=cpu", "method=mle", "prior=none")
+WORDS = ("train.epochs=400", *FAST)
+HERE = Path(__file__).parent
+
+
+@pytest.fixture
+def slurm(tmp_path_factory, monkeypatch):
+    """A Slurm of two processors on this machine, whatever it has."""
+    pytest.importorskip("hydra_plugins.hydra_submitit_launcher")
+    monkeypatch.setenv("SLURM_TEST_DIR", str(tmp_path_factory.mktemp("slurm")))
+    monkeypatch.setenv("SLURM_TEST_CPUS", "2")
+    monkeypatch.setenv("SLURM_TEST_PORT", str(26900 + os.getpid() % 1000))
+    monkeypatch.setenv("PATH", PATH)
+    started = subprocess.run([str(HERE / "slurm-up")], capture_output=True, text=True)
+    assert started.returncode == 0, started.stderr
+    monkeypatch.setenv("SLURM_CONF", started.stdout.partition("SLURM_CONF=")[2].strip())
+    yield
+    subprocess.run([str(HERE / "slurm-down")], check=True, capture_output=True)
+
+
+def untimed(run: Path) -> list[list[str]]:
+    with (run / "metrics.csv").open(newline="") as file:
+        return [[cell for number, cell in enumerate(row) if number != 2] for row in csv.reader(file)]
+
+
+def awaited(what, seconds: float = 300):
+    deadline = time.monotonic() + seconds
+    while not (value := what()):
+        assert time.monotonic() < deadline, what
+        time.sleep(0.1)
+    return value
+
+
+def going(folder: Path, done: float = 0.05) -> bool:
+    now = standing(folder)
+    return now.state == "running" and now.done > done
+
+
+def test_requeued_signalled_killed_and_out_of_time_all_end_as_if_nothing_had_been(slurm, tmp_path):
+    sweep = tmp_path / "sweep"
+    # The limit's signal comes after a minute less 30 s.
+    settings = ["hydra.launcher.partition=main", "hydra.launcher.timeout_min=1", "hydra.launcher.signal_delay_s=30"]
+    command = [sys.executable, "-m", "bbbrun", "-m", *WORDS, "seed=0,1,2,3", "hydra/launcher=slurm", *settings]
+    with subprocess.Popen([*command, "hydra.sweep.dir=sweep"], cwd=tmp_path, stderr=subprocess.PIPE, text=True) as call:
+        for folder, ending in ((sweep / "0000", "requeue"), (sweep / "0001", "USR2"), (sweep / "0002", "KILL")):
+            awaited(lambda folder=folder: going(folder))
+            number = queued(sweep)[folder.name]
+            if ending == "requeue":
+                subprocess.run(["scontrol", "requeue", number], check=True)
+            elif ending == "USR2":
+                subprocess.run(["scancel", "--signal=USR2", number], check=True)
+            else:
+                os.kill(writer(folder)["process"], signal.SIGKILL)
+        _, errors = call.communicate(timeout=500)
+    if call.returncode:  # the killed one: Slurm calls it failed, and nobody submits it unasked
+        assert errors.splitlines()[-2].startswith("  0002 seed=2: interrupted"), errors
+        again = subprocess.run(
+            [sys.executable, "-m", "bbbrun", "resume=sweep"], cwd=tmp_path, capture_output=True, text=True
+        )
+        assert again.returncode == 0, again.stderr
+    whole = [sys.executable, "-m", "bbbrun", "-m", *WORDS, "seed=0,1,2,3", "hydra.sweep.dir=whole"]
+    assert subprocess.run(whole, cwd=tmp_path).returncode == 0
+    for seed in range(4):
+        assert untimed(sweep / f"{seed:04d}") == untimed(tmp_path / "whole" / f"{seed:04d}")
+    starts = [(sweep / f"{seed:04d}" / "log.txt").read_text().count("\nrun folder:") for seed in range(4)]
+    assert all(count >= 2 for count in starts[:3]), starts
+    print(f"stretches of the four jobs: {starts}")
+
+
+def test_a_stop_leaves_jobs_in_the_queue_and_says_so_and_a_failed_job_is_failed(slurm, tmp_path):
+    words = [*FAST, "train.epochs=150", "dataset.valid_size=100,5000"]
+    command = [sys.executable, "-m", "bbbrun", "-m", *words, "hydra/launcher=slurm", "hydra.sweep.dir=sweep"]
+    sweep = tmp_path / "sweep"
+    with subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True) as call:
+        awaited(lambda: going(sweep / "0000") and standing(sweep / "0001").state == "failed")
+        os.kill(call.pid, signal.SIGTERM)
+        _, errors = call.communicate(timeout=60)
+    assert call.returncode == 130
+    number = queued(sweep)["0000"].partition("_")[0]
+    line = errors.splitlines()[-1]
+    assert line.startswith(f"interrupted; 1 jobs go on in Slurm: bbbrun status {sweep} shows them, scancel {number} ")
+    # It waits for what is in the queue, and submits that once.
+    again = subprocess.run(
+        [sys.executable, "-m", "bbbrun", "resume=sweep"], cwd=tmp_path, capture_output=True, text=True
+    )
+    assert "1/2 finished: 0000 dataset.valid_size=100" in again.stderr
+    assert again.returncode == 1
+    assert (sweep / "0000" / "log.txt").read_text().count("\nrun folder:") == 1
+    states = subprocess.run(
+        ["sacct", "--noheader", "--allocations", "--parsable2", "--format=JobID,State"], capture_output=True, text=True
+    ).stdout.split()
+    assert f"{number}_0|COMPLETED" in states
+    assert f"{number}_1|FAILED" in states
