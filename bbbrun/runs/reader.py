@@ -16,9 +16,9 @@ from yaml import YAMLError
 
 from bbbrun.errors import UserError
 from bbbrun.runs.checkpoints import has_checkpoint, read_checkpoint
-from bbbrun.runs.files import CHECKPOINT, METRICS, PREDICTIONS, RECORD, SUMMARY, in_use, is_replica
+from bbbrun.runs.files import CHECKPOINT, INPUTS, METRICS, PREDICTIONS, RECORD, SUMMARY, in_use, is_replica
 from bbbrun.runs.identity import whole
-from bbbrun.runs.record import MOST_RECORD, configuration_of, content_of, table_text
+from bbbrun.runs.record import MOST_INPUTS, MOST_RECORD, configuration_of, content_of, table_text
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -73,6 +73,13 @@ class Run(NamedTuple):
     def predictions(self) -> pd.DataFrame:
         """predictions.csv; raises UserError where it cannot be read."""
         return self._table(PREDICTIONS)
+
+    def inputs(self) -> str:
+        """inputs.json, what was done to a table's columns; raises UserError where it cannot be read."""
+        try:
+            return content_of(self.folder / INPUTS, MOST_INPUTS).decode("utf-8")
+        except (OSError, ValueError) as error:
+            raise UserError(f"{self.folder / INPUTS} cannot be read: run it again, or leave its folder out") from error
 
     def tensors(self) -> "list[Tensor]":
         """The tensors in checkpoint.pt: the method's parameters first, each (P,), then the optimizer's, then the step.

@@ -22,6 +22,7 @@ from bbbrun.schema.methods import METHODS, NETWORKS, PRIORS, MethodConfig, Netwo
 from bbbrun.schema.optimizers import OPTIMIZERS, OptimizerConfig
 from bbbrun.schema.quoting import quoted
 from bbbrun.schema.replicas import require_replicas
+from bbbrun.schema.tables import TABLES
 
 _NONE = "none"  # the option of a group that stands for having no such part
 
@@ -136,7 +137,7 @@ class Config:
 
 # group -> option -> dataclass: each option's YAML composes its dataclass from here and fills in the values.
 OPTIONS: dict[str, dict[str, type[Any]]] = {
-    "dataset": DATASETS,
+    "dataset": DATASETS | TABLES,
     "network": NETWORKS,
     "method": METHODS,
     "prior": PRIORS,

@@ -11,12 +11,14 @@ from bbbrun.bayes.methods import BayesByBackprop, build_method
 from bbbrun.bayes.networks import Network
 from bbbrun.bayes.posterior import DiagonalGaussian
 from bbbrun.bayes.pruning import pruning_mask
+from bbbrun.data.tables.form import Form
 from bbbrun.errors import UserError
 from bbbrun.runs.reader import Run
 from bbbrun.schema.config import option
 from bbbrun.schema.datasets import ImageDatasetConfig, RegressionCurveConfig
+from bbbrun.schema.tables import TabularConfig
 from bbbrun.tasks.evaluation_sets import parts_of
-from bbbrun.tasks.kinds import predictor
+from bbbrun.tasks.kinds import form_in, predictor
 from bbbrun.tasks.prediction import parameters_of
 
 HEADER = "# Written by bbbrun export."
@@ -25,11 +27,12 @@ HEADER = "# Written by bbbrun export."
 class Usage(NamedTuple):
     """How inputs in raw units become the module's, (inputs - shift) / scale, and what that is called in code.
 
-    result: a name for its outputs. comment: what inputs and outputs are.
+    Lists have a number for each column of the inputs. result: a name for its outputs. comment: what inputs and outputs
+    are.
     """
 
-    shift: float
-    scale: float
+    shift: float | list[float]
+    scale: float | list[float]
     inputs: str
     result: str
     comment: str
@@ -60,7 +63,7 @@ def weights_of(run: Run, draw: int | None, seed: int, prune: float | None) -> Te
 
     Of a run without a posterior its only ones. Raises UserError for a draw or a pruning that it does not have.
     """
-    network, method = predictor(run.config).network, build_method(option("method", run.config["method"]))
+    network, method = predictor(run).network, build_method(option("method", run.config["method"]))
     parameters = parameters_of(run, network.size)
     if draw is not None:
         if not method.random:
@@ -80,7 +83,7 @@ def error_of(run: Run, weights: Tensor, root: str | None) -> tuple[str, float]:
 
     root: the folder of the data. Raises UserError where it is missing.
     """
-    predicts = predictor(run.config)
+    predicts = predictor(run)
     [test] = parts_of(run, ["test"], root)
     inputs, truth = test.load()
     assert truth is not None
@@ -92,7 +95,7 @@ def error_of(run: Run, weights: Tensor, root: str | None) -> tuple[str, float]:
 
 def exported(run: Run, weights: Tensor, origin: str) -> Exported:
     """The run's network with these weights (P,); raises UserError for one that is no plain module of torch.nn."""
-    predicts = predictor(run.config)
+    predicts = predictor(run)
     name = run.config["network"]["name"]
     if name not in _MODULES:
         raise UserError(f"network={name} cannot be exported: only {', '.join(_MODULES)}")
@@ -114,12 +117,17 @@ def program_of(network: Exported) -> torch.export.ExportedProgram:
 class _Raw(nn.Module):
     """The module behind the scaling of its inputs."""
 
+    shift: Tensor
+    scale: Tensor
+
     def __init__(self, module: nn.Module, usage: Usage) -> None:
         super().__init__()
-        self.module, self._usage = module, usage
+        self.module = module
+        for name, value in (("shift", usage.shift), ("scale", usage.scale)):
+            self.register_buffer(name, torch.tensor(value))
 
     def forward(self, inputs: Tensor) -> Tensor:
-        outputs: Tensor = self.module((inputs - self._usage.shift) / self._usage.scale)
+        outputs: Tensor = self.module((inputs - self.shift) / self.scale)
         return outputs
 
 
@@ -140,16 +148,20 @@ def _code(layer: nn.Module) -> str:
 
 
 def _scaling(usage: Usage) -> str:
+    if isinstance(usage.shift, list):
+        return f"({usage.inputs} - torch.tensor({usage.shift})) / torch.tensor({usage.scale})"
     moved = f"({usage.inputs} - {usage.shift!r})" if usage.shift else usage.inputs
     return moved if usage.scale == 1 else f"{moved} / {usage.scale!r}"
 
 
 def _usage(run: Run) -> Usage:
     dataset = option("dataset", run.config["dataset"])
-    shape = ", ".join(map(str, predictor(run.config).layout.shape))
+    shape = ", ".join(map(str, predictor(run).layout.shape))
     if isinstance(dataset, ImageDatasetConfig):
         comment = f"images (N, {shape}) in pixel values; logits (N, K)"
         return Usage(0.0, dataset.pixel_divisor, "images", "logits", comment)
+    if isinstance(dataset, TabularConfig):
+        return _table_usage(form_in(run), dataset.sigma_floor)
     assert isinstance(dataset, RegressionCurveConfig)
     middle, half = (dataset.x_low + dataset.x_high) / 2, (dataset.x_high - dataset.x_low) / 2
     shift, scale = (middle, half) if dataset.scale_inputs else (0.0, 1.0)
@@ -158,3 +170,23 @@ def _usage(run: Run) -> Usage:
         deviation = f"{dataset.sigma_floor} + {dataset.sigma_scale} * softplus(outputs[:, 1])"
     comment = f"x (N, 1); mean outputs[:, 0], standard deviation {deviation}"
     return Usage(shift, scale, "x", "outputs", comment)
+
+
+def _table_usage(form: Form, floor: float) -> Usage:
+    names: list[str] = []
+    shift: list[float] = []
+    scale: list[float] = []
+    for each in form.features:
+        names += [f"{each.name}={level}" for level in each.levels] or [each.name]
+        shift += [0.0] * len(each.levels) or list(each.mean)
+        scale += [1.0] * len(each.levels) or [each.scale]
+    columns = f"rows (N, {form.width}) of {', '.join(names)} (NAME=VALUE: 1 where it is so, else 0)"
+    target = form.target
+    if target.classes:
+        result, meaning = "logits", f"logits (N, K) of {', '.join(map(str, target.classes))}"
+    else:
+        sigma = f"{target.scale!r} * ({floor!r} + softplus(outputs[:, 1]))"
+        mean = f"{target.mean!r} + {target.scale!r} * outputs[:, 0]"
+        result, meaning = "outputs", f"mean {mean}, standard deviation {sigma}"
+    # In one line, whatever a column's name holds: what follows a line's end would be code.
+    return Usage(shift, scale, "rows", result, " ".join(f"{columns}; {meaning}".split()))
