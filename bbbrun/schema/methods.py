@@ -28,6 +28,20 @@ class MlpConfig(NetworkConfig):
         require_layers("network.hidden", self.hidden)
 
 
+@dataclass(slots=True, kw_only=True)
+class LenetConfig(NetworkConfig):
+    """channels: of each convolution's outputs. hidden: units of the layers behind them."""
+
+    channels: list[int]
+    hidden: list[int]
+
+    def __post_init__(self) -> None:
+        NetworkConfig.__post_init__(self)
+        require(len(self.channels) == 2, "network.channels", "a list of two numbers", self.channels)
+        require_layers("network.channels", self.channels)
+        require_layers("network.hidden", self.hidden)
+
+
 Estimator = StrEnum("Estimator", ["weights", "local", "flipout"])
 
 
@@ -125,7 +139,7 @@ class NoPriorConfig(PriorConfig):
 
 
 # option -> dataclass
-NETWORKS: dict[str, type[Any]] = {"mlp": MlpConfig}
+NETWORKS: dict[str, type[Any]] = {"mlp": MlpConfig, "lenet": LenetConfig}
 METHODS: dict[str, type[Any]] = {
     "bbb": BayesByBackpropConfig,
     "mle": MaximumLikelihoodConfig,

@@ -1,6 +1,6 @@
 """A trained network for use without bbbrun: as a plain torch.nn module, with the lines that load it."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import torch
@@ -132,18 +132,36 @@ class _Raw(nn.Module):
 
 
 def _mlp(network: Network) -> nn.Sequential:
+    return nn.Sequential(*_layers(network.shapes[::2]))
+
+
+def _layers(shapes: Sequence[tuple[int, ...]]) -> list[nn.Module]:
     layers: list[nn.Module] = [nn.Flatten()]
-    for number, shape in enumerate(network.shapes[::2]):
+    for number, shape in enumerate(shapes):
         layers += [*([nn.ReLU()] if number else []), nn.Linear(shape[1], shape[0])]
-    return nn.Sequential(*layers)
+    return layers
+
+
+def _lenet(network: Network) -> nn.Sequential:
+    convolutions: list[nn.Module] = []
+    shapes = network.shapes[::2]
+    for shape in shapes[:2]:
+        convolutions += [nn.Conv2d(shape[1], shape[0], 5, padding=2), nn.ReLU(), nn.MaxPool2d(2)]
+    return nn.Sequential(*convolutions, *_layers(shapes[2:]))
 
 
 # network.name -> the module of the same function, whose parameters lie in the same order
-_MODULES: dict[str, Callable[[Network], nn.Sequential]] = {"mlp": _mlp}
+_MODULES: dict[str, Callable[[Network], nn.Sequential]] = {"mlp": _mlp, "lenet": _lenet}
 
 
 def _code(layer: nn.Module) -> str:
-    arguments = f"{layer.in_features}, {layer.out_features}" if isinstance(layer, nn.Linear) else ""
+    arguments = ""
+    if isinstance(layer, nn.Linear):
+        arguments = f"{layer.in_features}, {layer.out_features}"
+    elif isinstance(layer, nn.Conv2d):
+        arguments = f"{layer.in_channels}, {layer.out_channels}, {layer.kernel_size[0]}, padding={layer.padding[0]}"
+    elif isinstance(layer, nn.MaxPool2d):
+        arguments = str(layer.kernel_size)
     return f"{type(layer).__name__}({arguments})"
 
 
