@@ -45,13 +45,14 @@ def flat(parts: list[Tensor]) -> Tensor:
 
 
 def free_energy_estimator(
-    estimator: Estimator, draws: int, network: Network, likelihood: Likelihood
+    estimator: Estimator, draws: int, network: Network, likelihood: Likelihood, random: Tensor | None = None
 ) -> Callable[[DiagonalGaussian, Prior, Tensor, Tensor, int | Tensor, Batch, Tensor], tuple[Tensor, Tensor, Tensor]]:
     """How a step estimates the gradient of weight * complexity + nll: the mean over `draws` draws.
 
     It takes (posterior, prior, seed, step, first, batch, weight): seed, step and the number of the first draw are int32
     scalars, the weight is that of the minibatch times the temperature. It gives the gradient in mu and in rho, each
-    (P,), and the minibatch's nll.
+    (P,), and the minibatch's nll. random: `Network.random` on the device: a weight without a posterior has no noise and
+    no part in the complexity.
     """
     estimate = data_term(estimator, network, likelihood)
 
@@ -74,8 +75,11 @@ def free_energy_estimator(
         totals: list[Tensor] = []
         for draw in (first + number for number in range(draws)):
             eps = standard_normal(seed, step, draw + int(Stream.TRAIN), network.size, moments.mu.device)
+            eps = eps if random is None else eps * random
             gradient, nll = estimate(moments, eps, seed, step, draw, batch)
             complexity = closed or complexity_gradient(moments, prior, eps)
+            if random is not None:
+                complexity = Gradient(complexity.mu * random, complexity.sigma * random)
             terms = [*free_energy_gradient(moments, gradient, complexity, weight), nll]
             totals = [total + term for total, term in zip(totals, terms, strict=True)] if totals else terms
         mu, rho, nll = [total / draws for total in totals] if draws > 1 else totals

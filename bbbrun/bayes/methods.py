@@ -21,6 +21,7 @@ from bbbrun.bayes.priors import Prior
 from bbbrun.runtime.noise import Stream, uniform
 from bbbrun.schema.methods import BayesByBackpropConfig, MethodConfig
 
+_CERTAIN = -50.0  # rho of a weight without a posterior: its sigma, 2e-22, changes no weight in float32
 _BLOCK = 1 << 17  # weights whose log densities are computed at once: all, in double precision, take much memory
 
 
@@ -39,7 +40,7 @@ class Method(Protocol):
     def shares(self, minibatches: int) -> Tensor:
         """What each minibatch of an epoch counts of the complexity, times the temperature, float64 (M,)."""
 
-    def init(self, weights: Tensor, seed: int) -> list[Tensor]:
+    def init(self, network: Network, weights: Tensor, seed: int) -> list[Tensor]:
         """The parameters that training starts from, on the CPU, for starting weights (P,)."""
 
     def require_trainable(self, network: Network) -> None:
@@ -61,7 +62,9 @@ class Method(Protocol):
     def mean(self, parameters: list[Tensor]) -> Tensor | None:
         """The mean weights (P,); None where there is no distribution to have one."""
 
-    def row(self, parameters: list[Tensor], prior: Prior | None, nll: float, draws: Draws) -> dict[str, float]:
+    def row(
+        self, network: Network, parameters: list[Tensor], prior: Prior | None, nll: float, draws: Draws
+    ) -> dict[str, float]:
         """The method's columns of a row, for the epoch's `nll`, summed over its examples, nats."""
 
 
@@ -83,15 +86,17 @@ class BayesByBackprop:
     def shares(self, minibatches: int) -> Tensor:
         return minibatch_weights(self.config.minibatch_weights, minibatches) * self.config.temperature
 
-    def init(self, weights: Tensor, seed: int) -> list[Tensor]:
+    def init(self, network: Network, weights: Tensor, seed: int) -> list[Tensor]:
         low, high = self.config.rho_init
-        return [weights, low + (high - low) * uniform(seed, 0, Stream.RHO, len(weights))]
+        rho = low + (high - low) * uniform(seed, 0, Stream.RHO, len(weights))
+        return [weights, rho if network.random is None else rho.where(network.random > 0, _CERTAIN)]
 
     def require_trainable(self, network: Network) -> None:
         require_estimator(self.config.estimator, network)
 
     def gradients(self, network: Network, likelihood: Likelihood, step: Tensor, draws: int) -> Gradients:
-        estimate = free_energy_estimator(self.config.estimator, draws, network, likelihood)
+        random = None if network.random is None else network.random.to(step.device)
+        estimate = free_energy_estimator(self.config.estimator, draws, network, likelihood, random)
 
         def gradients(
             parameters: list[Tensor],
@@ -117,11 +122,16 @@ class BayesByBackprop:
     def mean(self, parameters: list[Tensor]) -> Tensor | None:
         return parameters[0]
 
-    def row(self, parameters: list[Tensor], prior: Prior | None, nll: float, draws: Draws) -> dict[str, float]:
+    def row(
+        self, network: Network, parameters: list[Tensor], prior: Prior | None, nll: float, draws: Draws
+    ) -> dict[str, float]:
         """The log densities of one draw, and equation 8 summed over the epoch, whose minibatches' weights sum to 1."""
         assert prior is not None
         posterior = DiagonalGaussian(*parameters)
         eps = draws.sample(posterior, 0)[1]
+        if network.random is not None:
+            random = network.random.to(eps.device) > 0
+            posterior, eps = DiagonalGaussian(*(each[random] for each in posterior)), eps[random]
         none = torch.zeros((), dtype=torch.float64, device=eps.device)
         # Double precision: millions of terms are summed, and the two log densities subtracted.
         parts = [

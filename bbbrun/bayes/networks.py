@@ -5,14 +5,13 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
-import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from bbbrun.errors import UserError
 from bbbrun.runtime.matmul import matrix_product
 from bbbrun.runtime.noise import Stream, standard_normal, uniform
-from bbbrun.schema.methods import Init, LenetConfig, MlpConfig, NetworkConfig
+from bbbrun.schema.methods import DrawnConfig, Init, LenetConfig, MlpConfig, ModuleConfig, NetworkConfig
 
 Affine = Callable[[int, Tensor], Tensor]  # (number of the layer, its inputs (B, in, ...)) -> (B, out, ...)
 Layers = Callable[[Affine, Tensor], Tensor]  # (what to do at each map, inputs (B, ...)) -> outputs (B, K)
@@ -27,13 +26,16 @@ class Network(NamedTuple):
     layers: the same with its maps left to the caller, (affine, inputs (B, ...)) -> outputs (B, K); the weight (out,
     in, ...) and bias (out,) of map n are then weight tensors 2n and 2n + 1. None where weights enter otherwise.
     operations: what map n does, linear in the weight and in the inputs; () where all are affine maps (B, in) -> (B,
-    out).
+    out). start: the starting weights (P,) of a seed; None where they are drawn. random: (P,), 1 for weights that have a
+    posterior, 0 for single numbers; None where all have one.
     """
 
     shapes: tuple[tuple[int, ...], ...]
     apply: Callable[[Sequence[Tensor], Tensor], Tensor]
     layers: Layers | None
     operations: tuple[Operation, ...] = ()
+    start: Callable[[int], Tensor] | None = None
+    random: Tensor | None = None
 
     def operation(self, number: int) -> Operation:
         """What map number `number` does."""
@@ -138,8 +140,19 @@ def _lenet_of(config: LenetConfig, input_shape: Sequence[int], outputs: int) -> 
     return lenet(input_shape, config.channels, config.hidden, outputs)
 
 
+def _module_of(config: NetworkConfig, input_shape: Sequence[int], outputs: int) -> Network:
+    from bbbrun.bayes.modules import network_of_module  # here, since it makes a Network
+
+    assert isinstance(config, ModuleConfig)
+    return network_of_module(config, input_shape, outputs)
+
+
 # name -> (its options, the shape of one input, K) -> network
-NETWORKS: dict[str, Callable[[Any, Sequence[int], int], Network]] = {"mlp": _mlp_of, "lenet": _lenet_of}
+NETWORKS: dict[str, Callable[[Any, Sequence[int], int], Network]] = {
+    "mlp": _mlp_of,
+    "lenet": _lenet_of,
+    "module": _module_of,
+}
 
 
 def build_network(config: NetworkConfig, input_shape: Sequence[int], outputs: int) -> Network:
@@ -147,25 +160,12 @@ def build_network(config: NetworkConfig, input_shape: Sequence[int], outputs: in
     return NETWORKS[config.name](config, input_shape, outputs)
 
 
-def from_module(module: nn.Module) -> tuple[Network, Tensor]:
-    """Any stateless module as a network, with its present parameters as a flat vector (P,).
-
-    Raises ValueError for a module with buffers (batch normalisation's running statistics, say), whose forward
-    pass would leave state behind, or with dropout in training mode, whose noise is not the run's.
-    """
-    if any(True for _ in module.buffers()):
-        raise ValueError("the module has buffers: a Bayesian network must be a function of weights and inputs alone")
-    if any(isinstance(part, nn.modules.dropout._DropoutNd) and part.training for part in module.modules()):
-        raise ValueError("the module drops out at random: call eval() on it, the weights are what is random here")
-    names = [name for name, _ in module.named_parameters()]
-    parameters = [parameter.detach() for _, parameter in module.named_parameters()]
-
-    def apply(weights: Sequence[Tensor], inputs: Tensor) -> Tensor:
-        outputs: Tensor = torch.func.functional_call(module, dict(zip(names, weights, strict=True)), (inputs,))
-        return outputs
-
-    shapes = tuple(tuple(parameter.shape) for parameter in parameters)
-    return Network(shapes, apply, None), torch.cat([parameter.reshape(-1) for parameter in parameters])
+def starting_weights(network: Network, config: NetworkConfig, seed: int) -> Tensor:
+    """The weights (P,) that training starts from, float32 on the CPU: the network's own, or drawn as `config` says."""
+    if network.start is not None:
+        return network.start(seed)
+    assert isinstance(config, DrawnConfig)
+    return initial_weights(network, config.init, config.init_scale, seed)
 
 
 def initial_weights(network: Network, init: Init, scale: float, seed: int) -> Tensor:

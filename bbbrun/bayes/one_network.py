@@ -30,7 +30,7 @@ class OneNetwork:
     def shares(self, minibatches: int) -> Tensor:
         return torch.zeros(minibatches, dtype=torch.float64)
 
-    def init(self, weights: Tensor, seed: int) -> list[Tensor]:
+    def init(self, network: Network, weights: Tensor, seed: int) -> list[Tensor]:
         return [weights]
 
     def require_trainable(self, network: Network) -> None:
@@ -45,7 +45,9 @@ class OneNetwork:
     def mean(self, parameters: list[Tensor]) -> Tensor | None:
         return None
 
-    def row(self, parameters: list[Tensor], prior: Prior | None, nll: float, draws: Draws) -> dict[str, float]:
+    def row(
+        self, network: Network, parameters: list[Tensor], prior: Prior | None, nll: float, draws: Draws
+    ) -> dict[str, float]:
         return {}
 
 

@@ -101,6 +101,7 @@ class Config:
         require(getattr(self.dataset, "root", None) != "", "dataset.root", "a folder, or null", "an empty word")
         self._check_agent()
         self._check_prior()
+        self._check_deterministic()
 
     def _check_agent(self) -> None:
         """A bandit has an agent and no epochs. What is learnt from a whole data set has epochs and no agent."""
@@ -124,6 +125,10 @@ class Config:
         require_count("train.batch_size", self.train.batch_size, most=max(places, 1), size=8 * updates)
         draws = getattr(self.method, "final_samples", None)
         require(draws is None, "method.final_samples", "null where an agent acts", draws)
+
+    def _check_deterministic(self) -> None:
+        if getattr(self.network, "deterministic", []) and not self.method.uses_prior:
+            raise UserError(f"network.deterministic has no effect with method={self.method.name}: leave it out")
 
     def _check_prior(self) -> None:
         """A method that uses a prior has one, and no other has."""

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from bbbrun.bayes.draws import BlockSampler, Draws
 from bbbrun.bayes.methods import BayesByBackprop, build_method
+from bbbrun.bayes.modules import made_module
 from bbbrun.bayes.networks import Network
 from bbbrun.bayes.posterior import DiagonalGaussian
 from bbbrun.bayes.pruning import pruning_mask
@@ -16,6 +17,7 @@ from bbbrun.errors import UserError
 from bbbrun.runs.reader import Run
 from bbbrun.schema.config import option
 from bbbrun.schema.datasets import ImageDatasetConfig, RegressionCurveConfig
+from bbbrun.schema.methods import ModuleConfig
 from bbbrun.schema.tables import TabularConfig
 from bbbrun.tasks.evaluation_sets import parts_of
 from bbbrun.tasks.kinds import form_in, predictor
@@ -39,20 +41,22 @@ class Usage(NamedTuple):
 
 
 class Exported(NamedTuple):
-    """A module, where it comes from in words, and the lines that make it again from the file NAME."""
+    """A module, where it comes from in words, and the lines that make it again from the file NAME.
 
-    module: nn.Sequential
+    code: the lines that make the module without its weights.
+    """
+
+    module: nn.Module
     usage: Usage
     shape: tuple[int, ...]
     origin: str
+    code: list[str]
 
     def lines(self, name: str) -> list[str]:
         """The Python lines that load the state dict in the file `name` and call the module."""
-        layers = ", ".join(f"nn.{_code(layer)}" for layer in self.module)
         return [
             "import torch",
-            "from torch import nn",
-            f"module = nn.Sequential({layers})",
+            *self.code,
             f"module.load_state_dict(torch.load({name!r}, weights_only=True))",
             f"{self.usage.result} = module({_scaling(self.usage)})  # {self.usage.comment}",
         ]
@@ -96,15 +100,19 @@ def error_of(run: Run, weights: Tensor, root: str | None) -> tuple[str, float]:
 def exported(run: Run, weights: Tensor, origin: str) -> Exported:
     """The run's network with these weights (P,); raises UserError for one that is no plain module of torch.nn."""
     predicts = predictor(run)
-    name = run.config["network"]["name"]
-    if name not in _MODULES:
-        raise UserError(f"network={name} cannot be exported: only {', '.join(_MODULES)}")
-    module = _MODULES[name](predicts.network)
+    options, module = run.network(), nn.Module()
+    if isinstance(options, ModuleConfig):
+        module, code = made_module(options), _call(options)
+    elif options.name in _MODULES:
+        layers = _MODULES[options.name](predicts.network)
+        module, code = nn.Sequential(*layers), ["from torch import nn", f"module = nn.Sequential({_codes(layers)})"]
+    else:
+        raise UserError(f"network={options.name} cannot be exported: only {', '.join(_MODULES)}")
     parts = predicts.network.unflatten(weights)
     # Clones: of a view the whole vector would be saved with each part.
     state = dict(zip(module.state_dict(), (part.clone() for part in parts), strict=True))
     module.load_state_dict(state)
-    return Exported(module.eval(), _usage(run), predicts.layout.shape, origin)
+    return Exported(module.eval(), _usage(run), predicts.layout.shape, origin, code)
 
 
 def program_of(network: Exported) -> torch.export.ExportedProgram:
@@ -131,8 +139,8 @@ class _Raw(nn.Module):
         return outputs
 
 
-def _mlp(network: Network) -> nn.Sequential:
-    return nn.Sequential(*_layers(network.shapes[::2]))
+def _mlp(network: Network) -> list[nn.Module]:
+    return _layers(network.shapes[::2])
 
 
 def _layers(shapes: Sequence[tuple[int, ...]]) -> list[nn.Module]:
@@ -142,16 +150,27 @@ def _layers(shapes: Sequence[tuple[int, ...]]) -> list[nn.Module]:
     return layers
 
 
-def _lenet(network: Network) -> nn.Sequential:
+def _lenet(network: Network) -> list[nn.Module]:
     convolutions: list[nn.Module] = []
     shapes = network.shapes[::2]
     for shape in shapes[:2]:
         convolutions += [nn.Conv2d(shape[1], shape[0], 5, padding=2), nn.ReLU(), nn.MaxPool2d(2)]
-    return nn.Sequential(*convolutions, *_layers(shapes[2:]))
+    return [*convolutions, *_layers(shapes[2:])]
 
 
-# network.name -> the module of the same function, whose parameters lie in the same order
-_MODULES: dict[str, Callable[[Network], nn.Sequential]] = {"mlp": _mlp, "lenet": _lenet}
+# network.name -> the layers of the same function, whose parameters lie in the same order
+_MODULES: dict[str, Callable[[Network], list[nn.Module]]] = {"mlp": _mlp, "lenet": _lenet}
+
+
+def _call(options: ModuleConfig) -> list[str]:
+    assert options.target is not None
+    package, _, name = options.target.rpartition(".")
+    arguments = ", ".join(f"{key}={value!r}" for key, value in (options.args or {}).items())
+    return [f"from {package} import {name}", f"module = {name}({arguments})"]
+
+
+def _codes(layers: Sequence[nn.Module]) -> str:
+    return ", ".join(f"nn.{_code(layer)}" for layer in layers)
 
 
 def _code(layer: nn.Module) -> str:

@@ -113,7 +113,7 @@ def predictor(run: Run) -> Predictor:
 
     Raises UserError for a bandit, whose network judges actions.
     """
-    dataset, network = option("dataset", run.config["dataset"]), option("network", run.config["network"])
+    dataset, network = option("dataset", run.config["dataset"]), run.network()
     build = _kind(dataset).predictor
     if build is None:
         raise UserError(f"dataset={dataset.name}: predictions are of images and of regressions")

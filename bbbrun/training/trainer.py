@@ -10,7 +10,7 @@ from torch import Tensor
 
 from bbbrun.bayes.draws import Draws, Sampler, draw_weights
 from bbbrun.bayes.methods import Method, build_method
-from bbbrun.bayes.networks import Network, initial_weights
+from bbbrun.bayes.networks import Network, starting_weights
 from bbbrun.bayes.posterior import DiagonalGaussian
 from bbbrun.bayes.priors import Prior, build_prior, join_priors
 from bbbrun.errors import UserError
@@ -49,7 +49,7 @@ def plan_of(config: Config, network: Network, device: torch.device) -> Plan:
         optimizer=config.optimizer,
         batch_size=config.train.batch_size,
         compile=config.compile,
-        weights=initial_weights(network, config.network.init, config.network.init_scale, config.seed),
+        weights=starting_weights(network, config.network, config.seed),
     )
 
 
@@ -74,7 +74,7 @@ class Trainer:
         minibatches: int | None = None,
     ) -> None:
         plan, problem = plans[0], problems[0]
-        self._plans, self._epochs, self.method = plans, epochs, plan.method
+        self._plans, self._epochs, self.method, self._network = plans, epochs, plan.method, problem.network
         examples = len(problem.inputs)
         # A bandit's minibatches are drawn with repetition, and may be larger than its memory.
         size = plan.batch_size if minibatches else min(plan.batch_size, examples)
@@ -93,7 +93,7 @@ class Trainer:
         )
         self.epoch.present.view(-1)[: self._examples] = 1
         self._shares = [each.method.shares(self.minibatches) for each in plans]
-        starts = [each.method.init(each.weights, each.seed) for each in plans]
+        starts = [each.method.init(problem.network, each.weights, each.seed) for each in plans]
         parameters = [_joined(parts).to(device) for parts in zip(*starts, strict=True)]
         self.state = initial_state(parameters, optimizer)
         # Replicas with their own data: the data sets are concatenated, and `order` is shifted by `_offset`.
@@ -215,7 +215,7 @@ class Trainer:
         """The objective's parts for a replica's row, after an epoch: `mean_nll`, and the method's own columns."""
         mean_nll, plan = self.mean_nll(replica), self._plans[replica]
         draws = self.draws(int(self.state.step), 1, replica)
-        parts = plan.method.row(self.parameters(replica), plan.prior, mean_nll * self._examples, draws)
+        parts = plan.method.row(self._network, self.parameters(replica), plan.prior, mean_nll * self._examples, draws)
         return {"nll": mean_nll} | parts
 
     def load(self, tensors: list[Tensor]) -> None:
