@@ -15,7 +15,7 @@ from bbbrun.bayes.estimators import Batch, Gradients, free_energy_estimator, req
 from bbbrun.bayes.likelihoods import Likelihood
 from bbbrun.bayes.networks import Network
 from bbbrun.bayes.objective import FreeEnergy, free_energy, minibatch_weights
-from bbbrun.bayes.one_network import Dropout, MaximumLikelihood, MonteCarloDropout
+from bbbrun.bayes.one_network import Dropout, Ensemble, MaximumLikelihood, MonteCarloDropout
 from bbbrun.bayes.posterior import DiagonalGaussian
 from bbbrun.bayes.priors import Prior
 from bbbrun.runtime.noise import Stream, uniform
@@ -26,12 +26,19 @@ _BLOCK = 1 << 17  # weights whose log densities are computed at once: all, in do
 
 
 class Method(Protocol):
-    """What training and prediction ask of a method. Its parameters are `tensors` flat tensors of length P."""
+    """What training and prediction ask of a method.
+
+    Its parameters are `tensors` flat tensors of length P, or of `copies` times P where it trains so many networks.
+    """
 
     name: ClassVar[str]
     label: ClassVar[str]
     tensors: ClassVar[int]
-    random: ClassVar[bool]  # whether the draws of a prediction differ
+    random: ClassVar[bool]  # whether the seed decides the draws of a prediction
+
+    @property
+    def copies(self) -> int:
+        """How many networks it trains at once."""
 
     @property
     def train_draws(self) -> int:
@@ -41,7 +48,7 @@ class Method(Protocol):
         """What each minibatch of an epoch counts of the complexity, times the temperature, float64 (M,)."""
 
     def init(self, network: Network, weights: Tensor, seed: int) -> list[Tensor]:
-        """The parameters that training starts from, on the CPU, for starting weights (P,)."""
+        """The parameters that training starts from, on the CPU, for starting weights (copies * P,)."""
 
     def require_trainable(self, network: Network) -> None:
         """Raise UserError where the method cannot train this network."""
@@ -55,6 +62,9 @@ class Method(Protocol):
 
     def draws(self, last: bool) -> int:
         """How many draws an evaluation averages over, and the last one."""
+
+    def available(self, draws: int) -> int:
+        """How many different draws there are for a prediction that asks for `draws`."""
 
     def draw(self, network: Network, parameters: list[Tensor], draws: Draws, number: int) -> Tensor:
         """The weights (P,) of draw number `number` of a prediction: one network, the same for all of its inputs."""
@@ -78,6 +88,7 @@ class BayesByBackprop:
     label: ClassVar[str] = "Bayes by Backprop"
     tensors: ClassVar[int] = 2
     random: ClassVar[bool] = True
+    copies: ClassVar[int] = 1
 
     @property
     def train_draws(self) -> int:
@@ -115,6 +126,9 @@ class BayesByBackprop:
     def draws(self, last: bool) -> int:
         return self.config.final_samples if last and self.config.final_samples else self.config.test_samples
 
+    def available(self, draws: int) -> int:
+        return draws
+
     def draw(self, network: Network, parameters: list[Tensor], draws: Draws, number: int) -> Tensor:
         # Its eps is let go before the weights are used.
         return draws.sample(DiagonalGaussian(*parameters), number)[0]
@@ -146,7 +160,7 @@ class BayesByBackprop:
 
 
 METHODS: dict[str, type[Any]] = {
-    method.name: method for method in (BayesByBackprop, MaximumLikelihood, Dropout, MonteCarloDropout)
+    method.name: method for method in (BayesByBackprop, MaximumLikelihood, Dropout, MonteCarloDropout, Ensemble)
 }
 
 

@@ -5,7 +5,14 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, ClassVar
 
-from bbbrun.schema.checks import require, require_deviation, require_draws, require_layers, require_positive
+from bbbrun.schema.checks import (
+    require,
+    require_count,
+    require_deviation,
+    require_draws,
+    require_layers,
+    require_positive,
+)
 
 Init = StrEnum("Init", ["he", "uniform"])
 
@@ -130,6 +137,14 @@ class MonteCarloDropoutConfig(DropoutConfig):
 
 
 @dataclass(slots=True, kw_only=True)
+class EnsembleConfig(MethodConfig):
+    members: int
+
+    def __post_init__(self) -> None:
+        require_count("method.members", self.members, least=2, most=1000)
+
+
+@dataclass(slots=True, kw_only=True)
 class PriorConfig:
     name: str
 
@@ -175,6 +190,7 @@ METHODS: dict[str, type[Any]] = {
     "mle": MaximumLikelihoodConfig,
     "dropout": DropoutConfig,
     "mc_dropout": MonteCarloDropoutConfig,
+    "ensemble": EnsembleConfig,
 }
 PRIORS: dict[str, type[Any]] = {
     "scale_mixture": ScaleMixtureConfig,

@@ -70,16 +70,22 @@ def weights_of(run: Run, draw: int | None, seed: int, prune: float | None) -> Te
     network, method = predictor(run).network, build_method(option("method", run.config["method"]))
     parameters = parameters_of(run, network.size)
     if draw is not None:
-        if not method.random:
-            raise UserError(f"--draw: method={run.method} has no draws of its weights")
+        if draw >= method.available(draw + 1) or method.available(2) == 1:
+            raise UserError(f"--draw {draw}: method={run.method} has {_count(method.available(2), method.copies)}")
         return method.draw(network, parameters, Draws(seed, 0, draw + 1, BlockSampler()), draw)
     mean = method.mean(parameters)
+    if mean is None and method.copies > 1:
+        raise UserError(f"method={run.method} has {method.copies} networks and no mean: name one, from 0, by --draw")
     mean = parameters[0] if mean is None else mean
     if prune is None:
         return mean
     if run.method != BayesByBackprop.name:
         raise UserError(f"--prune needs a posterior, and method={run.method} has none")
     return mean * pruning_mask(DiagonalGaussian(*parameters), prune)
+
+
+def _count(draws: int, copies: int) -> str:
+    return "no draws of its weights" if draws == 1 else f"the networks 0 to {copies - 1}"
 
 
 def error_of(run: Run, weights: Tensor, root: str | None) -> tuple[str, float]:

@@ -38,11 +38,11 @@ class Member(NamedTuple):
 
 
 def parameters_of(run: Run, size: int) -> list[Tensor]:
-    """The method's parameters, each (P,), P = size.
+    """The method's parameters, each (P,), or as many times P as it has networks, P = size.
 
     Raises UserError where the weights are missing, of another network than the record's, or not finite.
     """
-    count = METHODS[run.method].tensors
+    count, size = METHODS[run.method].tensors, size * build_method(option("method", run.config["method"])).copies
     tensors = run.tensors()[:count]
     whole = [isinstance(each, Tensor) and each.shape == (size,) and each.dtype == torch.float32 for each in tensors]
     if len(whole) < count or not all(whole):
@@ -63,7 +63,7 @@ def member_of(run: Run, draws: int, seed: int, mean: bool) -> Member:
     at_mean = method.mean(parameters) if mean else None
     if at_mean is not None:
         return Member(run, predicts, 1, False, lambda: [at_mean])
-    samples = Draws(seed, 0, draws if method.random else 1, BlockSampler())
+    samples = Draws(seed, 0, method.available(draws), BlockSampler())
     return Member(run, predicts, samples.count, method.random, lambda: drawn(method, network, parameters, samples))
 
 

@@ -24,11 +24,14 @@ from bbbrun.training.optimizers import build_optimizer, learning_rates
 from bbbrun.training.step import Epoch, Recipe, Steps, initial_state, make_step
 from bbbrun.training.task import Problem
 
+_APART = 10**6  # the seeds of an ensemble's members
+
 
 class Plan(NamedTuple):
     """How one network is trained, or one of R replicas, which share everything but numbers that are tensors.
 
-    weights: the starting weights (P,), on the CPU, which training there moves in place. compile: auto, true or false.
+    weights: the starting weights (copies * P,), on the CPU, which training there moves in place. compile: auto, true or
+    false.
     """
 
     seed: int
@@ -42,14 +45,18 @@ class Plan(NamedTuple):
 
 def plan_of(config: Config, network: Network, device: torch.device) -> Plan:
     """The plan that a configuration makes for this network."""
+    method = build_method(config.method)
+    # Far apart: ensembles of neighbouring seeds have no member in common.
+    seeds = [(config.seed + _APART * member) % 2**31 for member in range(method.copies)]
+    starts = [starting_weights(network, config.network, seed) for seed in seeds]
     return Plan(
         seed=config.seed,
-        method=build_method(config.method),
+        method=method,
         prior=build_prior(config.prior, device),
         optimizer=config.optimizer,
         batch_size=config.train.batch_size,
         compile=config.compile,
-        weights=starting_weights(network, config.network, config.seed),
+        weights=torch.cat(starts) if len(starts) > 1 else starts[0],
     )
 
 
@@ -108,7 +115,7 @@ class Trainer:
             [each.seed for each in plans] if lead else plan.seed,
         )
         self._step = make_step(problem, recipe, self.epoch, self.state)
-        size, steps = problem.network.size * len(plans), epochs * self.minibatches
+        size, steps = problem.network.size * len(plans) * plan.method.copies, epochs * self.minibatches
         self.compiled, warning = should_compile(plan.compile, size, steps, plan.method.train_draws, device)
         if warning:
             warnings.warn(warning, stacklevel=2)
