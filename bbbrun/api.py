@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from bbbrun.bayes.draws import Draws
 from bbbrun.bayes.likelihoods import Likelihood
 from bbbrun.bayes.methods import BayesByBackprop, build_method
-from bbbrun.bayes.networks import from_module
+from bbbrun.bayes.modules import from_module
 from bbbrun.bayes.posterior import DiagonalGaussian
 from bbbrun.bayes.predictive import network_outputs
 from bbbrun.bayes.priors import Prior, placed
@@ -58,15 +58,16 @@ def run(config: DictConfig, folder: str | Path) -> "TrainedRun":
     record = {"config.yaml": yaml_text(config), "overrides.yaml": yaml_text(OmegaConf.create(words))}
     [replica] = replicas_of(config, 1)
     train([Planned(replica.folder, checked, record)], path, f"bbbrun.run({words}, {str(folder)!r})", record)
-    return load_runs(path)[0]
+    return load_runs(path, trust=True)[0]
 
 
-def load_runs(folder: str | Path) -> "list[TrainedRun]":
+def load_runs(folder: str | Path, *, trust: bool = False) -> "list[TrainedRun]":
     """Every finished run in or below `folder`, in the order of their paths.
 
-    Raises bbbrun.errors.UserError where there is none, or `folder` is not one.
+    trust: whether code that a record names as its network may be imported. Raises bbbrun.errors.UserError where there
+    is none, or `folder` is not one.
     """
-    return [TrainedRun(run) for run in finished_runs([Path(folder)])]
+    return [TrainedRun(run) for run in finished_runs([Path(folder)], trust)]
 
 
 class TrainedRun:

@@ -92,7 +92,9 @@ def _run(planned: list[Planned], folder: Path, command: str, record: dict[str, s
             runs.append(stack.enter_context(closing(RunFolder(folder / each.name, names, each.record, folder))))
             if len(runs) > 1:
                 runs[-1].checkpoint = None  # the first one's is that of all
-        print(f"run folder: {folder}", file=sys.stderr)
+        for one, text in zip(runs, prepared.inputs, strict=bool(prepared.inputs)):
+            one.keep_inputs(text)
+        print("\n".join([f"run folder: {folder}", *prepared.about]), file=sys.stderr)
         about = {
             "versions": {"python": platform.python_version()} | {name: version(name) for name in _VERSIONS},
             "commit": commit(),

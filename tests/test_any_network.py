@@ -33,7 +33,8 @@ def run(folder, experiment, *words):
 @pytest.mark.parametrize("word", REFUSED)
 @pytest.mark.parametrize("experiment", SHORT)
 def test_a_method_that_takes_layers_apart_refuses_it_and_leaves_no_folder(plain_network, tmp_path, experiment, word):
-    with pytest.raises(UserError, match=f"^{word} needs a network of affine maps alone, such as network=mlp$"):
+    maps = "affine maps and convolutions" if word.endswith("flipout") else "affine maps alone"
+    with pytest.raises(UserError, match=f"^{word} needs a network of {maps}, such as network=mlp$"):
         run(tmp_path / "run", experiment, word)
     assert not (tmp_path / "run").exists()
 

@@ -7,7 +7,8 @@ import torch.nn.functional as F
 from bbbrun.bayes import estimators
 from bbbrun.bayes.estimators import Batch, data_term, free_energy_estimator
 from bbbrun.bayes.likelihoods import categorical
-from bbbrun.bayes.networks import from_module, initial_weights, mlp
+from bbbrun.bayes.modules import from_module
+from bbbrun.bayes.networks import initial_weights, mlp
 from bbbrun.bayes.objective import complexity_gradient, free_energy_gradient
 from bbbrun.bayes.posterior import DiagonalGaussian
 from bbbrun.bayes.priors import build_prior

@@ -106,13 +106,18 @@ TOO_LARGE = [
     ("regression", "dataset.test_points", HUGE, "need at least 68719476736 GiB"),
     ("wheel", "agent.steps", 10**12, "need at least 19557 GiB"),
     ("wheel", "agent.buffer_size", HUGE, "need at least 68719476736 GiB"),
+    ("ensemble", "method.members", 10**6, "from 2 to 1000"),
+    ("table", "dataset.split_seed", HUGE, "from 0 to 2147483647"),
+    ("uci", "dataset.split", HUGE, "from 0 to 19"),
     ("wheel", "agent.updates", HUGE, "from 1 to 2147483647"),
 ]
 
 
 @pytest.fixture(scope="module")
 def experiments():
-    return {name: composed([f"experiment={name}"]) for name in ("digits", "regression", "wheel")}
+    return {name: composed([f"experiment={name}"]) for name in ("digits", "regression", "wheel", "table", "uci")} | {
+        "ensemble": composed(["method=ensemble"])
+    }
 
 
 @pytest.mark.parametrize(("experiment", "key", "value", "expected"), TOO_LARGE)

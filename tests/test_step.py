@@ -7,7 +7,8 @@ from torch import nn
 
 from bbbrun.bayes.likelihoods import categorical
 from bbbrun.bayes.methods import build_method
-from bbbrun.bayes.networks import from_module, initial_weights, layered, mlp
+from bbbrun.bayes.modules import from_module
+from bbbrun.bayes.networks import initial_weights, layered, mlp
 from bbbrun.bayes.posterior import DiagonalGaussian
 from bbbrun.bayes.priors import build_prior
 from bbbrun.bench.steps import bayes_by_backprop

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from bbbrun.bayes.likelihoods import Likelihood
-from bbbrun.bayes.networks import Network, affine_maps
+from bbbrun.bayes.networks import Network, affine_maps, linear_maps
 from bbbrun.bayes.objective import complexity_gradient, free_energy_gradient
 from bbbrun.bayes.posterior import DiagonalGaussian, Gradient, Moments
 from bbbrun.bayes.priors import Gaussian, Prior
@@ -45,13 +45,14 @@ def flat(parts: list[Tensor]) -> Tensor:
 
 
 def free_energy_estimator(
-    estimator: Estimator, draws: int, network: Network, likelihood: Likelihood
+    estimator: Estimator, draws: int, network: Network, likelihood: Likelihood, random: Tensor | None = None
 ) -> Callable[[DiagonalGaussian, Prior, Tensor, Tensor, int | Tensor, Batch, Tensor], tuple[Tensor, Tensor, Tensor]]:
     """How a step estimates the gradient of weight * complexity + nll: the mean over `draws` draws.
 
     It takes (posterior, prior, seed, step, first, batch, weight): seed, step and the number of the first draw are int32
     scalars, the weight is that of the minibatch times the temperature. It gives the gradient in mu and in rho, each
-    (P,), and the minibatch's nll.
+    (P,), and the minibatch's nll. random: `Network.random` on the device: a weight without a posterior has no noise and
+    no part in the complexity.
     """
     estimate = data_term(estimator, network, likelihood)
 
@@ -74,8 +75,11 @@ def free_energy_estimator(
         totals: list[Tensor] = []
         for draw in (first + number for number in range(draws)):
             eps = standard_normal(seed, step, draw + int(Stream.TRAIN), network.size, moments.mu.device)
+            eps = eps if random is None else eps * random
             gradient, nll = estimate(moments, eps, seed, step, draw, batch)
             complexity = closed or complexity_gradient(moments, prior, eps)
+            if random is not None:
+                complexity = Gradient(complexity.mu * random, complexity.sigma * random)
             terms = [*free_energy_gradient(moments, gradient, complexity, weight), nll]
             totals = [total + term for total, term in zip(totals, terms, strict=True)] if totals else terms
         mu, rho, nll = [total / draws for total in totals] if draws > 1 else totals
@@ -85,14 +89,19 @@ def free_energy_estimator(
 
 
 def require_estimator(estimator: Estimator, network: Network) -> None:
-    """Raise UserError where the estimator is not one for this network: all but `weights` take affine maps apart."""
-    if estimator is not Estimator.weights:
-        affine_maps(network, f"method.estimator={estimator.name}")
+    """Raise UserError where the estimator is not one for this network: all but `weights` take its maps apart."""
+    needed_by = f"method.estimator={estimator.name}"
+    if estimator is Estimator.local:
+        affine_maps(network, needed_by)
+    elif estimator is Estimator.flipout:
+        linear_maps(network, needed_by)
 
 
 def usable_estimators(network: Network) -> list[Estimator]:
     """Those that `require_estimator` does not refuse."""
-    return list(Estimator) if network.layers else [Estimator.weights]
+    if network.layers is None:
+        return [Estimator.weights]
+    return [Estimator.weights, Estimator.flipout] if network.operations else list(Estimator)
 
 
 def data_term(estimator: Estimator, network: Network, likelihood: Likelihood) -> DataTerm:
@@ -148,7 +157,8 @@ def data_term(estimator: Estimator, network: Network, likelihood: Likelihood) ->
         """One draw for the minibatch, its signs flipped for each example by random signs of inputs, r, and outputs, s.
 
         x M^T + m + ((x * r) (S * E)^T + s_b * e) * s, elementwise products with r (B, in) and s (B, out): each example
-        sees a draw of its own, nearly independent of the others'. dnll/dsigma = eps * dnll/d(sigma * eps).
+        sees a draw of its own, nearly independent of the others'. dnll/dsigma = eps * dnll/d(sigma * eps). In a
+        convolution a sign is that of a channel, at all of its pixels.
         Source: Wen, Vicol, Ba, Tran and Grosse, "Flipout: efficient pseudo-independent weight perturbations on
         mini-batches", 2018.
         """
@@ -159,11 +169,16 @@ def data_term(estimator: Estimator, network: Network, likelihood: Likelihood) ->
         def nll(mu: list[Tensor], change: list[Tensor]) -> Tensor:
             def affine(number: int, x: Tensor) -> Tensor:
                 weight, bias = 2 * number, 2 * number + 1
-                mean = F.linear(x, mu[weight], mu[bias])
+                operation = network.operation(number)
+                mean = operation(x, mu[weight], mu[bias])
                 which = draw * stride + (int(Stream.SIGN) + weight)
-                r = signs(seed, step, which, x.numel(), x.device).view(x.shape)
-                s = signs(seed, step, which + 1, mean.numel(), x.device).view(mean.shape)
-                return mean + F.linear(x * r, change[weight], change[bias]) * s
+                r, s = (
+                    signs(seed, step, which + side, len(part) * part.shape[1], x.device).view(
+                        *part.shape[:2], *[1] * (part.dim() - 2)
+                    )
+                    for side, part in ((0, x), (1, mean))
+                )
+                return mean + operation(x * r, change[weight], change[bias]) * s
 
             return batch_nll(layers(affine, batch.inputs), likelihood, batch)
 

@@ -15,22 +15,30 @@ from bbbrun.bayes.estimators import Batch, Gradients, free_energy_estimator, req
 from bbbrun.bayes.likelihoods import Likelihood
 from bbbrun.bayes.networks import Network
 from bbbrun.bayes.objective import FreeEnergy, free_energy, minibatch_weights
-from bbbrun.bayes.one_network import Dropout, MaximumLikelihood, MonteCarloDropout
+from bbbrun.bayes.one_network import Dropout, Ensemble, MaximumLikelihood, MonteCarloDropout
 from bbbrun.bayes.posterior import DiagonalGaussian
 from bbbrun.bayes.priors import Prior
 from bbbrun.runtime.noise import Stream, uniform
 from bbbrun.schema.methods import BayesByBackpropConfig, MethodConfig
 
+_CERTAIN = -50.0  # rho of a weight without a posterior: its sigma, 2e-22, changes no weight in float32
 _BLOCK = 1 << 17  # weights whose log densities are computed at once: all, in double precision, take much memory
 
 
 class Method(Protocol):
-    """What training and prediction ask of a method. Its parameters are `tensors` flat tensors of length P."""
+    """What training and prediction ask of a method.
+
+    Its parameters are `tensors` flat tensors of length P, or of `copies` times P where it trains so many networks.
+    """
 
     name: ClassVar[str]
     label: ClassVar[str]
     tensors: ClassVar[int]
-    random: ClassVar[bool]  # whether the draws of a prediction differ
+    random: ClassVar[bool]  # whether the seed decides the draws of a prediction
+
+    @property
+    def copies(self) -> int:
+        """How many networks it trains at once."""
 
     @property
     def train_draws(self) -> int:
@@ -39,8 +47,8 @@ class Method(Protocol):
     def shares(self, minibatches: int) -> Tensor:
         """What each minibatch of an epoch counts of the complexity, times the temperature, float64 (M,)."""
 
-    def init(self, weights: Tensor, seed: int) -> list[Tensor]:
-        """The parameters that training starts from, on the CPU, for starting weights (P,)."""
+    def init(self, network: Network, weights: Tensor, seed: int) -> list[Tensor]:
+        """The parameters that training starts from, on the CPU, for starting weights (copies * P,)."""
 
     def require_trainable(self, network: Network) -> None:
         """Raise UserError where the method cannot train this network."""
@@ -55,13 +63,18 @@ class Method(Protocol):
     def draws(self, last: bool) -> int:
         """How many draws an evaluation averages over, and the last one."""
 
+    def available(self, draws: int) -> int:
+        """How many different draws there are for a prediction that asks for `draws`."""
+
     def draw(self, network: Network, parameters: list[Tensor], draws: Draws, number: int) -> Tensor:
         """The weights (P,) of draw number `number` of a prediction: one network, the same for all of its inputs."""
 
     def mean(self, parameters: list[Tensor]) -> Tensor | None:
         """The mean weights (P,); None where there is no distribution to have one."""
 
-    def row(self, parameters: list[Tensor], prior: Prior | None, nll: float, draws: Draws) -> dict[str, float]:
+    def row(
+        self, network: Network, parameters: list[Tensor], prior: Prior | None, nll: float, draws: Draws
+    ) -> dict[str, float]:
         """The method's columns of a row, for the epoch's `nll`, summed over its examples, nats."""
 
 
@@ -75,6 +88,7 @@ class BayesByBackprop:
     label: ClassVar[str] = "Bayes by Backprop"
     tensors: ClassVar[int] = 2
     random: ClassVar[bool] = True
+    copies: ClassVar[int] = 1
 
     @property
     def train_draws(self) -> int:
@@ -83,15 +97,17 @@ class BayesByBackprop:
     def shares(self, minibatches: int) -> Tensor:
         return minibatch_weights(self.config.minibatch_weights, minibatches) * self.config.temperature
 
-    def init(self, weights: Tensor, seed: int) -> list[Tensor]:
+    def init(self, network: Network, weights: Tensor, seed: int) -> list[Tensor]:
         low, high = self.config.rho_init
-        return [weights, low + (high - low) * uniform(seed, 0, Stream.RHO, len(weights))]
+        rho = low + (high - low) * uniform(seed, 0, Stream.RHO, len(weights))
+        return [weights, rho if network.random is None else rho.where(network.random > 0, _CERTAIN)]
 
     def require_trainable(self, network: Network) -> None:
         require_estimator(self.config.estimator, network)
 
     def gradients(self, network: Network, likelihood: Likelihood, step: Tensor, draws: int) -> Gradients:
-        estimate = free_energy_estimator(self.config.estimator, draws, network, likelihood)
+        random = None if network.random is None else network.random.to(step.device)
+        estimate = free_energy_estimator(self.config.estimator, draws, network, likelihood, random)
 
         def gradients(
             parameters: list[Tensor],
@@ -110,6 +126,9 @@ class BayesByBackprop:
     def draws(self, last: bool) -> int:
         return self.config.final_samples if last and self.config.final_samples else self.config.test_samples
 
+    def available(self, draws: int) -> int:
+        return draws
+
     def draw(self, network: Network, parameters: list[Tensor], draws: Draws, number: int) -> Tensor:
         # Its eps is let go before the weights are used.
         return draws.sample(DiagonalGaussian(*parameters), number)[0]
@@ -117,11 +136,16 @@ class BayesByBackprop:
     def mean(self, parameters: list[Tensor]) -> Tensor | None:
         return parameters[0]
 
-    def row(self, parameters: list[Tensor], prior: Prior | None, nll: float, draws: Draws) -> dict[str, float]:
+    def row(
+        self, network: Network, parameters: list[Tensor], prior: Prior | None, nll: float, draws: Draws
+    ) -> dict[str, float]:
         """The log densities of one draw, and equation 8 summed over the epoch, whose minibatches' weights sum to 1."""
         assert prior is not None
         posterior = DiagonalGaussian(*parameters)
         eps = draws.sample(posterior, 0)[1]
+        if network.random is not None:
+            random = network.random.to(eps.device) > 0
+            posterior, eps = DiagonalGaussian(*(each[random] for each in posterior)), eps[random]
         none = torch.zeros((), dtype=torch.float64, device=eps.device)
         # Double precision: millions of terms are summed, and the two log densities subtracted.
         parts = [
@@ -136,7 +160,7 @@ class BayesByBackprop:
 
 
 METHODS: dict[str, type[Any]] = {
-    method.name: method for method in (BayesByBackprop, MaximumLikelihood, Dropout, MonteCarloDropout)
+    method.name: method for method in (BayesByBackprop, MaximumLikelihood, Dropout, MonteCarloDropout, Ensemble)
 }
 
 

@@ -5,18 +5,17 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
-import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from bbbrun.errors import UserError
 from bbbrun.runtime.matmul import matrix_product
 from bbbrun.runtime.noise import Stream, standard_normal, uniform
-from bbbrun.schema.methods import Init, MlpConfig, NetworkConfig
+from bbbrun.schema.methods import DrawnConfig, Init, LenetConfig, MlpConfig, ModuleConfig, NetworkConfig
 
-Affine = Callable[[int, Tensor], Tensor]  # (number of the layer, its inputs (B, in)) -> (B, out)
-_DROPOUT = (nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, nn.AlphaDropout, nn.FeatureAlphaDropout)
-Layers = Callable[[Affine, Tensor], Tensor]  # (what to do at each affine map, inputs (B, ...)) -> outputs (B, K)
+Affine = Callable[[int, Tensor], Tensor]  # (number of the layer, its inputs (B, in, ...)) -> (B, out, ...)
+Layers = Callable[[Affine, Tensor], Tensor]  # (what to do at each map, inputs (B, ...)) -> outputs (B, K)
+Operation = Callable[[Tensor, Tensor, Tensor], Tensor]  # (inputs (B, in, ...), weight, bias) -> (B, out, ...)
 
 
 class Network(NamedTuple):
@@ -24,14 +23,23 @@ class Network(NamedTuple):
 
     shapes: the shape of each weight tensor, in the order they lie in the flat vector.
     apply: (weight tensors of these shapes, inputs (B, ...)) -> outputs (B, K).
-    layers: the same with its affine maps left to the caller, (affine, inputs (B, ...)) -> outputs (B, K); the weight
-    (out, in) and bias (out,) of map n are then weight tensors 2n and 2n + 1. None where there is more to it than
-    affine maps.
+    layers: the same with its maps left to the caller, (affine, inputs (B, ...)) -> outputs (B, K); the weight (out,
+    in, ...) and bias (out,) of map n are then weight tensors 2n and 2n + 1. None where weights enter otherwise.
+    operations: what map n does, linear in the weight and in the inputs; () where all are affine maps (B, in) -> (B,
+    out). start: the starting weights (P,) of a seed; None where they are drawn. random: (P,), 1 for weights that have a
+    posterior, 0 for single numbers; None where all have one.
     """
 
     shapes: tuple[tuple[int, ...], ...]
     apply: Callable[[Sequence[Tensor], Tensor], Tensor]
     layers: Layers | None
+    operations: tuple[Operation, ...] = ()
+    start: Callable[[int], Tensor] | None = None
+    random: Tensor | None = None
+
+    def operation(self, number: int) -> Operation:
+        """What map number `number` does."""
+        return self.operations[number] if self.operations else F.linear
 
     @property
     def size(self) -> int:
@@ -49,26 +57,34 @@ class Network(NamedTuple):
 
     def predict(self, weights: Tensor, inputs: Tensor) -> Tensor:
         """The same outputs to rounding, not differentiable, by the fastest matrix products that there are."""
-        if self.layers is None:
+        if self.layers is None or self.operations:
             return self(weights, inputs)
         parts = self.unflatten(weights)
         return self.layers(lambda number, x: matrix_product(x, parts[2 * number].t(), parts[2 * number + 1]), inputs)
 
 
 def affine_maps(network: Network, needed_by: str) -> Layers:
-    """The network's `layers`; raises UserError, naming the setting that needs them, where it has none."""
-    if network.layers is None:
+    """The network's `layers`, all affine; raises UserError, naming the setting that needs them, where they are not."""
+    if network.layers is None or network.operations:
         raise UserError(f"{needed_by} needs a network of affine maps alone, such as network=mlp")
     return network.layers
 
 
-def layered(shapes: Sequence[tuple[int, ...]], layers: Layers) -> Network:
-    """The network that `layers` makes of affine maps, whose weights have `shapes`."""
+def linear_maps(network: Network, needed_by: str) -> Layers:
+    """The network's `layers`; raises UserError, naming the setting that needs them, where it has none."""
+    if network.layers is None:
+        raise UserError(f"{needed_by} needs a network of affine maps and convolutions, such as network=mlp")
+    return network.layers
+
+
+def layered(shapes: Sequence[tuple[int, ...]], layers: Layers, operations: Sequence[Operation] = ()) -> Network:
+    """The network that `layers` makes of maps that do `operations`, all affine by default, with weights of `shapes`."""
+    network = Network(tuple(shapes), lambda weights, x: x, layers, tuple(operations))
 
     def apply(weights: Sequence[Tensor], x: Tensor) -> Tensor:
-        return layers(lambda number, x: F.linear(x, weights[2 * number], weights[2 * number + 1]), x)
+        return layers(lambda number, x: network.operation(number)(x, weights[2 * number], weights[2 * number + 1]), x)
 
-    return Network(tuple(shapes), apply, layers)
+    return network._replace(apply=apply)
 
 
 def mlp(inputs: int, hidden: Sequence[int], outputs: int) -> Network:
@@ -91,8 +107,52 @@ def _mlp_of(config: MlpConfig, input_shape: Sequence[int], outputs: int) -> Netw
     return mlp(math.prod(input_shape), config.hidden, outputs)
 
 
+def lenet(input_shape: Sequence[int], channels: Sequence[int], hidden: Sequence[int], outputs: int) -> Network:
+    """Two convolutions, each 5 x 5 within zeros, ReLU and the maximum of 2 x 2 pixels, then the layers of an mlp.
+
+    The weight (out, in, 5, 5) and the bias (out,) of each convolution come first. input_shape: (C, H, W).
+    Source: LeCun, Bottou, Bengio and Haffner, "Gradient-based learning applied to document recognition", 1998; with
+    ReLU and maxima, and the image's size kept by the convolutions. Raises UserError for inputs that are no images.
+    """
+    if len(input_shape) != 3 or min(input_shape[1:]) < 4:
+        raise UserError(f"network=lenet takes images of 4 x 4 pixels or more, not inputs of shape {tuple(input_shape)}")
+    shapes: list[tuple[int, ...]] = []
+    for channels_in, channels_out in itertools.pairwise([input_shape[0], *channels]):
+        shapes += [(channels_out, channels_in, 5, 5), (channels_out,)]
+    head = mlp(channels[-1] * (input_shape[1] // 4) * (input_shape[2] // 4), hidden, outputs)
+    assert head.layers is not None
+    count, head_layers = len(channels), head.layers
+
+    def layers(affine: Affine, x: Tensor) -> Tensor:
+        for number in range(count):
+            x = F.max_pool2d(F.relu(affine(number, x)), 2)
+        return head_layers(lambda number, x: affine(count + number, x), x)
+
+    operations: list[Operation] = [*[_convolution] * count, *[F.linear] * (len(head.shapes) // 2)]
+    return layered([*shapes, *head.shapes], layers, operations)
+
+
+def _convolution(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    return F.conv2d(x, weight, bias, padding=2)
+
+
+def _lenet_of(config: LenetConfig, input_shape: Sequence[int], outputs: int) -> Network:
+    return lenet(input_shape, config.channels, config.hidden, outputs)
+
+
+def _module_of(config: NetworkConfig, input_shape: Sequence[int], outputs: int) -> Network:
+    from bbbrun.bayes.modules import network_of_module  # here, since it makes a Network
+
+    assert isinstance(config, ModuleConfig)
+    return network_of_module(config, input_shape, outputs)
+
+
 # name -> (its options, the shape of one input, K) -> network
-NETWORKS: dict[str, Callable[[Any, Sequence[int], int], Network]] = {"mlp": _mlp_of}
+NETWORKS: dict[str, Callable[[Any, Sequence[int], int], Network]] = {
+    "mlp": _mlp_of,
+    "lenet": _lenet_of,
+    "module": _module_of,
+}
 
 
 def build_network(config: NetworkConfig, input_shape: Sequence[int], outputs: int) -> Network:
@@ -100,25 +160,12 @@ def build_network(config: NetworkConfig, input_shape: Sequence[int], outputs: in
     return NETWORKS[config.name](config, input_shape, outputs)
 
 
-def from_module(module: nn.Module) -> tuple[Network, Tensor]:
-    """Any stateless module as a network, with its present parameters as a flat vector (P,).
-
-    Raises ValueError for a module with buffers (batch normalisation's running statistics, say), whose forward
-    pass would leave state behind, or with dropout in training mode, whose noise is not the run's.
-    """
-    if any(True for _ in module.buffers()):
-        raise ValueError("the module has buffers: a Bayesian network must be a function of weights and inputs alone")
-    if any(isinstance(part, _DROPOUT) and part.training for part in module.modules()):
-        raise ValueError("the module drops out at random: call eval() on it, the weights are what is random here")
-    names = [name for name, _ in module.named_parameters()]
-    parameters = [parameter.detach() for _, parameter in module.named_parameters()]
-
-    def apply(weights: Sequence[Tensor], inputs: Tensor) -> Tensor:
-        outputs: Tensor = torch.func.functional_call(module, dict(zip(names, weights, strict=True)), (inputs,))
-        return outputs
-
-    shapes = tuple(tuple(parameter.shape) for parameter in parameters)
-    return Network(shapes, apply, None), torch.cat([parameter.reshape(-1) for parameter in parameters])
+def starting_weights(network: Network, config: NetworkConfig, seed: int) -> Tensor:
+    """The weights (P,) that training starts from, float32 on the CPU: the network's own, or drawn as `config` says."""
+    if network.start is not None:
+        return network.start(seed)
+    assert isinstance(config, DrawnConfig)
+    return initial_weights(network, config.init, config.init_scale, seed)
 
 
 def initial_weights(network: Network, init: Init, scale: float, seed: int) -> Tensor:

@@ -1,4 +1,4 @@
-"""The methods without a posterior, whose parameters are the weights of one network: maximum likelihood and dropout.
+"""The methods without a posterior, whose parameters are weights: maximum likelihood, dropout, and ensembles.
 
 They have the members of methods.Method.
 """
@@ -17,7 +17,7 @@ from bbbrun.bayes.likelihoods import Likelihood
 from bbbrun.bayes.networks import Network, affine_maps
 from bbbrun.bayes.priors import Prior
 from bbbrun.runtime.noise import Stream, uniform
-from bbbrun.schema.methods import DropoutConfig, MaximumLikelihoodConfig, MonteCarloDropoutConfig
+from bbbrun.schema.methods import DropoutConfig, EnsembleConfig, MaximumLikelihoodConfig, MonteCarloDropoutConfig
 
 
 class OneNetwork:
@@ -27,10 +27,14 @@ class OneNetwork:
     random: ClassVar[bool] = False
     train_draws: ClassVar[int] = 1
 
+    @property
+    def copies(self) -> int:
+        return 1
+
     def shares(self, minibatches: int) -> Tensor:
         return torch.zeros(minibatches, dtype=torch.float64)
 
-    def init(self, weights: Tensor, seed: int) -> list[Tensor]:
+    def init(self, network: Network, weights: Tensor, seed: int) -> list[Tensor]:
         return [weights]
 
     def require_trainable(self, network: Network) -> None:
@@ -39,13 +43,18 @@ class OneNetwork:
     def draws(self, last: bool) -> int:
         return 1
 
+    def available(self, draws: int) -> int:
+        return 1
+
     def draw(self, network: Network, parameters: list[Tensor], draws: Draws, number: int) -> Tensor:
         return parameters[0]
 
     def mean(self, parameters: list[Tensor]) -> Tensor | None:
         return None
 
-    def row(self, parameters: list[Tensor], prior: Prior | None, nll: float, draws: Draws) -> dict[str, float]:
+    def row(
+        self, network: Network, parameters: list[Tensor], prior: Prior | None, nll: float, draws: Draws
+    ) -> dict[str, float]:
         return {}
 
 
@@ -116,6 +125,9 @@ class MonteCarloDropout(Dropout):
     def draws(self, last: bool) -> int:
         return self.config.test_samples
 
+    def available(self, draws: int) -> int:
+        return draws
+
     def draw(self, network: Network, parameters: list[Tensor], draws: Draws, number: int) -> Tensor:
         """w_l diag(z_l) / (1 - rate_l) of each layer l, z_i = 1 with probability 1 - rate_l; the biases stay.
 
@@ -132,6 +144,57 @@ class MonteCarloDropout(Dropout):
 
     def mean(self, parameters: list[Tensor]) -> Tensor | None:
         return parameters[0]
+
+
+@dataclass(frozen=True)
+class Ensemble(OneNetwork):
+    """M networks trained as MaximumLikelihood, which differ in where they start; the draws of a prediction are they.
+
+    One batched graph: all see the same minibatches, and the parameters (M * P,) hold one network after the other. nll
+    is the mean over members. Source: Lakshminarayanan, Pritzel and Blundell, "Simple and scalable predictive
+    uncertainty estimation using deep ensembles", NIPS 2017, without its adversarial training.
+    """
+
+    config: EnsembleConfig
+
+    name: ClassVar[str] = "ensemble"
+    label: ClassVar[str] = "Deep ensemble"
+
+    @property
+    def copies(self) -> int:
+        return self.config.members
+
+    def draws(self, last: bool) -> int:
+        return self.copies
+
+    def available(self, draws: int) -> int:
+        return self.copies
+
+    def draw(self, network: Network, parameters: list[Tensor], draws: Draws, number: int) -> Tensor:
+        return parameters[0].view(self.copies, -1)[number]
+
+    def gradients(self, network: Network, likelihood: Likelihood, step: Tensor, draws: int) -> Gradients:
+        def outputs(weights: list[Tensor], inputs: Tensor, seed: Tensor) -> Tensor:
+            return network.apply(weights, inputs)
+
+        of_one = _likelihood_gradients(network, likelihood, outputs)
+
+        def gradients(
+            parameters: list[Tensor],
+            seed: Tensor,
+            first: int | Tensor,
+            prior: Prior | None,
+            batch: Batch,
+            weight: Tensor,
+        ) -> tuple[list[Tensor], Tensor]:
+            def of_member(weights: Tensor) -> tuple[Tensor, Tensor]:
+                [gradient], nll = of_one([weights], seed, first, prior, batch, weight)
+                return gradient, nll
+
+            members, nll = torch.vmap(of_member)(parameters[0].view(self.copies, -1))
+            return [members.reshape(-1)], nll.mean()
+
+        return gradients
 
 
 def _likelihood_gradients(

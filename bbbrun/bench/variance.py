@@ -84,7 +84,7 @@ def variances(folder: Path, steps: int, cost: Callable[[Config, Task, Estimator]
 
 def _initial(config: Config, network: Network, device: torch.device) -> list[Tensor]:
     plan = plan_of(config, network, device)
-    return plan.method.init(plan.weights, plan.seed)
+    return plan.method.init(network, plan.weights, plan.seed)
 
 
 def gradient_at(

@@ -36,7 +36,7 @@ def by_keys(runs: list[Run], keys: list[str], output: Path) -> list[str]:
     judges = [name for name in _JUDGES if name in metrics and table[name].notna().any()]
     means = means.sort_values(judges[0]) if judges else means
     write_table(means, output, "by")
-    shown = [name for name in means.columns if name in judges or name.startswith("test_error")]
+    shown = [name for name in means.columns if name in judges or name.startswith(("test_error", "test_rmse"))]
     (output / "by.md").write_text(markdown(means[[*keys, "runs", *shown]]), "utf-8")
     write_runs(runs, output, lambda run: _values(run, keys))
     _write_curves(runs, keys, output)

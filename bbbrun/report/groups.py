@@ -13,7 +13,6 @@ from bbbrun.data.images import IMAGES
 from bbbrun.errors import UserError
 from bbbrun.runs.identity import setting
 from bbbrun.runs.reader import Run
-from bbbrun.schema.config import option
 
 Key = TypeVar("Key", bound=Hashable)
 Setting = frozenset[tuple[str, str]]
@@ -100,4 +99,4 @@ def parameters(run: Run) -> list[Tensor]:
 def network_of(run: Run) -> Network:
     """The network of a run on images."""
     data = IMAGES[run.dataset]
-    return build_network(option("network", run.config["network"]), data.shape, data.classes)
+    return build_network(run.network(), data.shape, data.classes)

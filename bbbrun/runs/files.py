@@ -18,6 +18,7 @@ except ImportError:  # not a POSIX system: runs go unlocked
     fcntl = None  # type: ignore[assignment]
 
 METRICS, CHECKPOINT, PREDICTIONS, SUMMARY = "metrics.csv", "checkpoint.pt", "predictions.csv", "summary.json"
+INPUTS = "inputs.json"  # of a table: what was done to its columns
 FIGURES = "figures"
 PREVIOUS = "checkpoint.previous.pt"
 WRITER = "writer.json"  # who writes the run; counts only while metrics.csv is locked

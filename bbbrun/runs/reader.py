@@ -16,9 +16,10 @@ from yaml import YAMLError
 
 from bbbrun.errors import UserError
 from bbbrun.runs.checkpoints import has_checkpoint, read_checkpoint
-from bbbrun.runs.files import CHECKPOINT, METRICS, PREDICTIONS, RECORD, SUMMARY, in_use, is_replica
+from bbbrun.runs.files import CHECKPOINT, INPUTS, METRICS, PREDICTIONS, RECORD, SUMMARY, in_use, is_replica
 from bbbrun.runs.identity import whole
-from bbbrun.runs.record import MOST_RECORD, configuration_of, content_of, table_text
+from bbbrun.runs.record import MOST_INPUTS, MOST_RECORD, configuration_of, content_of, table_text
+from bbbrun.schema.config import option
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -38,11 +39,15 @@ _UNREADABLE = (
 
 
 class Run(NamedTuple):
-    """A finished run: its folder, its composed configuration, and its summary.json."""
+    """A finished run: its folder, its composed configuration, and its summary.json.
+
+    trusted: whether the user says that code which the record names may be imported.
+    """
 
     folder: Path
     config: dict[str, Any]
     summary: dict[str, Any]
+    trusted: bool = False
 
     @property
     def method(self) -> str:
@@ -71,6 +76,16 @@ class Run(NamedTuple):
         """Whether the folder holds predictions.csv."""
         return (self.folder / PREDICTIONS).exists()
 
+    def network(self) -> Any:
+        """The options of its network; raises UserError for code that the record names, unless the run is trusted."""
+        options = option("network", self.config["network"])
+        if options.imports and not self.trusted:
+            raise UserError(
+                f"{self.folder}: its network is {str(options.target)[:80]}, code that would be imported and run: say "
+                "--trust (from Python trust=True) where whoever made the run is trusted"
+            )
+        return options
+
     def metrics(self) -> pd.DataFrame:
         """metrics.csv; raises UserError where it cannot be read."""
         return self._table(METRICS)
@@ -78,6 +93,13 @@ class Run(NamedTuple):
     def predictions(self) -> pd.DataFrame:
         """predictions.csv; raises UserError where it cannot be read."""
         return self._table(PREDICTIONS)
+
+    def inputs(self) -> str:
+        """inputs.json, what was done to a table's columns; raises UserError where it cannot be read."""
+        try:
+            return content_of(self.folder / INPUTS, MOST_INPUTS).decode("utf-8")
+        except (OSError, ValueError) as error:
+            raise UserError(f"{self.folder / INPUTS} cannot be read: run it again, or leave its folder out") from error
 
     def tensors(self) -> "list[Tensor]":
         """The tensors in checkpoint.pt: the method's parameters first, each (P,), then the optimizer's, then the step.
@@ -127,8 +149,8 @@ class RunOnDisk(NamedTuple):
         return not self.finished and in_use(self.folder)
 
 
-def finished_runs(folders: Iterable[Path]) -> list[Run]:
-    """All finished runs in or below `folders`, without duplicates, sorted by path.
+def finished_runs(folders: Iterable[Path], trust: bool = False) -> list[Run]:
+    """All finished runs in or below `folders`, without duplicates, sorted by path. trust: as `Run.trusted`.
 
     Damaged runs are left out, and stderr names each. Raises UserError for a folder that is missing or holds no
     readable run.
@@ -149,7 +171,7 @@ def finished_runs(folders: Iterable[Path]) -> list[Run]:
         for reason in errors:
             print(f"left out: {reason}", file=sys.stderr)
         runs |= readable
-    return _without_duplicates(runs[path] for path in sorted(runs))
+    return _without_duplicates(runs[path]._replace(trusted=trust) for path in sorted(runs))
 
 
 def _without_duplicates(runs: Iterable[Run]) -> list[Run]:

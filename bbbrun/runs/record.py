@@ -11,6 +11,7 @@ from bbbrun.errors import UserError
 
 MOST_RECORD = 1 << 20  # bytes of a configuration or a summary
 MOST_TABLE = 1 << 28  # bytes of a table
+MOST_INPUTS = 1 << 24  # bytes of what was done to a table's columns
 _LONGEST_HEAD = 1 << 20  # bytes of a table's first line
 
 _INTERPOLATION = re.compile(r"(?<!\\)\$\{")

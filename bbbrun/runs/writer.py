@@ -12,7 +12,19 @@ import pandas as pd
 
 from bbbrun.errors import RunInUse, UserError
 from bbbrun.runs import checkpoints
-from bbbrun.runs.files import CHECKPOINT, METRICS, PREDICTIONS, RECORD, SUMMARY, WRITER, lock, naming, write_atomically
+from bbbrun.runs.files import (
+    CHECKPOINT,
+    INPUTS,
+    METRICS,
+    PREDICTIONS,
+    RECORD,
+    SUMMARY,
+    WRITER,
+    lock,
+    naming,
+    write_atomically,
+)
+from bbbrun.runs.record import MOST_INPUTS
 
 
 def keep_record(folder: Path, record: dict[str, str]) -> None:
@@ -96,6 +108,21 @@ class RunFolder:
 
     def _step(self, line: str) -> int:
         return int(next(csv.reader([line]))[self._columns.index("step")])
+
+    def keep_inputs(self, text: str) -> None:
+        """Write inputs.json, a JSON object, unless a run that goes on has it already.
+
+        Raises UserError where that was made of other files, which `files` names with their digests, or other rows.
+        """
+        path = self.path / INPUTS
+        if not path.exists():
+            if len(text) > MOST_INPUTS:
+                raise UserError(f"what was done to the table's columns takes {len(text)} bytes, beyond {MOST_INPUTS}")
+            write_atomically(path, text.encode())
+            return
+        before, now = json.loads(path.read_text("utf-8")), json.loads(text)
+        if any(before.get(key) != now[key] for key in ("files", "rows")):
+            raise UserError(f"the data have changed since the run in {self.path} began: it cannot be continued")
 
     def append(self, row: dict[str, Any]) -> None:
         """Append one row and flush it to the disk. Columns that the row lacks stay empty."""

@@ -22,6 +22,7 @@ from bbbrun.schema.methods import METHODS, NETWORKS, PRIORS, MethodConfig, Netwo
 from bbbrun.schema.optimizers import OPTIMIZERS, OptimizerConfig
 from bbbrun.schema.quoting import quoted
 from bbbrun.schema.replicas import require_replicas
+from bbbrun.schema.tables import TABLES
 
 _NONE = "none"  # the option of a group that stands for having no such part
 
@@ -100,6 +101,7 @@ class Config:
         require(getattr(self.dataset, "root", None) != "", "dataset.root", "a folder, or null", "an empty word")
         self._check_agent()
         self._check_prior()
+        self._check_deterministic()
 
     def _check_agent(self) -> None:
         """A bandit has an agent and no epochs. What is learnt from a whole data set has epochs and no agent."""
@@ -124,6 +126,10 @@ class Config:
         draws = getattr(self.method, "final_samples", None)
         require(draws is None, "method.final_samples", "null where an agent acts", draws)
 
+    def _check_deterministic(self) -> None:
+        if getattr(self.network, "deterministic", []) and not self.method.uses_prior:
+            raise UserError(f"network.deterministic has no effect with method={self.method.name}: leave it out")
+
     def _check_prior(self) -> None:
         """A method that uses a prior has one, and no other has."""
         method, prior = self.method.name, self.prior.name
@@ -136,7 +142,7 @@ class Config:
 
 # group -> option -> dataclass: each option's YAML composes its dataclass from here and fills in the values.
 OPTIONS: dict[str, dict[str, type[Any]]] = {
-    "dataset": DATASETS,
+    "dataset": DATASETS | TABLES,
     "network": NETWORKS,
     "method": METHODS,
     "prior": PRIORS,

@@ -1,10 +1,18 @@
 """The options of `network`, `method` and `prior`: keys, types and ranges."""
 
+import re
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, ClassVar
 
-from bbbrun.schema.checks import require, require_deviation, require_draws, require_layers, require_positive
+from bbbrun.schema.checks import (
+    require,
+    require_count,
+    require_deviation,
+    require_draws,
+    require_layers,
+    require_positive,
+)
 
 Init = StrEnum("Init", ["he", "uniform"])
 
@@ -12,6 +20,13 @@ Init = StrEnum("Init", ["he", "uniform"])
 @dataclass(slots=True, kw_only=True)
 class NetworkConfig:
     name: str
+    imports: ClassVar[bool] = False  # whether it is code that a name in the configuration says
+
+
+@dataclass(slots=True, kw_only=True)
+class DrawnConfig(NetworkConfig):
+    """A network whose starting weights are drawn."""
+
     init: Init
     init_scale: float
 
@@ -20,12 +35,48 @@ class NetworkConfig:
 
 
 @dataclass(slots=True, kw_only=True)
-class MlpConfig(NetworkConfig):
+class MlpConfig(DrawnConfig):
     hidden: list[int]
 
     def __post_init__(self) -> None:
-        NetworkConfig.__post_init__(self)
+        DrawnConfig.__post_init__(self)
         require_layers("network.hidden", self.hidden)
+
+
+@dataclass(slots=True, kw_only=True)
+class LenetConfig(DrawnConfig):
+    """channels: of each convolution's outputs. hidden: units of the layers behind them."""
+
+    channels: list[int]
+    hidden: list[int]
+
+    def __post_init__(self) -> None:
+        DrawnConfig.__post_init__(self)
+        require(len(self.channels) == 2, "network.channels", "a list of two numbers", self.channels)
+        require_layers("network.channels", self.channels)
+        require_layers("network.hidden", self.hidden)
+
+
+@dataclass(slots=True, kw_only=True)
+class ModuleConfig(NetworkConfig):
+    """The torch.nn.Module that a function, or class, of the user's own makes of `args`.
+
+    deterministic: patterns of the names of parameters that stay single numbers. weights: a state dict to start from.
+    """
+
+    target: str | None
+    args: Any
+    deterministic: list[str]
+    weights: str | None
+    imports: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        named = self.target is None or re.fullmatch(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)+", self.target) is not None
+        require(named, "network.target", "package.factory, the name of a function or class", repr(self.target))
+        named = self.args is None or (isinstance(self.args, dict) and all(isinstance(key, str) for key in self.args))
+        require(named, "network.args", "{name: value}, the arguments by name, or null", self.args)
+        require(self.weights != "", "network.weights", "a file, or null", "an empty word")
+        require(all(self.deterministic), "network.deterministic", "a list of patterns", self.deterministic)
 
 
 Estimator = StrEnum("Estimator", ["weights", "local", "flipout"])
@@ -86,6 +137,14 @@ class MonteCarloDropoutConfig(DropoutConfig):
 
 
 @dataclass(slots=True, kw_only=True)
+class EnsembleConfig(MethodConfig):
+    members: int
+
+    def __post_init__(self) -> None:
+        require_count("method.members", self.members, least=2, most=1000)
+
+
+@dataclass(slots=True, kw_only=True)
 class PriorConfig:
     name: str
 
@@ -125,12 +184,13 @@ class NoPriorConfig(PriorConfig):
 
 
 # option -> dataclass
-NETWORKS: dict[str, type[Any]] = {"mlp": MlpConfig}
+NETWORKS: dict[str, type[Any]] = {"mlp": MlpConfig, "lenet": LenetConfig, "module": ModuleConfig}
 METHODS: dict[str, type[Any]] = {
     "bbb": BayesByBackpropConfig,
     "mle": MaximumLikelihoodConfig,
     "dropout": DropoutConfig,
     "mc_dropout": MonteCarloDropoutConfig,
+    "ensemble": EnsembleConfig,
 }
 PRIORS: dict[str, type[Any]] = {
     "scale_mixture": ScaleMixtureConfig,

@@ -9,13 +9,14 @@ from bbbrun.errors import UserError
 from bbbrun.schema.checks import require, require_count
 
 # What a training starts from, or its step reads as a tensor; anything else would be another graph. With the numbers of
-# every prior.
+# every prior. The splits of a UCI set are data of one shape.
 REPLICABLE = (
     "seed",
     "network.init_scale",
     "method.temperature",
     "optimizer.lr",
     "optimizer.decay_factor",
+    "dataset.split",
 )
 
 _MOST = 1000  # each has a folder, open files and a configuration of its own

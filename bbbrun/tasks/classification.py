@@ -1,5 +1,8 @@
 """The classification task: images in, class probabilities out, judged on validation and test images."""
 
+from collections.abc import Sequence
+from typing import Any
+
 import pandas as pd
 import torch
 from torch import Tensor
@@ -67,15 +70,26 @@ def _each_image(probabilities: Tensor, labels: Tensor) -> pd.DataFrame:
 
 
 class ClassTable(ClassMixture):
-    """The predictive of images as a table: the class, its probability, all of them, and the uncertainty in nats."""
+    """The predictive of classes as a table: the class, its probability, all of them, and the uncertainty in nats.
+
+    labels: what the classes are called, numbers or texts.
+    """
+
+    def __init__(self, rows: int, labels: Sequence[Any], shares: Sequence[float]) -> None:
+        super().__init__(rows, len(labels), shares)
+        self._labels = labels
 
     def table(self, rows: slice) -> pd.DataFrame:
         predicted = self.prediction(rows)
-        probability, label = predicted.probabilities.max(dim=1)
-        columns = {"class": label, "probability": probability}
-        columns |= {f"p{k}": column for k, column in enumerate(predicted.probabilities.unbind(1))}
+        probability, chosen = predicted.probabilities.max(dim=1)
+        texts = any(isinstance(label, str) for label in self._labels)
+        names = [f"p_{label}" if texts else f"p{label}" for label in self._labels]
+        columns = {"probability": probability} | dict(zip(names, predicted.probabilities.unbind(1), strict=True))
         columns |= {name: getattr(predicted, name) for name in ("total", "aleatoric", "epistemic")}
-        return pd.DataFrame({name: column.numpy() for name, column in columns.items()})
+        table = pd.DataFrame({name: column.numpy() for name, column in columns.items()})
+        labels: Any = pd.Series(self._labels, dtype="string" if texts else "int64")
+        table.insert(0, "class", labels.iloc[chosen.numpy()].array)
+        return table
 
 
 def predictor(dataset: ImageDatasetConfig, options: NetworkConfig) -> Predictor:
@@ -87,7 +101,7 @@ def predictor(dataset: ImageDatasetConfig, options: NetworkConfig) -> Predictor:
         layout,
         classes,
         lambda outputs: [outputs],
-        lambda rows, shares: ClassTable(rows, classes, shares),
+        lambda rows, shares: ClassTable(rows, range(classes), shares),
     )
 
 

@@ -65,7 +65,8 @@ COLUMNS = {column.name: column for column in (*NUMBERS, *CLASSES, *FOREIGN_COLUM
 def predicted_classes(ensemble: Ensemble, inputs: Any) -> ClassPrediction:
     """What the ensemble predicts for any number of inputs; raises ValueError for inputs that are not the runs'."""
     table = pd.concat(list(ensemble.tables(inputs)), ignore_index=True)
-    probabilities = table[[f"p{k}" for k in range(ensemble.classes)]].to_numpy(copy=True)
+    # After the class and its probability.
+    probabilities = table.iloc[:, 2 : 2 + ensemble.classes].to_numpy(copy=True)
     rest = [torch.from_numpy(table[name].to_numpy(copy=True)) for name in ("total", "aleatoric", "epistemic")]
     return ClassPrediction(torch.from_numpy(probabilities), *rest)
 

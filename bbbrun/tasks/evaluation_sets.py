@@ -14,10 +14,15 @@ from bbbrun.data.curve import curve_points
 from bbbrun.data.foreign import SETS, foreign_images, noise_images
 from bbbrun.data.images import IMAGES
 from bbbrun.data.sources import open_source
+from bbbrun.data.tables.form import Form
+from bbbrun.data.tables.load import rows_of, target_values
+from bbbrun.data.tables.rows import read_table
 from bbbrun.errors import UserError
 from bbbrun.runs.reader import Run
 from bbbrun.schema.config import option
 from bbbrun.schema.datasets import ImageDatasetConfig, MnistConfig, RegressionCurveConfig
+from bbbrun.schema.tables import TabularConfig, UciConfig
+from bbbrun.tasks.kinds import form_in
 
 FOREIGN = (*SETS, "noise")
 HARDER = ("rotated", "shifted", "corrupted")
@@ -28,13 +33,15 @@ FILE = "file"  # the set that any file is a part of
 class Part(NamedTuple):
     """A part of a set: `load` gives its inputs, in the runs' own units, and their labels, None for foreign inputs.
 
-    level: how far it is from the test set, such as an angle; None where that is no number.
+    level: how far it is from the test set, such as an angle; None where that is no number. rows: which rows of the
+    data set these are, where runs of one data set may have learnt from different ones.
     """
 
     set: str
     name: str
     level: float | None
     load: Callable[[], tuple[Any, NDArray[Any] | None]]
+    rows: str = ""
 
 
 def parts_of(run: Run, names: Sequence[str], root: str | None) -> list[Part]:
@@ -50,6 +57,8 @@ def parts_of(run: Run, names: Sequence[str], root: str | None) -> list[Part]:
         return [part for name in names for part in _image_parts(dataset, name, root)]
     if isinstance(dataset, RegressionCurveConfig):
         return [_curve_part(dataset, run.seed, name) for name in names]
+    if isinstance(dataset, TabularConfig):
+        return [_table_part(dataset, form_in(run), name, root) for name in names]
     raise UserError(f"dataset={run.dataset}: predictions are of images and of regressions")
 
 
@@ -94,6 +103,27 @@ def _curve_part(dataset: RegressionCurveConfig, seed: int, name: str) -> Part:
         raise UserError(f"--on {name} is of images, and this run's inputs are numbers: say test, or a file")
     path = _file(name)
     return Part(FILE, path.name, None, lambda: _labelled(path, None, "y", 0))
+
+
+def _table_part(dataset: TabularConfig, form: Form, name: str, root: str | None) -> Part:
+    def labelled(frame: Any) -> tuple[Any, NDArray[Any]]:
+        return frame.drop(columns=form.target.name), target_values(form.target, frame[form.target.name])
+
+    if name == "test":
+        # A UCI set's record may be anybody's: its folder is not looked into.
+        own = replace(dataset, root=root) if isinstance(dataset, UciConfig) else dataset
+        return Part(name, name, None, lambda: labelled(rows_of(own, root, form.files).test), repr(own))
+    if name in NAMES:
+        raise UserError(f"--on {name} is of images, and this run's inputs are columns: say test, or a file")
+    path = _file(name)
+
+    def load() -> tuple[Any, NDArray[Any]]:
+        frame = read_table(path, form.target.name if path.suffix == ".npz" else None)
+        if form.target.name not in frame.columns:
+            raise UserError(f"{path}: column {form.target.name!r}, the target, is missing")
+        return labelled(frame)
+
+    return Part(FILE, path.name, None, load)
 
 
 def _file(name: str) -> Path:

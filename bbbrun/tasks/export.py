@@ -1,6 +1,6 @@
 """A trained network for use without bbbrun: as a plain torch.nn module, with the lines that load it."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import torch
@@ -8,15 +8,19 @@ from torch import Tensor, nn
 
 from bbbrun.bayes.draws import BlockSampler, Draws
 from bbbrun.bayes.methods import BayesByBackprop, build_method
+from bbbrun.bayes.modules import made_module
 from bbbrun.bayes.networks import Network
 from bbbrun.bayes.posterior import DiagonalGaussian
 from bbbrun.bayes.pruning import pruning_mask
+from bbbrun.data.tables.form import Form
 from bbbrun.errors import UserError
 from bbbrun.runs.reader import Run
 from bbbrun.schema.config import option
 from bbbrun.schema.datasets import ImageDatasetConfig, RegressionCurveConfig
+from bbbrun.schema.methods import ModuleConfig
+from bbbrun.schema.tables import TabularConfig
 from bbbrun.tasks.evaluation_sets import parts_of
-from bbbrun.tasks.kinds import predictor
+from bbbrun.tasks.kinds import form_in, predictor
 from bbbrun.tasks.prediction import parameters_of
 
 HEADER = "# Written by bbbrun export."
@@ -25,31 +29,34 @@ HEADER = "# Written by bbbrun export."
 class Usage(NamedTuple):
     """How inputs in raw units become the module's, (inputs - shift) / scale, and what that is called in code.
 
-    result: a name for its outputs. comment: what inputs and outputs are.
+    Lists have a number for each column of the inputs. result: a name for its outputs. comment: what inputs and outputs
+    are.
     """
 
-    shift: float
-    scale: float
+    shift: float | list[float]
+    scale: float | list[float]
     inputs: str
     result: str
     comment: str
 
 
 class Exported(NamedTuple):
-    """A module, where it comes from in words, and the lines that make it again from the file NAME."""
+    """A module, where it comes from in words, and the lines that make it again from the file NAME.
 
-    module: nn.Sequential
+    code: the lines that make the module without its weights.
+    """
+
+    module: nn.Module
     usage: Usage
     shape: tuple[int, ...]
     origin: str
+    code: list[str]
 
     def lines(self, name: str) -> list[str]:
         """The Python lines that load the state dict in the file `name` and call the module."""
-        layers = ", ".join(f"nn.{_code(layer)}" for layer in self.module)
         return [
             "import torch",
-            "from torch import nn",
-            f"module = nn.Sequential({layers})",
+            *self.code,
             f"module.load_state_dict(torch.load({name!r}, weights_only=True))",
             f"{self.usage.result} = module({_scaling(self.usage)})  # {self.usage.comment}",
         ]
@@ -60,13 +67,15 @@ def weights_of(run: Run, draw: int | None, seed: int, prune: float | None) -> Te
 
     Of a run without a posterior its only ones. Raises UserError for a draw or a pruning that it does not have.
     """
-    network, method = predictor(run.config).network, build_method(option("method", run.config["method"]))
+    network, method = predictor(run).network, build_method(option("method", run.config["method"]))
     parameters = parameters_of(run, network.size)
     if draw is not None:
-        if not method.random:
-            raise UserError(f"--draw: method={run.method} has no draws of its weights")
+        if draw >= method.available(draw + 1) or method.available(2) == 1:
+            raise UserError(f"--draw {draw}: method={run.method} has {_count(method.available(2), method.copies)}")
         return method.draw(network, parameters, Draws(seed, 0, draw + 1, BlockSampler()), draw)
     mean = method.mean(parameters)
+    if mean is None and method.copies > 1:
+        raise UserError(f"method={run.method} has {method.copies} networks and no mean: name one, from 0, by --draw")
     mean = parameters[0] if mean is None else mean
     if prune is None:
         return mean
@@ -75,12 +84,16 @@ def weights_of(run: Run, draw: int | None, seed: int, prune: float | None) -> Te
     return mean * pruning_mask(DiagonalGaussian(*parameters), prune)
 
 
+def _count(draws: int, copies: int) -> str:
+    return "no draws of its weights" if draws == 1 else f"the networks 0 to {copies - 1}"
+
+
 def error_of(run: Run, weights: Tensor, root: str | None) -> tuple[str, float]:
     """What these weights alone, (P,), miss on the test set: the name of the number, and the number.
 
     root: the folder of the data. Raises UserError where it is missing.
     """
-    predicts = predictor(run.config)
+    predicts = predictor(run)
     [test] = parts_of(run, ["test"], root)
     inputs, truth = test.load()
     assert truth is not None
@@ -92,16 +105,20 @@ def error_of(run: Run, weights: Tensor, root: str | None) -> tuple[str, float]:
 
 def exported(run: Run, weights: Tensor, origin: str) -> Exported:
     """The run's network with these weights (P,); raises UserError for one that is no plain module of torch.nn."""
-    predicts = predictor(run.config)
-    name = run.config["network"]["name"]
-    if name not in _MODULES:
-        raise UserError(f"network={name} cannot be exported: only {', '.join(_MODULES)}")
-    module = _MODULES[name](predicts.network)
+    predicts = predictor(run)
+    options, module = run.network(), nn.Module()
+    if isinstance(options, ModuleConfig):
+        module, code = made_module(options), _call(options)
+    elif options.name in _MODULES:
+        layers = _MODULES[options.name](predicts.network)
+        module, code = nn.Sequential(*layers), ["from torch import nn", f"module = nn.Sequential({_codes(layers)})"]
+    else:
+        raise UserError(f"network={options.name} cannot be exported: only {', '.join(_MODULES)}")
     parts = predicts.network.unflatten(weights)
     # Clones: of a view the whole vector would be saved with each part.
     state = dict(zip(module.state_dict(), (part.clone() for part in parts), strict=True))
     module.load_state_dict(state)
-    return Exported(module.eval(), _usage(run), predicts.layout.shape, origin)
+    return Exported(module.eval(), _usage(run), predicts.layout.shape, origin, code)
 
 
 def program_of(network: Exported) -> torch.export.ExportedProgram:
@@ -114,42 +131,80 @@ def program_of(network: Exported) -> torch.export.ExportedProgram:
 class _Raw(nn.Module):
     """The module behind the scaling of its inputs."""
 
+    shift: Tensor
+    scale: Tensor
+
     def __init__(self, module: nn.Module, usage: Usage) -> None:
         super().__init__()
-        self.module, self._usage = module, usage
+        self.module = module
+        for name, value in (("shift", usage.shift), ("scale", usage.scale)):
+            self.register_buffer(name, torch.tensor(value))
 
     def forward(self, inputs: Tensor) -> Tensor:
-        outputs: Tensor = self.module((inputs - self._usage.shift) / self._usage.scale)
+        outputs: Tensor = self.module((inputs - self.shift) / self.scale)
         return outputs
 
 
-def _mlp(network: Network) -> nn.Sequential:
+def _mlp(network: Network) -> list[nn.Module]:
+    return _layers(network.shapes[::2])
+
+
+def _layers(shapes: Sequence[tuple[int, ...]]) -> list[nn.Module]:
     layers: list[nn.Module] = [nn.Flatten()]
-    for number, shape in enumerate(network.shapes[::2]):
+    for number, shape in enumerate(shapes):
         layers += [*([nn.ReLU()] if number else []), nn.Linear(shape[1], shape[0])]
-    return nn.Sequential(*layers)
+    return layers
 
 
-# network.name -> the module of the same function, whose parameters lie in the same order
-_MODULES: dict[str, Callable[[Network], nn.Sequential]] = {"mlp": _mlp}
+def _lenet(network: Network) -> list[nn.Module]:
+    convolutions: list[nn.Module] = []
+    shapes = network.shapes[::2]
+    for shape in shapes[:2]:
+        convolutions += [nn.Conv2d(shape[1], shape[0], 5, padding=2), nn.ReLU(), nn.MaxPool2d(2)]
+    return [*convolutions, *_layers(shapes[2:])]
+
+
+# network.name -> the layers of the same function, whose parameters lie in the same order
+_MODULES: dict[str, Callable[[Network], list[nn.Module]]] = {"mlp": _mlp, "lenet": _lenet}
+
+
+def _call(options: ModuleConfig) -> list[str]:
+    assert options.target is not None
+    package, _, name = options.target.rpartition(".")
+    arguments = ", ".join(f"{key}={value!r}" for key, value in (options.args or {}).items())
+    return [f"from {package} import {name}", f"module = {name}({arguments})"]
+
+
+def _codes(layers: Sequence[nn.Module]) -> str:
+    return ", ".join(f"nn.{_code(layer)}" for layer in layers)
 
 
 def _code(layer: nn.Module) -> str:
-    arguments = f"{layer.in_features}, {layer.out_features}" if isinstance(layer, nn.Linear) else ""
+    arguments = ""
+    if isinstance(layer, nn.Linear):
+        arguments = f"{layer.in_features}, {layer.out_features}"
+    elif isinstance(layer, nn.Conv2d):
+        arguments = f"{layer.in_channels}, {layer.out_channels}, {layer.kernel_size[0]}, padding={layer.padding[0]}"
+    elif isinstance(layer, nn.MaxPool2d):
+        arguments = str(layer.kernel_size)
     return f"{type(layer).__name__}({arguments})"
 
 
 def _scaling(usage: Usage) -> str:
+    if isinstance(usage.shift, list):
+        return f"({usage.inputs} - torch.tensor({usage.shift})) / torch.tensor({usage.scale})"
     moved = f"({usage.inputs} - {usage.shift!r})" if usage.shift else usage.inputs
     return moved if usage.scale == 1 else f"{moved} / {usage.scale!r}"
 
 
 def _usage(run: Run) -> Usage:
     dataset = option("dataset", run.config["dataset"])
-    shape = ", ".join(map(str, predictor(run.config).layout.shape))
+    shape = ", ".join(map(str, predictor(run).layout.shape))
     if isinstance(dataset, ImageDatasetConfig):
         comment = f"images (N, {shape}) in pixel values; logits (N, K)"
         return Usage(0.0, dataset.pixel_divisor, "images", "logits", comment)
+    if isinstance(dataset, TabularConfig):
+        return _table_usage(form_in(run), dataset.sigma_floor)
     assert isinstance(dataset, RegressionCurveConfig)
     middle, half = (dataset.x_low + dataset.x_high) / 2, (dataset.x_high - dataset.x_low) / 2
     shift, scale = (middle, half) if dataset.scale_inputs else (0.0, 1.0)
@@ -158,3 +213,23 @@ def _usage(run: Run) -> Usage:
         deviation = f"{dataset.sigma_floor} + {dataset.sigma_scale} * softplus(outputs[:, 1])"
     comment = f"x (N, 1); mean outputs[:, 0], standard deviation {deviation}"
     return Usage(shift, scale, "x", "outputs", comment)
+
+
+def _table_usage(form: Form, floor: float) -> Usage:
+    names: list[str] = []
+    shift: list[float] = []
+    scale: list[float] = []
+    for each in form.features:
+        names += [f"{each.name}={level}" for level in each.levels] or [each.name]
+        shift += [0.0] * len(each.levels) or list(each.mean)
+        scale += [1.0] * len(each.levels) or [each.scale]
+    columns = f"rows (N, {form.width}) of {', '.join(names)} (NAME=VALUE: 1 where it is so, else 0)"
+    target = form.target
+    if target.classes:
+        result, meaning = "logits", f"logits (N, K) of {', '.join(map(str, target.classes))}"
+    else:
+        sigma = f"{target.scale!r} * ({floor!r} + softplus(outputs[:, 1]))"
+        mean = f"{target.mean!r} + {target.scale!r} * outputs[:, 0]"
+        result, meaning = "outputs", f"mean {mean}, standard deviation {sigma}"
+    # In one line, whatever a column's name holds: what follows a line's end would be code.
+    return Usage(shift, scale, "rows", result, " ".join(f"{columns}; {meaning}".split()))

@@ -7,12 +7,17 @@ import torch
 
 from bbbrun.bayes.methods import build_method
 from bbbrun.data.images import load_images
+from bbbrun.data.tables.form import Form, form_of, text_of
+from bbbrun.data.tables.load import load_table
 from bbbrun.errors import UserError
+from bbbrun.runs.files import INPUTS
+from bbbrun.runs.reader import Run
 from bbbrun.runs.writer import RunFolder
 from bbbrun.schema.config import Config, option
 from bbbrun.schema.datasets import BanditDatasetConfig, DatasetConfig, ImageDatasetConfig, RegressionCurveConfig
 from bbbrun.schema.methods import NetworkConfig
-from bbbrun.tasks import bandit, classification, regression
+from bbbrun.schema.tables import TabularConfig
+from bbbrun.tasks import bandit, classification, regression, table
 from bbbrun.tasks.agent import agent_network
 from bbbrun.tasks.classification import classification_task
 from bbbrun.tasks.regression import regression_task
@@ -22,10 +27,15 @@ from bbbrun.training.task import EPOCHS, Column, Predictor, Task
 
 
 class Prepared(NamedTuple):
-    """A run whose data are there: the columns of its metrics.csv, and what plays it, one folder a replica."""
+    """A run whose data are there: the columns of its metrics.csv, and what plays it, one folder a replica.
+
+    inputs: of each replica, what was done to a table's columns, to be kept with it. about: lines for the user.
+    """
 
     columns: tuple[Column, ...]
     play: Callable[[list[RunFolder]], list[Outcome]]
+    inputs: tuple[str, ...] = ()
+    about: tuple[str, ...] = ()
 
 
 # Data are read before a run has its folder, so that what is missing leaves none: (configurations, device) -> run
@@ -46,6 +56,16 @@ def _curve(configs: list[Config], device: torch.device) -> Prepared:
     return _by_epochs(configs, [regression_task(config, device) for config in configs], device)
 
 
+def _table(configs: list[Config], device: torch.device) -> Prepared:
+    # Replicas of one split share its tensors.
+    tables = {repr(config.dataset): config.dataset for config in configs}
+    loaded = {key: load_table(dataset).to(device) for key, dataset in tables.items()}
+    own = [loaded[repr(config.dataset)] for config in configs]
+    tasks = [table.table_task(config, each) for config, each in zip(configs, own, strict=True)]
+    about = (table.about(own[0].form),)
+    return _by_epochs(configs, tasks, device)._replace(inputs=tuple(text_of(each.form) for each in own), about=about)
+
+
 def _bandit(configs: list[Config], device: torch.device) -> Prepared:
     [config] = configs
     contexts = bandit.bandit_of(config)
@@ -54,18 +74,19 @@ def _bandit(configs: list[Config], device: torch.device) -> Prepared:
 
 
 class Kind(NamedTuple):
-    """prepare: how a run is made. predictor: (options of its data set and network) -> what predicts with its weights.
+    """prepare: how a run is made. predictor: (options of its data set and network, run) -> what predicts with it.
 
     None where predictions are not of inputs: a bandit's network judges actions.
     """
 
     prepare: Prepare
-    predictor: Callable[[Any, NetworkConfig], Predictor] | None
+    predictor: Callable[[Any, NetworkConfig, Run], Predictor] | None
 
 
 _KINDS: dict[type[DatasetConfig], Kind] = {
-    ImageDatasetConfig: Kind(_images, classification.predictor),
-    RegressionCurveConfig: Kind(_curve, regression.predictor),
+    ImageDatasetConfig: Kind(_images, lambda dataset, network, run: classification.predictor(dataset, network)),
+    RegressionCurveConfig: Kind(_curve, lambda dataset, network, run: regression.predictor(dataset, network)),
+    TabularConfig: Kind(_table, lambda dataset, network, run: table.predictor(dataset, network, form_in(run))),
     BanditDatasetConfig: Kind(_bandit, None),
 }
 
@@ -77,20 +98,26 @@ def _kind(dataset: Any) -> Kind:
 
 # Every column of any metrics.csv, by name: where figures and tables read labels from.
 COLUMNS: dict[str, Column] = {
-    column.name: column for column in (*EPOCHS, *classification.COLUMNS, *regression.COLUMNS, *bandit.COLUMNS)
+    column.name: column
+    for column in (*EPOCHS, *classification.COLUMNS, *regression.COLUMNS, *table.COLUMNS, *bandit.COLUMNS)
 }
 
 
-def predictor(config: dict[str, Any]) -> Predictor:
-    """How the network of a run of this recorded configuration predicts; its data need not be there.
+def form_in(run: Run) -> Form:
+    """What was done to the columns of the table that a run learnt; raises UserError where that cannot be read."""
+    return form_of(run.inputs(), str(run.folder / INPUTS))
+
+
+def predictor(run: Run) -> Predictor:
+    """How the network of a run predicts, by its record; its data need not be there.
 
     Raises UserError for a bandit, whose network judges actions.
     """
-    dataset, network = option("dataset", config["dataset"]), option("network", config["network"])
+    dataset, network = option("dataset", run.config["dataset"]), run.network()
     build = _kind(dataset).predictor
     if build is None:
         raise UserError(f"dataset={dataset.name}: predictions are of images and of regressions")
-    return build(dataset, network)
+    return build(dataset, network, run)
 
 
 def prepare(configs: list[Config], device: torch.device) -> Prepared:

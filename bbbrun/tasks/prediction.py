@@ -38,11 +38,11 @@ class Member(NamedTuple):
 
 
 def parameters_of(run: Run, size: int) -> list[Tensor]:
-    """The method's parameters, each (P,), P = size.
+    """The method's parameters, each (P,), or as many times P as it has networks, P = size.
 
     Raises UserError where the weights are missing, of another network than the record's, or not finite.
     """
-    count = METHODS[run.method].tensors
+    count, size = METHODS[run.method].tensors, size * build_method(option("method", run.config["method"])).copies
     tensors = run.tensors()[:count]
     whole = [isinstance(each, Tensor) and each.shape == (size,) and each.dtype == torch.float32 for each in tensors]
     if len(whole) < count or not all(whole):
@@ -57,13 +57,13 @@ def member_of(run: Run, draws: int, seed: int, mean: bool) -> Member:
 
     mean: w = mu in place of draws. Raises UserError for a run that does not predict.
     """
-    predicts = predictor(run.config)
+    predicts = predictor(run)
     network, method = predicts.network, build_method(option("method", run.config["method"]))
     parameters = parameters_of(run, network.size)
     at_mean = method.mean(parameters) if mean else None
     if at_mean is not None:
         return Member(run, predicts, 1, False, lambda: [at_mean])
-    samples = Draws(seed, 0, draws if method.random else 1, BlockSampler())
+    samples = Draws(seed, 0, method.available(draws), BlockSampler())
     return Member(run, predicts, samples.count, method.random, lambda: drawn(method, network, parameters, samples))
 
 
@@ -78,7 +78,9 @@ class Ensemble:
         first = members[0].predictor
         for member in members:
             # The classes of two data sets have the same numbers and other meanings.
-            if member.run.dataset != members[0].run.dataset or member.predictor.layout.shape != first.layout.shape:
+            own = member.predictor
+            alike = own.layout.shape == first.layout.shape and own.meaning == first.meaning
+            if member.run.dataset != members[0].run.dataset or not alike:
                 raise UserError(
                     f"{members[0].run.folder} and {member.run.folder} do not predict the same: no ensemble of both"
                 )
@@ -131,4 +133,5 @@ class Ensemble:
 
 def without_unsure(table: pd.DataFrame, least: float) -> pd.DataFrame:
     """The table with no class where its probability is below `least`."""
-    return table.assign(**{"class": table["class"].astype("Int64").where(table["probability"] >= least)})
+    classes = table["class"] if table["class"].dtype == "string" else table["class"].astype("Int64")
+    return table.assign(**{"class": classes.where(table["probability"] >= least)})

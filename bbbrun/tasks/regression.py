@@ -37,7 +37,7 @@ def on_unit_range(network: Network, low: float, high: float) -> Network:
     apply, layers, middle, half = network.apply, network.layers, (low + high) / 2, (high - low) / 2
     if layers is None:
         return network._replace(apply=lambda weights, x: apply(weights, (x - middle) / half))
-    return layered(network.shapes, lambda affine, x: layers(affine, (x - middle) / half))
+    return layered(network.shapes, lambda affine, x: layers(affine, (x - middle) / half), network.operations)
 
 
 class NumberTable(NumberMixture):

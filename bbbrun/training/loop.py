@@ -95,7 +95,7 @@ def fit(configs: list[Config], tasks: list[Task], runs: list[RunFolder], device:
         if run.shares_checkpoint:
             own = session.checkpoint(step, trainer.saved_of(replica)) | {"metrics": [row]}
             run.save_checkpoint(own, own=True)
-        predictions = judgement.predictions()
+        predictions = judgement.predictions() if judgement.predictions else None
         outcomes.append(Outcome(row, session.seconds, session.steps_per_second, trainer.compiled, predictions))
     return outcomes
 

@@ -27,7 +27,7 @@ class Outcome(NamedTuple):
     seconds: float
     steps_per_second: float | None
     compiled: bool
-    predictions: Predictions | None = None  # None of a bandit
+    predictions: Predictions | None = None
 
 
 class Session:

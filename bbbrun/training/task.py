@@ -1,7 +1,7 @@
 """The contract of a task: what is learnt, how it is judged, and the columns of its metrics.csv."""
 
 from collections.abc import Callable, Sequence
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import pandas as pd
 from torch import Tensor
@@ -69,7 +69,7 @@ class Judgement(NamedTuple):
     """The task's columns of a row of metrics.csv, and how to make what a finished training keeps of predictions."""
 
     row: dict[str, float]
-    predictions: Callable[[], Predictions]
+    predictions: Callable[[], Predictions] | None = None
 
 
 class Mixture(Protocol):
@@ -87,7 +87,7 @@ class Predictor(NamedTuple):
 
     layout: what its inputs look like. classes: how many it tells apart, 0 where it predicts a number. components:
     outputs (B, K) -> the parameters of their distribution, (B, ...) each. mixture: (N, the share of each draw) -> an
-    empty mixture of such distributions.
+    empty mixture of such distributions. meaning: what the predictors of one ensemble share beside the data set's name.
     """
 
     network: Network
@@ -95,6 +95,7 @@ class Predictor(NamedTuple):
     classes: int
     components: Callable[[Tensor], Sequence[Tensor]]
     mixture: Callable[[int, Sequence[float]], Mixture]
+    meaning: tuple[Any, ...] = ()
 
 
 class Task(NamedTuple):

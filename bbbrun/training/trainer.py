@@ -10,7 +10,7 @@ from torch import Tensor
 
 from bbbrun.bayes.draws import Draws, Sampler, draw_weights
 from bbbrun.bayes.methods import Method, build_method
-from bbbrun.bayes.networks import Network, initial_weights
+from bbbrun.bayes.networks import Network, starting_weights
 from bbbrun.bayes.posterior import DiagonalGaussian
 from bbbrun.bayes.priors import Prior, build_prior, join_priors
 from bbbrun.errors import UserError
@@ -24,11 +24,14 @@ from bbbrun.training.optimizers import build_optimizer, learning_rates
 from bbbrun.training.step import Epoch, Recipe, Steps, initial_state, make_step
 from bbbrun.training.task import Problem
 
+_APART = 10**6  # the seeds of an ensemble's members
+
 
 class Plan(NamedTuple):
     """How one network is trained, or one of R replicas, which share everything but numbers that are tensors.
 
-    weights: the starting weights (P,), on the CPU, which training there moves in place. compile: auto, true or false.
+    weights: the starting weights (copies * P,), on the CPU, which training there moves in place. compile: auto, true or
+    false.
     """
 
     seed: int
@@ -42,14 +45,18 @@ class Plan(NamedTuple):
 
 def plan_of(config: Config, network: Network, device: torch.device) -> Plan:
     """The plan that a configuration makes for this network."""
+    method = build_method(config.method)
+    # Far apart: ensembles of neighbouring seeds have no member in common.
+    seeds = [(config.seed + _APART * member) % 2**31 for member in range(method.copies)]
+    starts = [starting_weights(network, config.network, seed) for seed in seeds]
     return Plan(
         seed=config.seed,
-        method=build_method(config.method),
+        method=method,
         prior=build_prior(config.prior, device),
         optimizer=config.optimizer,
         batch_size=config.train.batch_size,
         compile=config.compile,
-        weights=initial_weights(network, config.network.init, config.network.init_scale, config.seed),
+        weights=torch.cat(starts) if len(starts) > 1 else starts[0],
     )
 
 
@@ -74,7 +81,7 @@ class Trainer:
         minibatches: int | None = None,
     ) -> None:
         plan, problem = plans[0], problems[0]
-        self._plans, self._epochs, self.method = plans, epochs, plan.method
+        self._plans, self._epochs, self.method, self._network = plans, epochs, plan.method, problem.network
         examples = len(problem.inputs)
         # A bandit's minibatches are drawn with repetition, and may be larger than its memory.
         size = plan.batch_size if minibatches else min(plan.batch_size, examples)
@@ -93,7 +100,7 @@ class Trainer:
         )
         self.epoch.present.view(-1)[: self._examples] = 1
         self._shares = [each.method.shares(self.minibatches) for each in plans]
-        starts = [each.method.init(each.weights, each.seed) for each in plans]
+        starts = [each.method.init(problem.network, each.weights, each.seed) for each in plans]
         parameters = [_joined(parts).to(device) for parts in zip(*starts, strict=True)]
         self.state = initial_state(parameters, optimizer)
         # Replicas with their own data: the data sets are concatenated, and `order` is shifted by `_offset`.
@@ -108,7 +115,7 @@ class Trainer:
             [each.seed for each in plans] if lead else plan.seed,
         )
         self._step = make_step(problem, recipe, self.epoch, self.state)
-        size, steps = problem.network.size * len(plans), epochs * self.minibatches
+        size, steps = problem.network.size * len(plans) * plan.method.copies, epochs * self.minibatches
         self.compiled, warning = should_compile(plan.compile, size, steps, plan.method.train_draws, device)
         if warning:
             warnings.warn(warning, stacklevel=2)
@@ -215,7 +222,7 @@ class Trainer:
         """The objective's parts for a replica's row, after an epoch: `mean_nll`, and the method's own columns."""
         mean_nll, plan = self.mean_nll(replica), self._plans[replica]
         draws = self.draws(int(self.state.step), 1, replica)
-        parts = plan.method.row(self.parameters(replica), plan.prior, mean_nll * self._examples, draws)
+        parts = plan.method.row(self._network, self.parameters(replica), plan.prior, mean_nll * self._examples, draws)
         return {"nll": mean_nll} | parts
 
     def load(self, tensors: list[Tensor]) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from bbbrun.errors import UserError
 from bbbrun.runs.files import named_folder, write_atomically
+from bbbrun.verbs.predict import add_trust
 
 
 def main(words: Sequence[str] | None = None) -> None:
@@ -32,6 +33,7 @@ def main(words: Sequence[str] | None = None) -> None:
     add("--seed", type=int, metavar="S", help="the seed of the draw, by default 0")
     text = "with --prune: where data sets lie, by default $BBBRUN_DATA or the cache"
     add("--data", type=named_folder, metavar="FOLDER", help=text)
+    add_trust(parser)
     arguments = parser.parse_args(words)
     if arguments.draw is not None and not 0 <= arguments.draw < 2**20:
         parser.error(f"--draw must be from 0 to {2**20 - 1}, not {arguments.draw}")
@@ -58,7 +60,7 @@ def _export(arguments: argparse.Namespace) -> None:
 
     if output.suffix == ".pt" and code.exists() and not code.read_text(errors="replace").startswith(HEADER):
         raise UserError(f"--output {output}: {code} is there, and is not bbbrun's: name another file")
-    runs = finished_runs([arguments.run])
+    runs = finished_runs([arguments.run], arguments.trust)
     if len(runs) > 1:
         raise UserError(f"{arguments.run} holds {len(runs)} runs: name one, such as {runs[0].folder}")
     [run] = runs

@@ -19,11 +19,12 @@ DRAWS = 100
 
 
 class DrawOptions(NamedTuple):
-    """How to draw. draws, seed: None where not given."""
+    """How to draw. draws, seed: None where not given. trust: whether code that a record names may be imported."""
 
     draws: int | None
     seed: int | None
     mean: bool
+    trust: bool
 
 
 class Writer(Protocol):
@@ -61,11 +62,18 @@ def main(words: Sequence[str] | None = None) -> None:
 
 
 def add_draw_options(parser: argparse.ArgumentParser) -> None:
-    """Add --draws, --seed and --mean to a parser."""
+    """Add --draws, --seed, --mean and --trust to a parser."""
     add = parser.add_argument
     add("--draws", type=int, metavar="N", help=f"draws of the weights of each run, by default {DRAWS}")
     add("--seed", type=int, metavar="S", help="the seed of the draws, by default 0")
     add("--mean", action="store_true", help="use the mean weights, w = mu, and draw nothing")
+    add_trust(parser)
+
+
+def add_trust(parser: argparse.ArgumentParser) -> None:
+    """Add --trust to a parser."""
+    text = "import the code that the runs' records name as their network; without it, nothing of theirs is run"
+    parser.add_argument("--trust", action="store_true", help=text)
 
 
 def draw_options(parser: argparse.ArgumentParser, arguments: argparse.Namespace) -> DrawOptions:
@@ -76,7 +84,7 @@ def draw_options(parser: argparse.ArgumentParser, arguments: argparse.Namespace)
         parser.error(f"--seed must be from 0 to {2**31 - 1}, not {arguments.seed}")
     if arguments.mean and (arguments.draws is not None or arguments.seed is not None):
         parser.error("--mean draws nothing: leave out --draws and --seed")
-    return DrawOptions(arguments.draws, arguments.seed, arguments.mean)
+    return DrawOptions(arguments.draws, arguments.seed, arguments.mean, arguments.trust)
 
 
 def members_of(folders: Sequence[Path], how: DrawOptions) -> "list[Member]":
@@ -87,7 +95,7 @@ def members_of(folders: Sequence[Path], how: DrawOptions) -> "list[Member]":
     from bbbrun.runs.reader import finished_runs
     from bbbrun.tasks.prediction import member_of
 
-    members = [member_of(run, how.draws or DRAWS, how.seed or 0, how.mean) for run in finished_runs(folders)]
+    members = [member_of(run, how.draws or DRAWS, how.seed or 0, how.mean) for run in finished_runs(folders, how.trust)]
     if not any(member.random for member in members) and (how.draws is not None or how.seed is not None):
         method = members[0].run.method
         raise UserError(f"--draws and --seed have no effect: method={method} has no draws of its weights")

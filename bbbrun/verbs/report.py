@@ -9,6 +9,7 @@ from bbbrun.errors import UserError
 from bbbrun.report.makers import MAKERS, write_by, write_report
 from bbbrun.runs.files import named_folder
 from bbbrun.runs.reader import finished_runs
+from bbbrun.verbs.predict import add_trust
 
 _OUTPUT = Path("results/report")
 
@@ -26,6 +27,7 @@ def main(words: Sequence[str] | None = None) -> None:
     text = "folders of other reports, whose runs count among all that were tried"
     add("--tried", nargs="+", type=named_folder, metavar="FOLDER", default=[], help=text)
     add("--by", nargs="+", metavar="KEY", help="instead: one table of the runs by these keys, over seeds")
+    add_trust(parser)
     arguments = parser.parse_args(words)
     if not arguments.runs and arguments.by:
         # `--by seed FOLDER` is read as two keys.
@@ -51,7 +53,7 @@ def main(words: Sequence[str] | None = None) -> None:
 
 def _report(arguments: argparse.Namespace) -> list[str]:
     """Write the report and print what was made; return the errors."""
-    runs = finished_runs(arguments.runs)
+    runs = finished_runs(arguments.runs, arguments.trust)
     if arguments.by:
         report = write_by(runs, arguments.output, arguments.by)
     else:

@@ -97,6 +97,10 @@ def evaluate(
     of_test: Predictions = {}
     for own in zip(*parts, strict=True):
         part = own[0]
+        if classes and any(other.rows != part.rows for other in own):
+            raise UserError(
+                f"--on {part.name}: the runs have different test rows: evaluate those of one split together"
+            )
         try:
             if not classes:
                 rows += _judge_numbers(judged, list(own), count)

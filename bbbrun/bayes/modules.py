@@ -1,0 +1,109 @@
+"""Any stateless torch.nn.Module as a network: one at hand, or one that a function named in the configuration makes."""
+
+import math
+from collections.abc import Sequence
+from fnmatch import fnmatchcase
+
+import torch
+from torch import Tensor, nn
+
+from bbbrun.bayes.networks import Network
+from bbbrun.errors import UserError
+from bbbrun.runtime.imports import imported, read_state
+from bbbrun.schema.methods import ModuleConfig
+
+_DROPOUT = (nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, nn.AlphaDropout, nn.FeatureAlphaDropout)
+
+
+def from_module(module: nn.Module) -> tuple[Network, Tensor]:
+    """Any stateless module as a network, with its present parameters as a flat vector (P,).
+
+    Raises ValueError for a module with buffers (batch normalisation's running statistics, say), whose forward
+    pass would leave state behind, or with dropout in training mode, whose noise is not the run's.
+    """
+    buffers = [name for name, _ in module.named_buffers()]
+    if buffers:
+        raise ValueError(
+            f"the module has buffers ({', '.join(buffers[:3])}): a Bayesian network must be a function of weights and "
+            "inputs alone; normalise with GroupNorm or LayerNorm, which have none"
+        )
+    if any(isinstance(part, _DROPOUT) and part.training for part in module.modules()):
+        raise ValueError("the module drops out at random: call eval() on it, the weights are what is random here")
+    names = [name for name, _ in module.named_parameters()]
+    parameters = [parameter.detach() for _, parameter in module.named_parameters()]
+    if not parameters:
+        raise ValueError("the module has no parameters")
+
+    def apply(weights: Sequence[Tensor], inputs: Tensor) -> Tensor:
+        outputs: Tensor = torch.func.functional_call(module, dict(zip(names, weights, strict=True)), (inputs,))
+        return outputs
+
+    shapes = tuple(tuple(parameter.shape) for parameter in parameters)
+    return Network(shapes, apply, None), torch.cat([parameter.reshape(-1) for parameter in parameters])
+
+
+def made_module(config: ModuleConfig, seed: int = 0) -> nn.Module:
+    """The module that the named function makes, its own starting parameters drawn from the seed.
+
+    Raises UserError where the function cannot be imported, fails, or makes something else.
+    """
+    if config.target is None:
+        raise UserError("network.target must be package.factory, the function or class that makes the module")
+    factory = imported(config.target)
+    try:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            module = factory(**(config.args or {}))
+        if not isinstance(module, nn.Module):
+            raise TypeError(f"it makes no torch.nn.Module, but {type(module).__name__}")
+    except Exception as error:
+        raise UserError(f"network.target={config.target} with {config.args or {}}: {_line(error)}") from error
+    return module
+
+
+def network_of_module(config: ModuleConfig, input_shape: Sequence[int], outputs: int) -> Network:
+    """The network that the named function makes, for inputs (B, *input_shape) and K = `outputs`.
+
+    Raises UserError where it cannot be made, has buffers, or gives other outputs, and where a pattern of
+    `deterministic` or the file of `weights` does not fit.
+    """
+    module = made_module(config)
+    try:
+        network, _ = from_module(module)
+        with torch.no_grad():
+            shape = tuple(module(torch.zeros(2, *input_shape)).shape)
+    except Exception as error:
+        raise UserError(f"network.target={config.target}: {_line(error)}") from error
+    if shape != (2, outputs):
+        raise UserError(
+            f"network.target={config.target} must make outputs (N, {outputs}) of inputs (N, "
+            f"{', '.join(map(str, input_shape))}), not {('N', *shape[1:])}"
+        )
+    names = [name for name, _ in module.named_parameters()]
+    for pattern in config.deterministic:
+        if not any(fnmatchcase(name, pattern) for name in names):
+            raise UserError(f"network.deterministic: {pattern!r} is none of the parameters {', '.join(names[:12])}")
+    single = [any(fnmatchcase(name, pattern) for pattern in config.deterministic) for name in names]
+    if all(single):
+        raise UserError("network.deterministic leaves no parameter a posterior: say method=mle")
+    state = None if config.weights is None else read_state(config.weights)
+
+    def start(seed: int) -> Tensor:
+        own = made_module(config, seed)
+        if state is not None:
+            try:
+                own.load_state_dict(state)
+            except (RuntimeError, TypeError) as error:
+                raise UserError(f"network.weights={config.weights} does not fit: {_line(error)[:200]}") from error
+        return torch.cat([parameter.detach().reshape(-1).float() for parameter in own.parameters()])
+
+    if state is not None:
+        start(0)  # before a run has its folder
+    sizes = [math.prod(shape) for shape in network.shapes]
+    random = torch.cat([torch.full((size,), float(not each)) for size, each in zip(sizes, single, strict=True)])
+    return network._replace(start=start, random=random if any(single) else None)
+
+
+def _line(error: Exception) -> str:
+    kind = "" if isinstance(error, ValueError) else f"{type(error).__name__}: "
+    return " ".join(f"{kind}{error}".split())

@@ -1,0 +1,167 @@
+"""A table as whole tensors: the form that the training part gives, and the three parts in it."""
+
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+import torch
+from numpy.typing import NDArray
+from sklearn.preprocessing import StandardScaler
+
+from bbbrun.data.images import Split
+from bbbrun.data.tables.form import Feature, Form, Label, Target
+from bbbrun.data.tables.rows import Rows, table_rows
+from bbbrun.data.tables.uci import uci_rows
+from bbbrun.data.tables.values import TableLayout, column_numbers, levels_of, positions, text_of_value
+from bbbrun.errors import UserError
+from bbbrun.schema.datasets import DatasetConfig
+from bbbrun.schema.tables import Kind, TableConfig, TabularConfig, UciConfig
+
+_MOST_CLASSES = 20  # whole numbers of more values than these are told to be numbers
+_MOST_LEVELS = 1000
+
+
+class Table(NamedTuple):
+    """The three parts of a table in its `form`. The validation part may have no rows."""
+
+    form: Form
+    train: Split
+    valid: Split
+    test: Split
+
+    def to(self, device: torch.device) -> "Table":
+        """The same on `device`."""
+        return Table(self.form, self.train.to(device), self.valid.to(device), self.test.to(device))
+
+
+def rows_of(config: TabularConfig, root: str | None = None, digests: dict[str, str] | None = None) -> Rows:
+    """The rows that the configuration names.
+
+    root: the folder of the data in place of the configuration's. digests: those that a user's files must have.
+    """
+    match config:
+        case UciConfig():
+            return uci_rows(config, config.root if root is None else root)
+        case TableConfig():
+            return table_rows(config, root, digests)
+        case _:
+            raise TypeError(f"no table for {config!r}")
+
+
+def load_table(config: DatasetConfig) -> Table:
+    """The table that the configuration names, on the CPU; raises UserError where it is missing or unfit."""
+    assert isinstance(config, TabularConfig)
+    rows = rows_of(config)
+    form = fitted(rows)
+    train, valid, test = (split_of(form, part) for part in rows.parts)
+    return Table(form, train, valid, test)
+
+
+def split_of(form: Form, part: pd.DataFrame) -> Split:
+    """The inputs (N, D) and labels (N,) of some rows, of a part or of another file with the target's column."""
+    layout = TableLayout(form)
+    try:
+        return Split(layout.scaled(layout.raw(part)), form.labels(target_values(form.target, part[form.target.name])))
+    except ValueError as error:
+        raise UserError(f"dataset={error}") from error
+
+
+def target_values(target: Target, column: Any) -> NDArray[np.float64]:
+    """The target's values (N,), of classes their positions 0 .. K - 1; raises ValueError that names a row."""
+    levels = [text_of_value(label) for label in target.classes]
+    values = positions(column, levels) if levels else column_numbers(column)
+    if np.isnan(values).any():
+        raise ValueError(f"row {int(np.argmax(np.isnan(values))) + 1}, column {column.name!r}: the value is missing")
+    return values
+
+
+def fitted(rows: Rows) -> Form:
+    """The form of these rows: levels of all parts, means and deviations of the training part alone.
+
+    A level that only other parts have is an input that training never saw, on which the posterior stays the prior.
+    Raises UserError that names a column which is neither numbers nor categories.
+    """
+    whole = pd.concat(rows.parts, ignore_index=True)
+    names = [name for name in whole.columns if name != rows.target]
+    try:
+        features = tuple(_feature(whole[name], rows.train[name], name in rows.categorical) for name in names)
+        target = _target(whole[rows.target], rows.train[rows.target], rows.kind)
+    except ValueError as error:
+        raise UserError(f"dataset.path: {error}") from error
+    counts = (len(rows.train), len(rows.valid), len(rows.test))
+    return Form(features, target, tuple(rows.ignored), rows.fill, counts, rows.files)
+
+
+def _feature(column: Any, train: Any, categorical: bool) -> Feature:
+    name = str(column.name)
+    if name.startswith("Unnamed: "):
+        raise ValueError(
+            f"column {name.removeprefix('Unnamed: ')} has no name, as where pandas wrote row numbers: name it, or "
+            f"leave it out with dataset.ignore=['{name}']"
+        )
+    if not categorical and _is_number(column):
+        scaler = StandardScaler().fit(_within_range(column_numbers(train), name)[:, None])
+        return Feature(
+            name, (), (float(np.nan_to_num(scaler.mean_[0])),), float(np.nan_to_num(scaler.scale_[0], nan=1))
+        )
+    if not categorical:
+        _require_categories(column)
+    levels = levels_of(column)
+    if len(levels) > _MOST_LEVELS:
+        raise ValueError(
+            f"column {name!r} has {len(levels)} different texts, more than the {_MOST_LEVELS} of a category: leave it "
+            f"out with dataset.ignore=[{name}]"
+        )
+    codes = positions(train, levels)
+    counts = np.bincount(codes[~np.isnan(codes)].astype(np.int64), minlength=len(levels))
+    return Feature(name, tuple(levels), tuple((counts / max(counts.sum(), 1)).tolist()), 1.0)
+
+
+def _is_number(column: Any) -> bool:
+    return pd.api.types.is_numeric_dtype(column.dtype) and not pd.api.types.is_bool_dtype(column.dtype)
+
+
+def _within_range(values: NDArray[np.float64], name: str) -> NDArray[np.float64]:
+    if len(values) and np.nanmax(np.abs(values), initial=0) > 1e150:
+        raise ValueError(f"column {name!r} has numbers beyond 1e150, whose squares are no numbers")
+    return values
+
+
+def _require_categories(column: Any) -> None:
+    """Raise ValueError for a column of dates, and for numbers among which some texts stand."""
+    if pd.api.types.is_datetime64_any_dtype(column.dtype) or pd.api.types.is_timedelta64_dtype(column.dtype):
+        raise ValueError(f"column {column.name!r} has dates: make numbers of them, or leave it out with dataset.ignore")
+    texts = column.map(text_of_value, na_action="ignore")
+    numbers = pd.to_numeric(texts, errors="coerce").notna() & column.notna()
+    if numbers.sum() > column.notna().sum() / 2:
+        row = int(np.argmax((~numbers & column.notna()).to_numpy()))
+        raise ValueError(
+            f"column {column.name!r} has numbers, and {str(column.iloc[row])[:40]!r} among them: leave that empty, or "
+            f"say dataset.categorical=[{column.name}]"
+        )
+
+
+def _target(column: Any, train: Any, kind: Kind) -> Target:
+    name = str(column.name)
+    values = pd.unique(column)
+    if kind is Kind.auto:
+        whole = _is_number(column) and len(values) <= _MOST_CLASSES and bool((column == column.round()).all())
+        kind = Kind.classification if whole or not _is_number(column) else Kind.regression
+    if kind is Kind.regression:
+        scaler = StandardScaler().fit(_within_range(column_numbers(train), name)[:, None])
+        return Target(name, (), float(scaler.mean_[0]), float(scaler.scale_[0]))
+    if len(values) > _MOST_LEVELS:
+        raise ValueError(f"the target {name!r} has {len(values)} different values, more than {_MOST_LEVELS} classes")
+    if len(values) < 2:
+        raise ValueError(f"the target {name!r} has one value alone, {str(values[0])[:40]!r}: there is nothing to tell")
+    if not _is_number(column):
+        _require_categories(column)
+    return Target(name, _classes(values), 0.0, 1.0)
+
+
+def _classes(values: Any) -> tuple[Label, ...]:
+    """The classes in order: whole numbers as such, anything else as text."""
+    texts = {text_of_value(value) for value in values}
+    if all(text.lstrip("-").isdigit() for text in texts):
+        return tuple(sorted(map(int, texts)))
+    return tuple(sorted(texts))

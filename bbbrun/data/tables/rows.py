@@ -1,0 +1,181 @@
+"""A user's file as rows that are training, validation and test parts, checked, in the file's own units."""
+
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from bbbrun.data.arrays import INPUTS, LABELS, read_npz
+from bbbrun.data.sources import open_source
+from bbbrun.errors import UserError
+from bbbrun.schema.tables import Kind, Missing, TableConfig
+
+PARTS = ("train", "valid", "test")
+_SHOWN = 8  # names in a message
+
+
+class Rows(NamedTuple):
+    """The rows of each part, and what is to be made of their columns.
+
+    kind: regression or classification, auto where the target decides. categorical: columns of numbers that stand for
+    kinds. ignored: columns that the file has beside these. files: name -> SHA-256.
+    """
+
+    train: pd.DataFrame
+    valid: pd.DataFrame
+    test: pd.DataFrame
+    target: str
+    kind: Kind
+    categorical: Sequence[str]
+    ignored: Sequence[str]
+    fill: bool
+    files: dict[str, str]
+
+    @property
+    def parts(self) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
+        return self.train, self.valid, self.test
+
+
+def table_rows(config: TableConfig, folder: str | None = None, digests: dict[str, str] | None = None) -> Rows:
+    """The rows of the files that the configuration names; folder: where these are looked for by their names alone.
+
+    digests: those that the files must have, as `Rows.files`.
+
+    Raises UserError where a key is missing, a file cannot be read, a column is not there, or a value is missing.
+    """
+    if config.path is None:
+        raise UserError("dataset.path must be the file of the table, as dataset.path=houses.csv")
+    paths = [config.path, config.valid_path, config.test_path]
+    files = [None if path is None else _place(path, folder) for path in paths]
+    own = {path.name: _digest(path) for path in files if path is not None}
+    if digests is not None and own != digests:
+        raise UserError(f"{', '.join(map(str, filter(None, files)))}: not what the run learnt from, by their SHA-256")
+    frames = [None if path is None else read_table(path, config.target) for path in files]
+    whole, target = frames[0], _target(config, files[0], frames[0])
+    assert whole is not None
+    named = [config.split_column] if config.split_column else []
+    ignored = [*config.ignore, *named]
+    for key, names in (("ignore", config.ignore), ("categorical", config.categorical), ("split_column", named)):
+        for name in (name for name in names if name not in whole.columns):
+            raise UserError(f"dataset.{key}={name}: {files[0]} has no such column; it has {_some(whole.columns)}")
+    names = [path.name for path in files if path is not None]
+    if len(set(names)) < len(names):
+        raise UserError(f"dataset.path, valid_path and test_path must be files of different names, not {_some(names)}")
+    for path, frame in zip(files[1:], frames[1:], strict=True):
+        if frame is not None and set(frame.columns) != set(whole.columns):
+            odd = sorted(set(frame.columns) ^ set(whole.columns))
+            raise UserError(f"{path} and {files[0]} must have the same columns: they differ in {_some(odd)}")
+    more = [[] if frame is None else [frame[whole.columns]] for frame in frames[1:]]
+    parts = _split(config, _without_gaps(config, whole, target, ignored, files[0]))
+    for number, given in enumerate(more, start=1):
+        parts[number] = [_without_gaps(config, each, target, ignored, files[number]) for each in given] or parts[number]
+    train, valid, test = joined = [pd.concat(part, ignore_index=True).drop(columns=ignored) for part in parts]
+    for name, part in zip(PARTS, joined, strict=True):
+        if not len(part) and name != "valid":
+            raise UserError(f"dataset.path={config.path}: no row is left for the {name} part")
+    fill = config.missing is Missing.mean
+    return Rows(train, valid, test, target, config.kind, config.categorical, ignored, fill, own)
+
+
+def read_table(path: Path, target: str | None) -> pd.DataFrame:
+    """The whole table in a CSV, Parquet, NPY or NPZ file, its columns named by text, of arrays 1, 2, ...
+
+    target: of an NPZ file, which has arrays and no columns, the name of that array, or None for a usual one.
+    """
+    if path.suffix == ".npz":
+        inputs, labels = read_npz(path, INPUTS), read_npz(path, (target,) if target else LABELS)
+        if inputs.ndim != 2 or labels.shape != inputs.shape[:1]:
+            raise UserError(f"{path} must hold inputs (N, D) and a target (N,), not {inputs.shape} and {labels.shape}")
+        frame = pd.DataFrame(inputs).set_axis([str(number + 1) for number in range(inputs.shape[1])], axis=1)
+        return frame.assign(**{target or LABELS[0]: labels})
+    if path.suffix not in (".csv", ".parquet", ".npy"):
+        raise UserError(f"{path} must end in .csv, .parquet, .npy or .npz to be a table")
+    source = open_source(path, None)
+    [chunk] = source.chunks(source.rows)
+    if isinstance(chunk.inputs, np.ndarray) and chunk.inputs.ndim != 2:
+        raise UserError(f"{path} must hold rows of columns, (N, D), not an array {chunk.inputs.shape}")
+    frame = pd.DataFrame(chunk.inputs)
+    if isinstance(frame.columns, pd.RangeIndex):
+        return frame.set_axis([str(number + 1) for number in frame.columns], axis=1)
+    frame = frame.set_axis([str(name) for name in frame.columns], axis=1)
+    if not frame.columns.is_unique:
+        raise UserError(f"{path} has the column {frame.columns[frame.columns.duplicated()][0]!r} twice")
+    return frame
+
+
+def _place(path: str, folder: str | None) -> Path:
+    place = Path(folder) / Path(path).name if folder else Path(path).expanduser()
+    if not place.is_file():
+        hint = "" if folder is None else " in the folder of the data"
+        raise UserError(f"dataset.path={path}: there is no file {place}{hint}")
+    return place
+
+
+def _target(config: TableConfig, path: Path | None, frame: pd.DataFrame | None) -> str:
+    assert frame is not None
+    assert path is not None
+    if config.target is None and path.suffix == ".npz":
+        return LABELS[0]
+    if config.target is None:
+        raise UserError(f"dataset.target must be the column to predict: {path} has {_some(frame.columns)}")
+    if config.target not in frame.columns:
+        raise UserError(f"dataset.target={config.target}: {path} has no such column; it has {_some(frame.columns)}")
+    if len(frame.columns) == 1:
+        raise UserError(f"{path} has no column beside the target {config.target!r}")
+    return config.target
+
+
+def _without_gaps(
+    config: TableConfig, frame: pd.DataFrame, target: str, ignored: Sequence[str], path: Path | None
+) -> pd.DataFrame:
+    """The rows to use; raises UserError that names the columns in which values are missing."""
+    used = frame.drop(columns=list(config.ignore))
+    counts = used.isna().sum()
+    empty = [name for name in used.columns if counts[name] == len(used)]
+    if empty:
+        raise UserError(f"{path}: no value in column {_some(empty)}: leave it out with dataset.ignore=[{empty[0]}]")
+    if config.missing is Missing.drop:
+        kept = frame[~used.isna().any(axis=1)]
+        if kept.empty:
+            raise UserError(f"{path}: no row is without a missing value: dataset.missing=mean fills them")
+        return kept
+    # A mean can stand in for an input, not for what is to be learnt.
+    needed = [name for name in counts.index if config.missing is Missing.error or name in (target, *ignored)]
+    gaps = [f"{name} ({counts[name]})" for name in needed if counts[name]]
+    if gaps:
+        ways = "drop leaves their rows out" + (", mean fills them" if config.missing is Missing.error else "")
+        raise UserError(f"{path}: values are missing in {_some(gaps)}: dataset.missing={ways}")
+    return frame
+
+
+def _split(config: TableConfig, frame: pd.DataFrame) -> list[list[pd.DataFrame]]:
+    """The rows of the three parts, by the column that names them, or by shares of the rows in the seed's order."""
+    if config.split_column is not None:
+        words = frame[config.split_column].astype(str)
+        odd = words[~words.isin(PARTS)]
+        if len(odd):
+            row = int(np.argmax(~words.isin(PARTS).to_numpy()))
+            raise UserError(
+                f"dataset.split_column={config.split_column}: row {row + 1} has {odd.iloc[0][:40]!r}, not "
+                f"{', '.join(PARTS)}"
+            )
+        return [[frame[words == name]] for name in PARTS]
+    count = len(frame)
+    test = 0 if config.test_path else max(1, round(count * config.test_share))
+    valid = 0 if config.valid_path else round(count * config.valid_share)
+    order = np.random.default_rng(config.split_seed).permutation(count)
+    bounds = [order[test + valid :], order[test : test + valid], order[:test]]
+    return [[frame.iloc[np.sort(rows)]] for rows in bounds]
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _some(names: "Sequence[str] | pd.Index[str]") -> str:
+    more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
+    return ", ".join(str(name)[:40] for name in names[:_SHOWN]) + more

@@ -1,0 +1,116 @@
+"""The values of a table's columns as numbers, or as the positions of a category's levels, checked one by one."""
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from bbbrun.data.tables.form import Feature, Form
+
+
+class TableLayout(NamedTuple):
+    """Rows of the columns that a run learnt from, by name in any order, or without names in the order of `form`.
+
+    Columns that the run ignored, and its target, may be there: they are passed over.
+    """
+
+    form: Form
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return (self.form.width,)
+
+    @property
+    def size(self) -> tuple[int, int] | None:
+        return None
+
+    def raw(self, values: Any, first: int = 0) -> Tensor:
+        """float64 (N, columns): numbers, the positions of levels, and NaN where a missing value is to be filled."""
+        names = [feature.name for feature in self.form.features]
+        frame = values if isinstance(values, pd.DataFrame) else _frame(values)
+        if isinstance(frame.columns, pd.RangeIndex):
+            if len(frame.columns) != len(names):
+                raise ValueError(f"a row must be the {len(names)} columns {_some(names)}, not {len(frame.columns)}")
+            frame = frame.set_axis(names, axis=1)
+        present = [str(name) for name in frame.columns]
+        for missing in (name for name in names if name not in present):
+            raise ValueError(f"column {missing!r} is missing: there are {_some(present)}")
+        for surplus in (name for name in present if name not in names):
+            if surplus != self.form.target.name and surplus not in self.form.ignored:
+                raise ValueError(f"column {surplus!r} is none of this run's inputs, {_some(names)}")
+        for twice in (name for name in names if present.count(name) > 1):
+            raise ValueError(f"column {twice!r} is there twice")
+        frame = frame.set_axis(present, axis=1)
+        columns = [self._values(frame[feature.name], feature, first) for feature in self.form.features]
+        return torch.from_numpy(np.stack(columns, axis=1))
+
+    def _values(self, column: Any, feature: Feature, first: int) -> NDArray[np.float64]:
+        values = positions(column, feature.levels, first) if feature.levels else column_numbers(column, first)
+        if not self.form.fill and np.isnan(values).any():
+            row = int(np.argmax(np.isnan(values)))
+            raise ValueError(f"row {first + row + 1}, column {feature.name!r}: the value is missing")
+        return values
+
+    def scaled(self, raw: Tensor) -> Tensor:
+        return self.form.scaled(raw)
+
+
+def column_numbers(column: Any, first: int = 0) -> NDArray[np.float64]:
+    """A column as float64 (N,), NaN where a value is missing; raises ValueError naming a row that is no number."""
+    if pd.api.types.is_numeric_dtype(column.dtype) and not pd.api.types.is_bool_dtype(column.dtype):
+        values = column.to_numpy(np.float64, na_value=np.nan)
+    else:
+        # Texts and nothing else: pandas would take a date for its nanoseconds, and True for 1.
+        texts = column.map(text_of_value, na_action="ignore")
+        values = pd.to_numeric(texts, errors="coerce").to_numpy(np.float64)
+        bad = np.flatnonzero(np.isnan(values) & column.notna().to_numpy())
+        if len(bad):
+            raise ValueError(
+                f"row {first + bad[0] + 1}, column {column.name!r}: {str(column.iloc[bad[0]])[:40]!r} is no number"
+            )
+    if np.isinf(values).any():
+        raise ValueError(f"row {first + int(np.argmax(np.isinf(values))) + 1}, column {column.name!r}: not finite")
+    return np.array(values)
+
+
+def positions(column: Any, levels: Sequence[str], first: int = 0) -> NDArray[np.float64]:
+    """The position of each value among `levels`, float64 (N,), NaN where it is missing; ValueError for any other."""
+    codes, values = pd.factorize(column)
+    numbers = {level: number for number, level in enumerate(levels)}
+    known = [numbers.get(text_of_value(value), -1) for value in values]
+    found = np.array([*known, np.nan], np.float64)[codes]
+    if -1 in known:
+        row = int(np.argmax(found == -1))
+        raise ValueError(
+            f"row {first + row + 1}, column {column.name!r}: {str(column.iloc[row])[:40]!r} is not among the "
+            f"{len(levels)} values that this run knows: {_some(levels)}"
+        )
+    return found
+
+
+def levels_of(column: Any) -> list[str]:
+    """The distinct values of a column as text, sorted; missing ones are left out."""
+    return sorted({text_of_value(value) for value in pd.unique(column.dropna())})
+
+
+def text_of_value(value: Any) -> str:
+    """A value as text: a whole number the same whether its column holds fractions, or gaps, elsewhere."""
+    if isinstance(value, float | np.floating) and float(value).is_integer():
+        return str(int(value))
+    return str(value)
+
+
+def _frame(values: Any) -> pd.DataFrame:
+    array = np.asarray(values)
+    if array.ndim != 2:
+        raise ValueError(f"inputs must be rows of columns, (N, columns), not an array {array.shape}")
+    return pd.DataFrame(array)
+
+
+def _some(names: Sequence[str]) -> str:
+    more = f" and {len(names) - 12} more" if len(names) > 12 else ""
+    return ", ".join(name[:40] for name in names[:12]) + more

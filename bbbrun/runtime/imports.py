@@ -1,0 +1,43 @@
+"""What a user names of their own for a network: a function to import, and a file of weights to start from."""
+
+import importlib
+import sys
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from bbbrun.errors import UserError
+
+
+def imported(target: str) -> Any:
+    """What `package.name` names; the current folder is looked into last.
+
+    Raises UserError where it cannot be imported. It runs the package's code: ask for nothing that is not trusted.
+    """
+    package, _, name = target.rpartition(".")
+    sys.path.append("")
+    try:
+        return getattr(importlib.import_module(package), name)
+    except Exception as error:
+        raise UserError(f"network.target={target} cannot be imported: {_line(error)}") from error
+    finally:
+        sys.path.remove("")
+
+
+def read_state(path: str) -> dict[str, Any]:
+    """The state dict in a file of the user's; raises UserError where it is none, or holds more than tensors."""
+    place = Path(path).expanduser()
+    if not place.is_file():
+        raise UserError(f"network.weights={path}: there is no such file")
+    try:
+        state = torch.load(place, weights_only=True, map_location="cpu")
+        if not isinstance(state, dict) or not all(isinstance(each, torch.Tensor) for each in state.values()):
+            raise TypeError("it holds something else than tensors by name")
+    except Exception as error:
+        raise UserError(f"network.weights={path} is no state dict that can be read: {_line(error)[:120]}") from error
+    return state
+
+
+def _line(error: Exception) -> str:
+    return " ".join(f"{type(error).__name__}: {error}".split())

@@ -1,0 +1,106 @@
+"""Tables learnt: a number or a class of each row, judged in the target's own units, and predicted from raw columns."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from bbbrun.bayes.draws import Draws
+from bbbrun.bayes.likelihoods import Conditional, gaussian, log_mixture, predicted_sigma
+from bbbrun.bayes.methods import build_method, drawn
+from bbbrun.bayes.networks import build_network
+from bbbrun.bayes.predictive import network_outputs
+from bbbrun.data.images import Images, Split
+from bbbrun.data.tables.form import Form, Target
+from bbbrun.data.tables.load import Table
+from bbbrun.data.tables.values import TableLayout
+from bbbrun.schema.config import Config
+from bbbrun.schema.methods import NetworkConfig
+from bbbrun.schema.tables import TabularConfig
+from bbbrun.tasks.classification import ClassTable, classification_task
+from bbbrun.tasks.regression import COLUMNS as ON_TEST
+from bbbrun.tasks.regression import NumberTable
+from bbbrun.training.task import Column, Judgement, Predictor, Problem, Task
+
+COLUMNS = (
+    *ON_TEST,
+    Column("valid_rmse", "validation RMSE", "", True),
+    Column("valid_nll", "validation nll", "nats per example", True),
+)
+
+
+def table_task(config: Config, table: Table) -> Task:
+    """Say how the network is trained and judged on this table, on whose device it is."""
+    parts = (table.train, table.valid, table.test)
+    classes = table.form.target.classes
+    if classes:
+        return classification_task(config, Images(*parts, len(classes)))
+    return _regression(config, table.form, parts)
+
+
+def _regression(config: Config, form: Form, parts: Sequence[Split]) -> Task:
+    """The network learns the standardised target: nll and free energy are its. Judged are its own units."""
+    train, valid, test = parts
+    dataset, method = config.dataset, build_method(config.method)
+    assert isinstance(dataset, TabularConfig)
+    network = build_network(config.network, (form.width,), 2)
+    conditional = predicted_sigma(1.0, dataset.sigma_floor)
+    restored = _in_own_units(conditional, form.target)
+
+    def evaluate(parameters: list[Tensor], draws: Draws) -> Judgement:
+        inputs = torch.cat([valid.inputs, test.inputs])
+        outputs = network_outputs(network, drawn(method, network, parameters, draws), inputs)
+        means, sigmas = restored(outputs.double())
+        y = form.target.mean + form.target.scale * torch.cat([valid.labels, test.labels]).double()
+        squares, nll = (means.mean(dim=0) - y).square(), -log_mixture(y, means, sigmas)
+        row: dict[str, float] = {}
+        for name, rows in (("valid", slice(len(valid.labels))), ("test", slice(len(valid.labels), None))):
+            if len(y[rows]):
+                row |= {f"{name}_rmse": squares[rows].mean().sqrt().item(), f"{name}_nll": nll[rows].mean().item()}
+        return Judgement(row)
+
+    return Task(
+        Problem(train.inputs, train.labels, network, gaussian(conditional)),
+        COLUMNS,
+        evaluate,
+        shown=("test_rmse", "test_nll", "nll", "complexity"),
+    )
+
+
+def _in_own_units(conditional: Conditional, target: Target) -> Conditional:
+    """The Gaussian of the target itself, where `conditional` gives that of the standardised one."""
+
+    def restored(outputs: Tensor) -> tuple[Tensor, Tensor]:
+        mean, sigma = conditional(outputs)
+        return target.mean + target.scale * mean, target.scale * sigma
+
+    return restored
+
+
+def predictor(dataset: TabularConfig, options: NetworkConfig, form: Form) -> Predictor:
+    """How a network of these options predicts rows in the units of the table that `form` was made from."""
+    classes = form.target.classes
+    network = build_network(options, (form.width,), len(classes) or 2)
+    layout = TableLayout(form)
+    if classes:
+        return Predictor(
+            network,
+            layout,
+            len(classes),
+            lambda outputs: [outputs],
+            lambda rows, shares: ClassTable(rows, classes, shares),
+            form.meaning,
+        )
+    restored = _in_own_units(predicted_sigma(1.0, dataset.sigma_floor), form.target)
+    return Predictor(network, layout, 0, lambda outputs: restored(outputs.double()), NumberTable, form.meaning)
+
+
+def about(form: Form) -> str:
+    """What a table was taken for, in a line."""
+    kinds = f"{len(form.features)} columns ({sum(bool(each.levels) for each in form.features)} of categories)"
+    rows = " / ".join(f"{count:,}" for count in form.rows)
+    classes = form.target.classes
+    what = f"classification of {form.target.name!r}, {len(classes)} classes"
+    if not classes:
+        what = f"regression of {form.target.name!r}, mean {form.target.mean:.4g}, deviation {form.target.scale:.4g}"
+    return f"table: {rows} rows to train, validate and test; {kinds}, {form.width} inputs; {what}"

@@ -1,0 +1,182 @@
+"""network=module: any stateless module by name, parts of it without a posterior, weights to start from, and --trust."""
+
+import json
+import sys
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+import bbbrun
+from bbbrun.bayes.draws import Draws
+from bbbrun.bayes.methods import build_method
+from bbbrun.bayes.modules import made_module
+from bbbrun.bayes.priors import build_prior
+from bbbrun.errors import UserError
+from bbbrun.schema.config import composed, validated
+from bbbrun.tasks.kinds import predictor
+
+SOURCE = """
+from pathlib import Path
+
+import torch
+from torch import nn
+
+Path("imported").touch()
+
+def make(width=6, outputs=10):
+    return nn.Sequential(nn.Flatten(), nn.Linear(64, width), nn.LayerNorm(width), nn.Tanh(), nn.Linear(width, outputs))
+
+def normalised():
+    return nn.Sequential(nn.Flatten(), nn.BatchNorm1d(64), nn.Linear(64, 10))
+
+def dropped():
+    return nn.Sequential(nn.Flatten(), nn.Dropout(0.1), nn.Linear(64, 10))
+
+def nothing():
+    return 3
+
+class Two(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.body, self.head = nn.Linear(64, 5), nn.Linear(5, 10)
+    def forward(self, x):
+        return self.head(torch.relu(self.body(x.flatten(1))))
+"""
+WORDS = ("experiment=digits", "network=module", "train.epochs=2", "compile=false", "threads=1")
+
+
+@pytest.fixture
+def mine(tmp_path, monkeypatch):
+    """A module of the user's own in the current folder."""
+    (tmp_path / "own_networks.py").write_text(SOURCE)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delitem(sys.modules, "own_networks", raising=False)
+    yield tmp_path
+    sys.modules.pop("own_networks", None)
+
+
+def trained(folder, *words, target="own_networks.make"):
+    return bbbrun.run(bbbrun.compose(*WORDS, f"network.target={target}", *words), folder / "run")
+
+
+def test_it_is_trained_from_its_own_start_and_predicts_what_it_gives(mine):
+    run = trained(mine, "network.args={width:4}", "seed=3")
+    options = run._record.network()
+    torch.manual_seed(3)
+    expected = made_module(options, 3)
+    start = torch.cat([p.detach().flatten() for p in expected.parameters()])
+    network = predictor(run._record).network
+    assert torch.equal(network.start(3), start)
+    assert not torch.equal(network.start(4), start)
+    images = np.random.default_rng(0).uniform(0, 16, (5, 8, 8)).astype(np.float32)
+    nn.utils.vector_to_parameters(run.posterior().mu, expected.parameters())
+    probabilities = expected(torch.from_numpy(images[:, None]) / 8).softmax(dim=1).detach()
+    np.testing.assert_allclose(run.predict(images, mean=True)[[f"p{k}" for k in range(10)]], probabilities, atol=1e-5)
+
+
+def test_parameters_named_by_a_pattern_have_no_posterior(mine):
+    run = trained(mine, "network.deterministic=['body.*']", target="own_networks.Two")
+    network, posterior = predictor(run._record).network, run.posterior()
+    body = network.random == 0
+    assert body.sum() == 65 * 5
+    samples = torch.stack([Draws(0, 0, 3).sample(posterior, number)[0] for number in range(3)])
+    assert torch.equal(samples[0][body], posterior.mu[body])
+    assert torch.equal(samples[0][body], samples[2][body])
+    assert (samples[0] != samples[2])[~body].all()
+    assert (posterior.mu != network.start(0))[body].float().mean() > 0.8  # it learns
+    # Their part of the complexity is nothing: that of the head's 60 weights alone.
+    method = build_method(validated(composed([*WORDS, "network.target=own_networks.Two"])).method)
+    prior = build_prior(validated(composed(WORDS)).prior, torch.device("cpu"))
+    row = method.row(network, list(posterior), prior, 0.0, Draws(0, 7, 1))
+    eps = Draws(0, 7, 1).sample(posterior, 0)[1][~body].double()
+    mu, sigma = posterior.mu[~body].double(), posterior.sigma[~body].double()
+    w = mu + sigma * eps
+    expected = torch.distributions.Normal(mu, sigma).log_prob(w).sum() - prior.log_prob(w).sum()
+    assert row["complexity"] == pytest.approx(expected.item(), rel=1e-4)
+
+
+def test_training_starts_from_weights_in_a_file(mine):
+    module = made_module(validated(composed([*WORDS, "network.target=own_networks.make"])).network, 9)
+    torch.save(module.state_dict(), mine / "start.pt")
+    run = trained(mine, "network.weights=start.pt", "optimizer.lr=1e-12")
+    start = torch.cat([p.detach().flatten() for p in module.parameters()])
+    torch.testing.assert_close(run.posterior().mu, start, atol=1e-6, rtol=0)
+
+
+FAULTS = {
+    "nothing named": ((), None, "network.target must be package.factory"),
+    "no such package": ((), "no_such_package.make", "network.target=no_such_package.make cannot be imported: Module"),
+    "no such name": ((), "own_networks.other", "network.target=own_networks.other cannot be imported: Attribute"),
+    "other arguments": (("network.args={depth:3}",), "own_networks.make", "unexpected keyword argument 'depth'"),
+    "other outputs": (("network.args={outputs:7}",), "own_networks.make", "must make outputs (N, 10) of inputs"),
+    "no module": ((), "own_networks.nothing", "it makes no torch.nn.Module, but int"),
+    "buffers": ((), "own_networks.normalised", "has buffers (1.running_mean, 1.running_var, 1.num_batches_tracked)"),
+    "dropout": ((), "own_networks.dropped", "the module drops out at random"),
+    "no such pattern": (("network.deterministic=['x.*']",), "own_networks.Two", "'x.*' is none of the parameters body"),
+    "all single": (("network.deterministic=['*']",), "own_networks.Two", "leaves no parameter a posterior"),
+    "no file": (("network.weights=no.pt",), "own_networks.Two", "network.weights=no.pt: there is no such file"),
+    "no weights": (("network.weights=own_networks.py",), "own_networks.Two", "is no state dict that can be read"),
+    "other weights": (("network.weights=other.pt",), "own_networks.Two", "network.weights=other.pt does not fit"),
+    "local": (("method.estimator=local",), "own_networks.Two", "method.estimator=local needs a network of affine maps"),
+}
+
+
+@pytest.mark.parametrize("name", FAULTS)
+def test_what_cannot_be_trained_is_refused_in_a_line_and_leaves_no_folder(mine, name):
+    words, target, message = FAULTS[name]
+    torch.save({"a": torch.zeros(1)}, mine / "other.pt")
+    with pytest.raises(UserError, match=r"^[^\n]*$") as error:
+        trained(mine, *words, target=target or "null")
+    assert message in str(error.value)
+    assert not (mine / "run").exists()
+
+
+def test_a_name_that_is_none_and_a_pattern_without_a_posterior_are_refused():
+    for words, message in (
+        (("network.target='a b.c'",), "network.target must be package.factory"),
+        (("network.deterministic=[a]", "method=mle"), "network.deterministic has no effect with method=mle"),
+    ):
+        with pytest.raises(UserError, match=message):
+            validated(composed([*WORDS, *words]))
+
+
+def test_a_record_of_anybodys_imports_nothing_unless_it_is_trusted(mine, run_in):
+    run = trained(mine).folder
+    (mine / "imported").unlink()
+    np.save(mine / "images.npy", np.zeros((2, 8, 8), np.float32))
+    verbs = {
+        "predict": ("predict", str(run), "images.npy", "-o", "out.csv"),
+        "evaluate": ("evaluate", str(run), "--on", "test", "-o", "judged"),
+        "export": ("export", str(run), "-o", "network.pt"),
+    }
+    for words in verbs.values():
+        done = run_in(mine, *words)
+        assert done.returncode == 1
+        assert "say --trust" in done.stderr.splitlines()[-1]
+        assert not (mine / "imported").exists()
+    for words in verbs.values():
+        done = run_in(mine, *words, "--trust")
+        assert done.returncode == 0, done.stderr
+    lines = (mine / "network.py").read_text()
+    assert "from own_networks import make" in lines
+    (loaded,) = bbbrun.load_runs(run)
+    with pytest.raises(UserError, match="trust=True"):
+        loaded.predict(np.zeros((2, 8, 8)))
+    assert len(bbbrun.load_runs(run, trust=True)[0].predict(np.zeros((2, 8, 8)))) == 2
+
+
+def test_a_target_made_to_do_harm_is_not_looked_up(mine):
+    run = trained(mine).folder
+    record = run / ".hydra" / "config.yaml"
+    text = record.read_text()
+    for target in ("os.system", "'__import__(\"os\").system'", "builtins.exec"):
+        record.write_text(
+            text.replace("own_networks.make", target).replace("args: null", "args: {command: touch harm}")
+        )
+        (loaded,) = bbbrun.load_runs(run)
+        with pytest.raises(UserError, match=r"^[^\n]*$"):
+            loaded.predict(np.zeros((2, 8, 8)))
+        assert not (mine / "harm").exists()
+    assert json.loads((run / "summary.json").read_text())
