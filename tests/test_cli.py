@@ -450,6 +450,14 @@ def test_a_refused_run_takes_nothing_of_the_users_away(bbbrun, tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["kept"]
 
 
+def test_a_refused_run_leaves_no_folder(bbbrun, tmp_path):
+    assert bbbrun("seed=-1").returncode == 1
+    assert not list(tmp_path.iterdir())
+    (tmp_path / "results" / "mine").mkdir(parents=True)
+    assert bbbrun("seed=-1").returncode == 1
+    assert [path.name for path in (tmp_path / "results").iterdir()] == ["mine"]
+
+
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="the limit on memory is Linux's")
 def test_a_network_beyond_memory_is_one_line(tmp_path):

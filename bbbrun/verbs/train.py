@@ -222,9 +222,13 @@ def _record(composed: DictConfig, override: str) -> dict[str, str]:
 
 
 def _remove_if_empty(folder: Path) -> None:
-    """Delete the folder that Hydra made for a run that was refused afterwards."""
-    if folder.is_dir() and folder != Path.cwd() and not any(folder.iterdir()):
-        folder.rmdir()
+    """Delete the folder that Hydra made for a run that was refused afterwards, and those made around it."""
+    inside = [results := Path.cwd() / "results", results / "runs"]
+    for each in (folder, *folder.parents):
+        ours = each == folder or each in inside or (results / "runs") in each.parents
+        if not ours or each == Path.cwd() or not each.is_dir() or any(each.iterdir()):
+            return
+        each.rmdir()
 
 
 def _register_resolvers(sweep: Path | None) -> None:
