@@ -141,7 +141,9 @@ def test_wrong_words_are_one_line(runs, run_in, tmp_path):
         [line] = done.stderr.splitlines()
         assert line.startswith("bbbrun export: error: "), line
         assert text in line, (text, line)
-    for words in ("--draw -1", "--prune 100", "--prune half", "--seed 3", "--data .", "--draw 1 --prune 50"):
+    wrong = ["--draw -1", "--draw one", "--draw 1048576", "--draw 1 --seed -1", "--draw 1 --prune 50", "--prune 100"]
+    wrong += ["--prune -1", "--prune half", "--prune nan", "--seed 3", "--data .", "--mean"]
+    for words in wrong:
         done = run_in(tmp_path, "export", str(runs["bbb"].folder), "-o", "net.pt", *words.split())
         assert done.returncode == 2, words
         assert "error: " in done.stderr.splitlines()[-1]
