@@ -121,7 +121,7 @@ WRONG = [
     ("bbb", "-o absent/net.pt", "there is no absent"),
     ("bbb", "-o taken.pt", "taken.py is there, and is not bbbrun's"),
     ("bbb", "-o folder.pt", "it is a folder"),
-    ("mle", "-o net.pt --draw 1", "--draw: method=mle has no draws of its weights"),
+    ("mle", "-o net.pt --draw 1", "--draw 1: method=mle has no draws of its weights"),
     ("mle", "-o net.pt --prune 50", "--prune needs a posterior, and method=mle has none"),
     ("mc_dropout", "-o net.pt --prune 50", "--prune needs a posterior"),
     ("absent", "-o net.pt", "absent"),
