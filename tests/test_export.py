@@ -122,7 +122,7 @@ WRONG = [
     ("bbb", "-o absent/net.pt", "there is no absent"),
     ("bbb", "-o taken.pt", "taken.py is there, and is not bbbrun's"),
     ("bbb", "-o folder.pt", "it is a folder"),
-    ("mle", "-o net.pt --draw 1", "--draw: method=mle has no draws of its weights"),
+    ("mle", "-o net.pt --draw 1", "--draw 1: method=mle has no draws of its weights"),
     ("mle", "-o net.pt --prune 50", "--prune needs a posterior, and method=mle has none"),
     ("mc_dropout", "-o net.pt --prune 50", "--prune needs a posterior"),
     ("absent", "-o net.pt", "absent"),
@@ -142,7 +142,9 @@ def test_wrong_words_are_one_line(runs, run_in, tmp_path):
         [line] = done.stderr.splitlines()
         assert line.startswith("bbbrun export: error: "), line
         assert text in line, (text, line)
-    for words in ("--draw -1", "--prune 100", "--prune half", "--seed 3", "--data .", "--draw 1 --prune 50"):
+    wrong = ["--draw -1", "--draw one", "--draw 1048576", "--draw 1 --seed -1", "--draw 1 --prune 50", "--prune 100"]
+    wrong += ["--prune -1", "--prune half", "--prune nan", "--seed 3", "--data .", "--mean"]
+    for words in wrong:
         done = run_in(tmp_path, "export", str(runs["bbb"].folder), "-o", "net.pt", *words.split())
         assert done.returncode == 2, words
         assert "error: " in done.stderr.splitlines()[-1]

@@ -4,6 +4,7 @@ import io
 import json
 import os
 import pickle
+import re
 import shutil
 import time
 import zipfile
@@ -80,7 +81,12 @@ def target(run, marker):
 
 
 def module(run, marker):
-    edit(run / ".hydra" / "config.yaml", "network:\n  name: mlp", "network:\n  name: module\n  target: os.system")
+    """A network that would be made by a call of os.system."""
+    path = run / ".hydra" / "config.yaml"
+    before, _, rest = path.read_text().partition("network:\n")
+    after = rest[re.search(r"^\w", rest, re.MULTILINE).start() :]
+    own = f"network:\n  name: module\n  target: os.system\n  args: {{command: touch {marker}}}\n"
+    path.write_text(f"{before}{own}  deterministic: []\n  weights: null\n{after}")
 
 
 def deep_record(run, marker):
@@ -154,7 +160,7 @@ HARM = [
     (aliases, "config.yaml holds YAML aliases"),
     (python_object, "cannot be read"),
     (target, "unknown key '_target_'"),
-    (module, "network=module is not among mlp"),
+    (module, "its network is os.system, code that would be imported and run: say --trust"),
     (deep_record, "cannot be read"),
     (deep_summary, "cannot be read"),
     (long_record, "bytes, and bbbrun writes at most"),
@@ -177,7 +183,7 @@ def test_a_run_made_to_do_harm_is_refused(good, run_in, tmp_path, harm, text):
     harm(run, marker)
     np.save(tmp_path / "x.npy", np.zeros((2, 8, 8)))
     commands = ["predict run x.npy -o out.csv"]
-    if harm in (pickled, resolver, target):
+    if harm in (pickled, resolver, target, module):
         commands += ["evaluate run --on test -o out", "export run -o out.pt"]
     for command in commands:
         start = time.monotonic()

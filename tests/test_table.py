@@ -1,6 +1,9 @@
 """Tables of one's own: columns told apart, parts drawn, the form kept with the run and done again."""
 
 import json
+import os
+import shutil
+import zipfile
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
@@ -333,6 +336,74 @@ def test_the_form_is_plain_data_that_reads_back(regression, tmp_path):
         spoil(form)
         with pytest.raises(UserError, match=r"run/inputs.json does not say how columns become inputs"):
             form_of(json.dumps(form), "run/inputs.json")
+
+
+def piped(run):
+    (run / "inputs.json").unlink()
+    os.mkfifo(run / "inputs.json")
+
+
+def endless(run):
+    (run / "inputs.json").write_bytes(b" " * ((1 << 24) + 1))
+
+
+def deep(run):
+    (run / "inputs.json").write_text("[" * 100_000)
+
+
+def wide(run):
+    form = json.loads((run / "inputs.json").read_text())
+    form["features"] = [{"name": str(number), "mean": 0.0, "scale": 1.0} for number in range(100_000)]
+    (run / "inputs.json").write_text(json.dumps(form))
+
+
+def gone(run):
+    (run / "inputs.json").unlink()
+
+
+HARM = {
+    piped: "inputs.json is no regular file",
+    endless: "bytes, and bbbrun writes at most",
+    deep: "inputs.json does not say how columns become inputs",
+    wide: "does not hold the 700023 weights of the network in its record",
+    gone: "inputs.json cannot be read",
+}
+
+
+@pytest.mark.parametrize("harm", HARM, ids=[harm.__name__ for harm in HARM])
+def test_a_form_made_to_do_harm_is_refused(regression, tmp_path, harm):
+    shutil.copytree(regression[0].folder, tmp_path / "run")
+    harm(tmp_path / "run")
+    (run,) = bbbrun.load_runs(tmp_path / "run")
+    with pytest.raises(UserError, match=r"^[^\n]*$") as error:
+        run.predict(regression[1])
+    assert HARM[harm] in str(error.value)
+
+
+def test_a_record_that_names_another_file_shows_nothing_of_it(regression, tmp_path):
+    (tmp_path / "secret.csv").write_text("a,price\n1,2\n")
+    run = regression[0]._record
+    other = run.config["dataset"] | {"path": str(tmp_path / "data" / ".." / "secret.csv")}
+    (tmp_path / "data").mkdir()
+    [part] = parts_of(run._replace(config=run.config | {"dataset": other}), ["test"], None)
+    with pytest.raises(UserError, match=r"not what the run learnt from, by their SHA-256$"):
+        part.load()
+    # A folder of the user's own comes before the record's, by the file's name alone.
+    with pytest.raises(UserError, match=f"there is no file {tmp_path}/data/secret.csv"):
+        parts_of(run._replace(config=run.config | {"dataset": other}), ["test"], str(tmp_path / "data"))[0].load()
+
+
+def test_a_file_that_claims_a_billion_columns_is_refused(regression, run_in, tmp_path):
+    header = b"\x93NUMPY\x01\x00v\x00" + b"{'descr': '<f8', 'fortran_order': False, 'shape': (9, 1000000000000), }"
+    array = header + b" " * (127 - len(header)) + b"\n" + bytes(80)
+    (tmp_path / "a.npy").write_bytes(array)
+    with zipfile.ZipFile(tmp_path / "a.npz", "w") as archive:
+        archive.writestr("x.npy", array)
+    for name in ("a.npy", "a.npz"):
+        done = run_in(tmp_path, "predict", str(regression[0].folder), name, "-o", "out.csv")
+        assert done.returncode == 1
+        [line] = done.stderr.splitlines()
+        assert f"{name} is no {name[2:].upper()} file of numbers" in line
 
 
 def test_a_run_goes_on_with_the_same_data_alone(tmp_path, bbbrun):

@@ -48,7 +48,7 @@ def read_npz(path: Path, names: tuple[str, ...]) -> NDArray[Any]:
                     f"{path} has the arrays {', '.join(arrays.files) or 'none'}: name one of them {names[0]}"
                 )
             return _of_numbers(arrays[present[0]], path)
-    except (ValueError, EOFError, zipfile.BadZipFile, AttributeError) as error:
+    except (ValueError, EOFError, zipfile.BadZipFile, AttributeError, MemoryError) as error:
         raise UserError(f"{path} is no NPZ file of numbers: {error}") from error
 
 

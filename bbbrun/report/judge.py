@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from bbbrun.bayes.methods import BayesByBackprop
 from bbbrun.errors import UserError
 from bbbrun.report.compare import IMAGES, Difference, Ours, against_published, between_ours
 from bbbrun.report.groups import short
@@ -44,13 +45,24 @@ def _figure6(table: pd.DataFrame) -> Numbers:
     return numbers
 
 
+def _uci(table: pd.DataFrame) -> Numbers:
+    """The mean over splits, of Bayes by Backprop as the paper has it."""
+    numbers: Numbers = {}
+    for _, row in table[table["method"] == BayesByBackprop.label].iterrows():
+        for name, column in (("RMSE", "test_rmse"), ("nll", "test_nll")):
+            ours = Ours.mean(row[column], int(row["splits"]), row[f"{column}_std"])
+            numbers[f"{row['set']} {name}", int(row["splits"])] = ours
+    return numbers
+
+
 # item -> the report's CSV, and how it is read.
 SOURCES: dict[str, tuple[str, Callable[[pd.DataFrame], Numbers]]] = {
     "table1": ("table1.csv", _table1),
     "table2": ("table2.csv", _table2),
     "figure6": ("summary.csv", _figure6),
+    "uci": ("uci.csv", _uci),
 }
-ITEMS = tuple(SOURCES)
+ITEMS = ("table1", "table2", "figure6")  # the paper's
 SHOWN = ["item", "row", "column", "expected", "ours", "seeds", "verdict", "difference", "compared", "source"]
 
 
@@ -80,7 +92,8 @@ def _read(folder: Path, item: str) -> Numbers:
 def _verdict(claim: Claim, numbers: Numbers) -> dict[str, object]:
     ours, other = (numbers.get((claim[name], claim["column"])) if name in claim else None for name in ("row", "other"))
     # Regret is read off a figure, error rates are of test images.
-    images, reading = (0, claim["tolerance"]) if claim["item"] == "figure6" else (IMAGES, 0.0)
+    reading = claim["tolerance"] if claim["item"] == "figure6" else 0.0
+    images = IMAGES if claim["item"] in ("table1", "table2") else 0
     difference = None
     if claim["rule"] == "below":
         expected, margin = f"below {claim['other']}", 0.0

@@ -16,6 +16,7 @@ from bbbrun.report.items.figure6 import figure6
 from bbbrun.report.items.table1 import table1
 from bbbrun.report.items.table2 import table2
 from bbbrun.report.items.tradeoff import tradeoff
+from bbbrun.report.items.uci import uci
 from bbbrun.report.page import write_page
 from bbbrun.runs.reader import Run
 
@@ -31,6 +32,7 @@ MAKERS: dict[str, tuple[str, Maker]] = {
     "tradeoff": ("Error and removable weights of each setting", tradeoff),
     "figure5": ("Figure 5: the regression curve", figure5),
     "figure6": ("Figure 6: regret on the mushrooms", figure6),
+    "uci": ("UCI regression", uci),
 }
 _TITLES = {name: title for name, (title, _) in MAKERS.items()} | {"by": "Runs by key"}
 

@@ -1,4 +1,4 @@
-"""The paper's numbers, from paper.csv: each claim, its tolerance, and where the paper makes it."""
+"""The paper's numbers, from paper.csv, and others', from published.csv: each claim, its tolerance and source."""
 
 import math
 from functools import cache
@@ -16,6 +16,11 @@ def claims() -> pd.DataFrame:
     return _rows().query("rule != 'shown'")
 
 
+def beyond() -> pd.DataFrame:
+    """The rows of published.csv: numbers that others published for this method, by the same rules, no tolerance."""
+    return _table("published.csv")
+
+
 def points(item: str, row: str) -> pd.Series:
     """The paper's numbers in one row, by column: what figures draw beside ours."""
     table = _rows()
@@ -26,11 +31,15 @@ def points(item: str, row: str) -> pd.Series:
 @cache
 def _rows() -> pd.DataFrame:
     """All of paper.csv. rule shown: a number that figures draw, and nothing is held to."""
-    with (files("bbbrun.report") / "paper.csv").open(encoding="utf-8") as file:
-        table = pd.read_csv(file, dtype={"column": int})
+    table = _table("paper.csv")
     rates = (table["rule"] == "at_most") & table["tolerance"].isna()
     table.loc[rates, "tolerance"] = table.loc[rates, "value"].map(tolerance)
     return table
+
+
+def _table(name: str) -> pd.DataFrame:
+    with (files("bbbrun.report") / name).open(encoding="utf-8") as file:
+        return pd.read_csv(file, dtype={"column": int})
 
 
 def published(item: str, row: str, column: int) -> float:

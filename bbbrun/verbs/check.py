@@ -10,8 +10,8 @@ import pandas as pd
 from bbbrun.errors import UserError
 from bbbrun.report.check import recorded_claims, report_or_runs
 from bbbrun.report.formats import as_json, as_junit
-from bbbrun.report.judge import ITEMS, SHOWN
-from bbbrun.report.paper import claims
+from bbbrun.report.judge import ITEMS, SHOWN, SOURCES
+from bbbrun.report.paper import beyond, claims
 from bbbrun.report.smoke import smoke_of
 from bbbrun.runs.files import named_folder
 from bbbrun.runs.jobs import seeds_of
@@ -25,7 +25,8 @@ def main(words: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="bbbrun check", description="Our numbers against the paper's.")
     add = parser.add_argument
     add("folder", type=named_folder, help="what bbbrun report wrote, such as results/paper, or finished runs")
-    add("--only", nargs="+", choices=ITEMS, default=list(ITEMS), help="some tables and figures")
+    text = "some tables and figures, by default the paper's, or uci where FOLDER has nothing else"
+    add("--only", nargs="+", choices=SOURCES, help=text)
     text = "judge FOLDER's short runs instead, by those of other seeds in this folder, such as results/smoke"
     add("--smoke", type=named_folder, metavar="BANDS", help=text)
     add("--seeds", help="with --smoke: seeds, joined by commas, in place of those that bbbrun reproduce lists")
@@ -34,7 +35,9 @@ def main(words: Sequence[str] | None = None) -> None:
     add("--json", type=Path, metavar="FILE", help="write the verdicts there, too")
     add("--junit", type=Path, metavar="FILE", help="write them there as tests in JUnit's XML, which CI systems show")
     arguments = parser.parse_args(words)
-    if arguments.smoke and arguments.only != list(ITEMS):
+    given = arguments.only is not None
+    arguments.only = arguments.only or _items(arguments.folder)
+    if arguments.smoke and given:
         parser.error("--only has no effect with --smoke, which judges all short runs")
     if arguments.records and (arguments.smoke or "table1" not in arguments.only):
         parser.error("--records has no effect where Table 1 is not judged")
@@ -54,9 +57,17 @@ def main(words: Sequence[str] | None = None) -> None:
     sys.exit(0 if (table["verdict"] == "pass").all() else 1)
 
 
+def _items(folder: Path) -> list[str]:
+    """What a folder is judged by: the paper's tables and figures, or those beyond it where it has these alone."""
+    made = [item for item, (name, _) in SOURCES.items() if (folder / item / name).is_file()]
+    return made if made and not set(made) & set(ITEMS) else list(ITEMS)
+
+
 def _verdicts(arguments: argparse.Namespace) -> pd.DataFrame:
     if arguments.smoke:
         seeds = None if arguments.seeds is None else seeds_of(arguments.seeds)
         return smoke_of(arguments.folder, arguments.smoke, seeds)
     tempered = recorded_claims(arguments.records) if arguments.records else []
-    return report_or_runs(arguments.folder, arguments.only, [*claims().to_dict("records"), *tempered])
+    return report_or_runs(
+        arguments.folder, arguments.only, [*claims().to_dict("records"), *beyond().to_dict("records"), *tempered]
+    )
