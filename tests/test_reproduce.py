@@ -1,9 +1,11 @@
 """bbbrun reproduce: what is wanted, what is there, and that nothing runs twice."""
 
 import fcntl
+import io
 import json
 import shutil
 import sys
+import threading
 import warnings
 
 import pandas as pd
@@ -160,6 +162,35 @@ def test_a_stop_is_told_in_one_line(listed, monkeypatch, capfd):
         cli.main()
     assert stop.value.code == 130
     assert capfd.readouterr().err == "interrupted; give the same command again\n"
+
+
+def test_jobs_at_once_share_the_cores_and_say_which_they_are(listed, monkeypatch, tmp_path, capfd):
+    calls, together = [], threading.Barrier(2)
+
+    class Child:
+        def __init__(self, command, **_):
+            calls.append(command[3:])
+            together.wait(timeout=60)  # for ever, were it one at a time
+            self.stderr = io.StringIO("one\ntwo\n")
+
+        def __enter__(self):
+            return self
+
+        def __exit__(self, *_):
+            pass
+
+        def wait(self):
+            return 0
+
+    monkeypatch.setattr(reproduce.subprocess, "Popen", Child)
+    monkeypatch.setattr(reproduce, "cores", lambda: 4)
+    assert run("--jobs", "2") == 0
+    assert sorted(calls) == [[*WORDS, f"seed={seed}", "device=auto", "threads=2"] for seed in (0, 1)]
+    lines = capfd.readouterr().err.splitlines()
+    for seed in (0, 1):
+        mine = [line for line in lines if line.startswith(f"[{' '.join(WORDS)} seed={seed}] ")]
+        assert [line.rpartition(" ")[2] for line in mine] == ["one", "two"]
+    assert run("--jobs", "0") == 2
 
 
 def test_other_settings_and_seeds_do_not_count(tmp_path):

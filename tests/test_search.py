@@ -16,11 +16,11 @@ import pytest
 optuna = pytest.importorskip("optuna")
 
 from bbbrun.errors import UserError  # noqa: E402
-from bbbrun.report.search import write_search  # noqa: E402
 from bbbrun.runs.sweep import read_sweep  # noqa: E402
 from bbbrun.sweeps import search as searches  # noqa: E402
 from bbbrun.sweeps.search import Search, best_of, keep, kept, study_of, work  # noqa: E402
 from bbbrun.sweeps.space import settings_of, space_of  # noqa: E402
+from bbbrun.sweeps.study_page import write_search  # noqa: E402
 
 FAST = ("train.epochs=2", "network.hidden=[4]", "threads=1", "compile=false", "device=cpu", "method=mle", "prior=none")
 

@@ -65,19 +65,19 @@ def going(folder: Path, done: float = 0.05) -> bool:
 
 def test_requeued_signalled_killed_and_out_of_time_all_end_as_if_nothing_had_been(slurm, tmp_path):
     sweep = tmp_path / "sweep"
-    # The limit's signal comes after a minute less 30 s.
-    settings = ["hydra.launcher.partition=main", "hydra.launcher.timeout_min=1", "hydra.launcher.signal_delay_s=30"]
+    # The signal of the limit comes after 75 s.
+    settings = ["hydra.launcher.partition=main", "hydra.launcher.timeout_min=2", "hydra.launcher.signal_delay_s=45"]
     command = [sys.executable, "-m", "bbbrun", "-m", *WORDS, "seed=0,1,2,3", "hydra/launcher=slurm", *settings]
     with subprocess.Popen([*command, "hydra.sweep.dir=sweep"], cwd=tmp_path, stderr=subprocess.PIPE, text=True) as call:
         for folder, ending in ((sweep / "0000", "requeue"), (sweep / "0001", "USR2"), (sweep / "0002", "KILL")):
-            awaited(lambda folder=folder: going(folder))
-            number = queued(sweep)[folder.name]
+            number = awaited(lambda folder=folder: queued(sweep).get(folder.name))
+            about = awaited(lambda folder=folder: going(folder) and writer(folder))
             if ending == "requeue":
                 subprocess.run(["scontrol", "requeue", number], check=True)
             elif ending == "USR2":
                 subprocess.run(["scancel", "--signal=USR2", number], check=True)
             else:
-                os.kill(writer(folder)["process"], signal.SIGKILL)
+                os.kill(about["process"], signal.SIGKILL)
         _, errors = call.communicate(timeout=500)
     if call.returncode:  # the killed one: Slurm calls it failed, and nobody submits it unasked
         assert errors.splitlines()[-2].startswith("  0002 seed=2: interrupted"), errors

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from omegaconf import OmegaConf
+from omegaconf._utils import get_yaml_loader
 
 from bbbrun.errors import UserError
 
@@ -13,9 +13,20 @@ MOST_RECORD = 1 << 20  # bytes of a configuration or a summary
 MOST_TABLE = 1 << 28  # bytes of a table
 MOST_INPUTS = 1 << 24  # bytes of what was done to a table's columns
 _LONGEST_HEAD = 1 << 20  # bytes of a table's first line
+_DEEPEST = 1000  # brackets and leading blanks of a record
 
+_SafeLoader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _INTERPOLATION = re.compile(r"(?<!\\)\$\{")
 _KEY = re.compile(r"\$\{([A-Za-z_][\w.]*)\}")
+
+
+class _Loader(_SafeLoader):  # type: ignore[misc, valid-type]
+    """Reads YAML as OmegaConf does, for which 1e-3 is a number and a date is text, but parsed by libyaml where it is.
+
+    OmegaConf's own takes 50 ms for a record, of which there may be a thousand.
+    """
+
+    yaml_implicit_resolvers = get_yaml_loader().yaml_implicit_resolvers
 
 
 def content_of(path: Path, most: int) -> bytes:
@@ -50,8 +61,11 @@ def configuration_of(path: Path) -> dict[str, Any]:
     text = content_of(path, MOST_RECORD).decode("utf-8")
     if "*" in text and any(isinstance(token, yaml.AliasToken) for token in yaml.scan(text)):
         raise UserError(f"{path} holds YAML aliases, which no record of a run has: it is not read")
-    # OmegaConf's loader: YAML's own takes 1e-3 for text. It makes dictionaries, lists, numbers and texts alone.
-    tree: Any = OmegaConf.to_container(OmegaConf.create(text), resolve=False)
+    # A bound on how deep it is nested: libyaml would overflow the stack.
+    indent = max((len(line) - len(line.lstrip(" \t-?:")) for line in text.splitlines()), default=0)
+    if text.count("[") + text.count("{") + indent > _DEEPEST:
+        raise ValueError(f"{path} is nested deeper than any record of a run")
+    tree: Any = yaml.load(text, _Loader)
     if not isinstance(tree, dict):
         raise ValueError(f"{path} holds no configuration")
     plain: dict[str, Any] = _plain(tree, tree, "", path)
@@ -61,11 +75,15 @@ def configuration_of(path: Path) -> dict[str, Any]:
 def _plain(node: Any, tree: dict[str, Any], key: str, path: Path) -> Any:
     """The node without interpolations; key: its dotted key in the tree."""
     if isinstance(node, dict):
+        if not all(isinstance(name, str | int | float) for name in node):
+            raise ValueError(f"{path}: {key} has a key that is neither text nor number")
         return {name: _plain(part, tree, f"{key}.{name}".lstrip("."), path) for name, part in node.items()}
     if isinstance(node, list):
         return [_plain(part, tree, key, path) for part in node]
-    if not isinstance(node, str):
+    if node is None or isinstance(node, int | float):
         return node
+    if not isinstance(node, str):
+        raise ValueError(f"{path}: {key} is neither text, number, list nor dictionary")
     if not _INTERPOLATION.search(node):
         return node.replace("\\${", "${")
     target = _KEY.fullmatch(node)

@@ -1,5 +1,6 @@
 """How jobs that run side by side share the cores of a machine: none idle, none wanted twice."""
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -28,13 +29,11 @@ def shared(launcher: Launcher, jobs: Sequence[Sequence[str]]) -> list[list[str]]
     kind = type(launcher).__name__
     named = [setting(words, "threads") for words in jobs]
     if kind == "JoblibLauncher":
-        import joblib
-
-        cores = joblib.cpu_count()
         wanted = max([int(number) for number in named if number and number.isdigit()], default=1)
         if about.joblib.get("n_jobs", -1) == -1:
-            about.joblib["n_jobs"] = min(len(jobs), 1 if _on_gpu(jobs) else max(1, cores // wanted))
-        shares = threads_each(cores, len(jobs), min(about.joblib["n_jobs"], len(jobs)))
+            most = min(jobs_at_once(setting(words, "device") or "auto") for words in jobs)
+            about.joblib["n_jobs"] = min(len(jobs), max(1, most // wanted))
+        shares = threads_each(cores(), len(jobs), min(about.joblib["n_jobs"], len(jobs)))
         return [[] if name else [f"threads={share}"] for name, share in zip(named, shares, strict=True)]
     if kind == "SlurmLauncher":
         if about.params.get("cpus_per_task") is None:
@@ -49,6 +48,17 @@ def setting(words: Sequence[str], key: str) -> str | None:
     return values[-1] if values else None
 
 
-def _on_gpu(jobs: Sequence[Sequence[str]]) -> bool:
-    """Whether the jobs share a GPU, which one job fills, or replicas in one: asked without loading torch."""
-    return Path("/dev/nvidia0").exists() and any(setting(words, "device") != "cpu" for words in jobs)
+def cores() -> int:
+    """The cores that this process may use, of which a container or a scheduler may give it fewer than there are."""
+    from joblib import cpu_count  # which scikit-learn has with it
+
+    return int(cpu_count())
+
+
+def jobs_at_once(device: str) -> int:
+    """How many jobs are best run at once: one a core, or one where a GPU is used, which replicas in the job fill.
+
+    Asked without loading torch.
+    """
+    hidden = os.environ.get("CUDA_VISIBLE_DEVICES") == ""
+    return 1 if device != "cpu" and not hidden and Path("/dev/nvidia0").exists() else cores()

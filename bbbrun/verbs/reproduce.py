@@ -5,6 +5,7 @@ import shlex
 import subprocess
 import sys
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from bbbrun.errors import UserError
@@ -16,6 +17,7 @@ from bbbrun.runs.reader import RunOnDisk, runs_on_disk
 from bbbrun.runtime import stops
 from bbbrun.schema.config import require_device
 from bbbrun.schema.quoting import word
+from bbbrun.sweeps.shares import cores, jobs_at_once, setting, threads_each
 
 _RUNS = Path("results/runs")  # bbbrun's default
 
@@ -35,8 +37,12 @@ def main(words: Sequence[str] | None = None) -> None:
         type=named_folder,
         help="a folder whose finished runs count too, and into which ours are copied without their weights",
     )
+    text = "how many runs at once, which share the cores; by default one a core, and one where a GPU is used"
+    add("--jobs", type=int, metavar="N", help=text)
     add("--list", action="store_true", help="show what remains, and run nothing")
     arguments = parser.parse_args(words)
+    if arguments.jobs is not None and arguments.jobs < 1:
+        parser.error("--jobs takes a whole number of at least 1")
     try:
         _require_device(arguments.device)
         seeds = None if arguments.seeds is None else seeds_of(arguments.seeds)
@@ -49,24 +55,40 @@ def main(words: Sequence[str] | None = None) -> None:
     except UserError as error:
         parser.error(str(error))
     remaining = _remaining(jobs, arguments.records)
-    failures = [] if arguments.list else _run(jobs, remaining, arguments.records, arguments.device)
+    at_once = min(arguments.jobs or jobs_at_once(arguments.device), max(len(remaining), 1))
+    failures = [] if arguments.list else _run(jobs, remaining, arguments.records, arguments.device, at_once)
     for failure in failures:
         print(failure, file=sys.stderr)
     sys.exit(1 if failures else 0)
 
 
-def _run(jobs: list[Job], remaining: list[Job], records: Path | None, device: str) -> list[str]:
+def _run(jobs: list[Job], remaining: list[Job], records: Path | None, device: str, at_once: int) -> list[str]:
     """Run what remains of the jobs, and copy finished ones into `records`; return a line for each failure."""
-    failures = []
-    for job in jobs:
-        if job in remaining and (failure := _finish(job, device)):
+    threads = threads_each(cores(), len(remaining), at_once) if at_once > 1 else []
+    shares = {job.words: share for job, share in zip(remaining, threads, strict=False)}
+    children: list[subprocess.Popen[str]] = []
+
+    def finished(job: Job) -> list[str]:
+        failures = []
+        if job in remaining and (failure := _finish(job, device, shares.get(job.words), children)):
             failures.append(failure)
         if records:
             try:
                 copy_record(job, _RUNS, records)
             except OSError as error:
                 failures.append(f"no record of bbbrun {shlex.join(job.words)} in {records}: {error}")
-    return failures
+        return failures
+
+    with stops.shown_here(), ThreadPoolExecutor(at_once) as pool:
+        futures = [pool.submit(finished, job) for job in jobs]
+        try:
+            return [failure for future in futures for failure in future.result()]
+        except BaseException:
+            # The runs save what they have.
+            pool.shutdown(wait=False, cancel_futures=True)
+            for child in children:
+                child.terminate()
+            raise
 
 
 def _require_folder(records: Path) -> None:
@@ -104,8 +126,12 @@ def _remaining(jobs: list[Job], records: Path | None) -> list[Job]:
     return [job for job, _ in unfinished]
 
 
-def _finish(job: Job, device: str) -> str | None:
-    """Run the job, or what remains of it; return why it is not finished, None where it is."""
+def _finish(job: Job, device: str, threads: int | None, children: "list[subprocess.Popen[str]]") -> str | None:
+    """Run the job, or what remains of it; return why it is not finished, None where it is.
+
+    threads: its share of the cores where several run at once; what it says then begins with its seed's words.
+    children: gets the process.
+    """
     run = match(job, runs_on_disk(_RUNS))
     if run is not None and run.finished:
         return None  # by another process, in the meantime
@@ -113,17 +139,17 @@ def _finish(job: Job, device: str) -> str | None:
     if run is not None and run.in_progress:
         return f"skipped: bbbrun {words} ({_in_progress(run)})"
     command = [*job.words, f"device={device}"]
+    if threads and setting(job.words, "threads") is None:
+        command.append(f"threads={threads}")
     resumed = run.folder if run is not None and has_checkpoint(run.folder) else None
     command += [word("resume", str(resumed))] if resumed else []
     print(f"bbbrun {shlex.join(command)}", file=sys.stderr)
-    with stops.shown_here(), subprocess.Popen([sys.executable, "-m", "bbbrun", *command]) as child:
-        try:
-            code = child.wait()
-        except KeyboardInterrupt:
-            # The run saves what it has.
-            child.terminate()
-            child.wait()
-            raise
+    pipe = subprocess.PIPE if threads else None
+    with subprocess.Popen([sys.executable, "-m", "bbbrun", *command], stderr=pipe, text=True) as child:
+        children.append(child)
+        for line in child.stderr or ():
+            print(f"[{' '.join(job.words)}] {line}", end="", file=sys.stderr)
+        code = child.wait()
     if code == 0:
         return None
     if run is not None and run.in_progress:

@@ -63,8 +63,8 @@ def _search(arguments: argparse.Namespace) -> None:
     best = best_of(study)
     if best is None:
         raise UserError(f"no trial is finished: bbbrun status {search.folder} says why")
-    from bbbrun.report.search import write_search
     from bbbrun.runs.sweep import read_sweep
+    from bbbrun.sweeps.study_page import write_search
 
     folder = search.folder / best.user_attrs["job"]
     [job] = [job for job in read_sweep(search.folder).jobs if job.folder == folder.name]
