@@ -29,7 +29,7 @@ COLUMNS = {
         *_TRAINING,
         *("valid_error", "test_error", "test_error_mean", "test_nll", "test_ece", "valid_error_mean", "valid_nll"),
     ],
-    "regression": [*_TRAINING, "test_rmse", "test_nll"],
+    "regression": [*_TRAINING, "test_rmse", "test_nll", "coverage_50"],
     "wheel": _BANDIT,
     "bandit_cold": _BANDIT,
 }

@@ -15,7 +15,7 @@ import torch
 from scipy import integrate, optimize, stats
 from torch.distributions import Categorical, MixtureSameFamily, Normal
 
-from bbbrun.bayes.likelihoods import log_mixture, log_normal, mixture_quantile
+from bbbrun.bayes.likelihoods import log_mixture, log_normal, mixture_coverage, mixture_quantile
 from bbbrun.bayes.networks import mlp
 from bbbrun.data.curve import curve, curve_points, curve_quartiles
 from bbbrun.schema.config import composed, option
@@ -81,6 +81,17 @@ def test_mixture_quantiles_equal_a_root_finder(probability):
             return stats.norm.cdf(y, means, sigmas).mean() - probability
 
         assert result[number].item() == pytest.approx(optimize.brentq(excess, -10, 10, xtol=1e-13), abs=1e-10)
+
+
+def test_coverage_counts_what_lies_between_the_quantiles():
+    lower, upper = (mixture_quantile(share, MEANS, SIGMAS) for share in (0.1, 0.9))
+    for inward, expected in ((1e-6, 100.0), (-1e-6, 0.0)):
+        assert mixture_coverage(lower + inward, MEANS, SIGMAS, 0.8) == expected
+        assert mixture_coverage(upper - inward, MEANS, SIGMAS, 0.8) == expected
+    y = torch.randn(20_000, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    means = torch.zeros(1, 20_000, dtype=torch.float64)
+    assert mixture_coverage(y, means, means + 1) == pytest.approx(50, abs=3 * 100 * 0.5 / 20_000**0.5)
+    assert mixture_coverage(y, means, means + 1.5) > 65
 
 
 def test_mixture_quantiles_of_one_component_and_of_equal_ones_are_its_own():
@@ -165,7 +176,7 @@ def test_a_run_leaves_its_metrics_predictions_and_figures(finished):
         run = finished / method
         rows = table(run)
         assert ",".join(rows[0]) == (
-            "epoch,step,lr,nll,log_posterior,log_prior,complexity,free_energy,test_rmse,test_nll"
+            "epoch,step,lr,nll,log_posterior,log_prior,complexity,free_energy,test_rmse,test_nll,coverage_50"
         )
         assert [row["epoch"] for row in rows] == ["2", "4"]
         metrics = json.loads((run / "summary.json").read_text())["metrics"]

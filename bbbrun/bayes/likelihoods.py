@@ -59,6 +59,16 @@ def log_mixture(y: Tensor, means: Tensor, sigmas: Tensor) -> Tensor:
     return torch.logsumexp(log_normal(y, means, sigmas), dim=0) - math.log(len(means))
 
 
+def mixture_coverage(y: Tensor, means: Tensor, sigmas: Tensor, probability: float = 0.5) -> float:
+    """The share of the y (N,), percent, that lie in the mixture's central interval of this probability.
+
+    Those with abs(F(y) - 1/2) <= probability / 2, F(y) = mean over s of Phi((y - mean_s) / sigma_s), for means, sigmas
+    (S, N), float64.
+    """
+    below: Tensor = torch.special.ndtr((y - means) / sigmas).mean(dim=0)
+    return 100 * int(((below - 0.5).abs() <= probability / 2).sum()) / len(y)
+
+
 def mixture_quantile(probability: float, means: Tensor, sigmas: Tensor, shares: Tensor | None = None) -> Tensor:
     """The y (N,) at which sum_s share_s Phi((y - mean_s) / sigma_s) = probability, for means, sigmas (S, N), float64.
 

@@ -5,7 +5,15 @@ import torch
 from torch import Tensor
 
 from bbbrun.bayes.draws import Draws
-from bbbrun.bayes.likelihoods import Conditional, fixed_sigma, gaussian, log_mixture, mixture_quantile, predicted_sigma
+from bbbrun.bayes.likelihoods import (
+    Conditional,
+    fixed_sigma,
+    gaussian,
+    log_mixture,
+    mixture_coverage,
+    mixture_quantile,
+    predicted_sigma,
+)
 from bbbrun.bayes.methods import build_method, drawn
 from bbbrun.bayes.networks import Network, build_network, layered
 from bbbrun.bayes.predictive import network_outputs
@@ -20,6 +28,7 @@ from bbbrun.training.task import Column, Judgement, Predictions, Predictor, Prob
 COLUMNS = (
     Column("test_rmse", "test RMSE", "", True),
     Column("test_nll", "test nll", "nats per example", True),
+    Column("coverage_50", "test points in the central 50 %", "percent"),
 )
 
 QUANTILES = (5, 25, 50, 75, 95)  # percent, of the table of predictions
@@ -82,6 +91,7 @@ def regression_task(config: Config, device: torch.device) -> Task:
         row = {
             "test_rmse": (means.mean(dim=0) - y).square().mean().sqrt().item(),
             "test_nll": -log_mixture(y, means, sigmas).mean().item(),
+            "coverage_50": mixture_coverage(y, means, sigmas),
         }
         return Judgement(row, lambda: predictions(parameters, draws))
 

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from bbbrun.bayes.draws import Draws
-from bbbrun.bayes.likelihoods import Conditional, gaussian, log_mixture, predicted_sigma
+from bbbrun.bayes.likelihoods import Conditional, gaussian, log_mixture, mixture_coverage, predicted_sigma
 from bbbrun.bayes.methods import build_method, drawn
 from bbbrun.bayes.networks import build_network
 from bbbrun.bayes.predictive import network_outputs
@@ -57,6 +57,9 @@ def _regression(config: Config, form: Form, parts: Sequence[Split]) -> Task:
         for name, rows in (("valid", slice(len(valid.labels))), ("test", slice(len(valid.labels), None))):
             if len(y[rows]):
                 row |= {f"{name}_rmse": squares[rows].mean().sqrt().item(), f"{name}_nll": nll[rows].mean().item()}
+        if len(test.labels):
+            on_test = slice(len(valid.labels), None)
+            row["coverage_50"] = mixture_coverage(y[on_test], means[:, on_test], sigmas[:, on_test])
         return Judgement(row)
 
     return Task(
