@@ -25,7 +25,7 @@ from bbbrun.data.tables.uci import UCI_SETS, uci_split
 from bbbrun.data.tables.values import TableLayout
 from bbbrun.errors import UserError
 from bbbrun.schema.config import composed, validated
-from bbbrun.schema.tables import Kind, Missing
+from bbbrun.schema.tables import Kind, Missing, Noise
 from bbbrun.tasks.evaluation_sets import parts_of
 from bbbrun.tasks.export import exported, weights_of
 
@@ -56,7 +56,7 @@ def dataset(path, *words, experiment="table"):
     values = {
         key.removeprefix("dataset."): yaml.safe_load(value) for key, _, value in (w.partition("=") for w in words)
     }
-    kinds = {"kind": Kind, "missing": Missing}
+    kinds = {"kind": Kind, "missing": Missing, "noise": Noise}
     values = {key: kinds[key](value) if key in kinds else value for key, value in values.items()}
     return replace(option(experiment), **({"path": str(path)} if path else {}), **values)
 
@@ -95,10 +95,15 @@ def outputs_of(run, inputs, count, draws, seed):
     posterior, outputs = run.posterior(), []
     for number in range(draws):
         w = Draws(seed, 0, draws, BlockSampler()).sample(posterior, number)[0].double().numpy()
-        d = inputs.shape[1]
-        a, b, c = w[: 7 * d].reshape(7, d), w[7 * d : 7 * d + 7], w[7 * d + 7 : 7 * d + 7 + 7 * count]
-        outputs.append(np.maximum(inputs @ a.T + b, 0) @ c.reshape(count, 7).T + w[-count:])
+        outputs.append(outputs_by(w, inputs, count))
     return np.stack(outputs)
+
+
+def outputs_by(w, inputs, count):
+    """The outputs (N, K) for these weights."""
+    d = inputs.shape[1]
+    a, b, c = w[: 7 * d].reshape(7, d), w[7 * d : 7 * d + 7], w[7 * d + 7 : 7 * d + 7 + 7 * count]
+    return np.maximum(inputs @ a.T + b, 0) @ c.reshape(count, 7).T + w[-count:]
 
 
 def test_a_regression_predicts_in_its_own_units_what_its_posterior_says(regression):
@@ -505,3 +510,22 @@ def test_splits_of_a_uci_set_are_replicas_of_one_graph(data_root, tmp_path, run_
     assert numbers[0] == pytest.approx(numbers[1], rel=1e-4)
     forms = [(tmp_path / folder / "inputs.json").read_text() for folder in ("together/dataset.split-2", "alone")]
     assert forms[0] == forms[1]
+
+
+def test_a_deviation_that_all_rows_share_is_a_weight_of_its_own(tmp_path):
+    table = houses()
+    words = (*FAST, f"dataset.path='{written(tmp_path, table)}'", "dataset.target=price", "dataset.noise=constant")
+    run = bbbrun.run(bbbrun.compose(*words, "method.rho_init=[-3,-2]"), tmp_path / "run")
+    predicted = run.predict(table, mean=True)
+    mu, target = run.posterior().mu.double().numpy(), form_of((run.folder / "inputs.json").read_text(), "").target
+    outputs = outputs_by(mu[:-2], by_hand(run, table, ["rooms", "area"], "city"), 1)
+    np.testing.assert_allclose(predicted["mean"], target.mean + target.scale * outputs[:, 0], rtol=1e-5)
+    np.testing.assert_allclose(predicted["aleatoric"], target.scale * (0.01 + np.logaddexp(0, mu[-1])), rtol=1e-5)
+    draws = run.predict(table, draws=20)
+    assert draws["aleatoric"].std() < 1e-6 * draws["aleatoric"].mean()
+    assert draws["epistemic"].std() > 1e-3 * draws["epistemic"].mean()
+    network = exported(run._record, weights_of(run._record, None, 0, None), "")
+    assert network.usage.comment.endswith(f"deviation {predicted['aleatoric'].iloc[0]}")
+    inputs = np.concatenate([table[["rooms", "area"]], pd.get_dummies(table["city"])], axis=1).astype(np.float32)
+    scaled = (torch.from_numpy(inputs) - torch.tensor(network.usage.shift)) / torch.tensor(network.usage.scale)
+    np.testing.assert_allclose(network.module(scaled).detach()[:, 0], outputs[:, 0], rtol=1e-4, atol=1e-5)

@@ -5,6 +5,7 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -85,6 +86,34 @@ def layered(shapes: Sequence[tuple[int, ...]], layers: Layers, operations: Seque
         return layers(lambda number, x: network.operation(number)(x, weights[2 * number], weights[2 * number + 1]), x)
 
     return network._replace(apply=apply)
+
+
+def with_constant(network: Network) -> Network:
+    """The network with one more output, the same for all inputs: the bias of an affine map of zeros.
+
+    The map's weight (1, 1) and bias (1,) come last; the weight has no effect.
+    """
+    shapes, start, random = (*network.shapes, (1, 1), (1,)), network.start, network.random
+
+    def apply(weights: Sequence[Tensor], x: Tensor) -> Tensor:
+        outputs = network.apply(weights[:-2], x)
+        return torch.cat([outputs, weights[-1].expand(len(outputs), 1)], dim=1)
+
+    if network.layers is not None:
+        own, number = network.layers, len(network.shapes) // 2
+
+        def layers(affine: Affine, x: Tensor) -> Tensor:
+            outputs = [own(affine, x), affine(number, x.new_zeros(len(x), 1))]
+            return torch.cat(outputs, dim=1)
+
+        return layered(shapes, layers, (*network.operations, F.linear) if network.operations else ())
+    return Network(
+        shapes,
+        apply,
+        None,
+        start=start and (lambda seed: torch.cat([start(seed), torch.zeros(2)])),
+        random=None if random is None else torch.cat([random, torch.ones(2)]),
+    )
 
 
 def mlp(inputs: int, hidden: Sequence[int], outputs: int) -> Network:

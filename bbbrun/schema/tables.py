@@ -10,6 +10,8 @@ from bbbrun.schema.datasets import DatasetConfig
 Kind = StrEnum("Kind", ["auto", "regression", "classification"])
 Missing = StrEnum("Missing", ["error", "drop", "mean"])
 
+Noise = StrEnum("Noise", ["varying", "constant"])
+
 MOST_SPLITS = 20  # the standard ones of a UCI set
 
 
@@ -17,10 +19,12 @@ MOST_SPLITS = 20  # the standard ones of a UCI set
 class TabularConfig(DatasetConfig):
     """Rows of columns. valid_share: of the rows that are not test rows, or of all, by the set.
 
-    sigma_floor: the least predicted deviation of a number, in deviations of the training part's target.
+    noise: whether a number's predicted deviation is a function of the inputs, or one that all rows share. sigma_floor:
+    the least of it, in deviations of the training part's target.
     """
 
     valid_share: float
+    noise: Noise
     sigma_floor: float
 
     def __post_init__(self) -> None:

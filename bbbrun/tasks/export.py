@@ -9,7 +9,6 @@ from torch import Tensor, nn
 from bbbrun.bayes.draws import BlockSampler, Draws
 from bbbrun.bayes.methods import BayesByBackprop, build_method
 from bbbrun.bayes.modules import made_module
-from bbbrun.bayes.networks import Network
 from bbbrun.bayes.posterior import DiagonalGaussian
 from bbbrun.bayes.pruning import pruning_mask
 from bbbrun.data.tables.form import Form
@@ -18,7 +17,7 @@ from bbbrun.runs.reader import Run
 from bbbrun.schema.config import option
 from bbbrun.schema.datasets import ImageDatasetConfig, RegressionCurveConfig
 from bbbrun.schema.methods import ModuleConfig
-from bbbrun.schema.tables import TabularConfig
+from bbbrun.schema.tables import Noise, TabularConfig
 from bbbrun.tasks.evaluation_sets import parts_of
 from bbbrun.tasks.kinds import form_in, predictor
 from bbbrun.tasks.prediction import parameters_of
@@ -106,19 +105,25 @@ def error_of(run: Run, weights: Tensor, root: str | None) -> tuple[str, float]:
 def exported(run: Run, weights: Tensor, origin: str) -> Exported:
     """The run's network with these weights (P,); raises UserError for one that is no plain module of torch.nn."""
     predicts = predictor(run)
-    options, module = run.network(), nn.Module()
+    options, module, usage = run.network(), nn.Module(), _usage(run)
+    shapes, parts = predicts.network.shapes, predicts.network.unflatten(weights)
+    dataset = option("dataset", run.config["dataset"])
+    if isinstance(dataset, TabularConfig) and dataset.noise is Noise.constant and not predicts.classes:
+        # The deviation of all rows is no part of the module.
+        deviation = predicts.components(torch.stack([torch.zeros(1), parts[-1]], dim=1))[1].item()
+        usage = usage._replace(comment=f"{usage.comment.rpartition(', standard deviation')[0]}, deviation {deviation}")
+        shapes, parts = shapes[:-2], parts[:-2]
     if isinstance(options, ModuleConfig):
         module, code = made_module(options), _call(options)
     elif options.name in _MODULES:
-        layers = _MODULES[options.name](predicts.network)
+        layers = _MODULES[options.name](shapes)
         module, code = nn.Sequential(*layers), ["from torch import nn", f"module = nn.Sequential({_codes(layers)})"]
     else:
         raise UserError(f"network={options.name} cannot be exported: only {', '.join(_MODULES)}")
-    parts = predicts.network.unflatten(weights)
     # Clones: of a view the whole vector would be saved with each part.
     state = dict(zip(module.state_dict(), (part.clone() for part in parts), strict=True))
     module.load_state_dict(state)
-    return Exported(module.eval(), _usage(run), predicts.layout.shape, origin, code)
+    return Exported(module.eval(), usage, predicts.layout.shape, origin, code)
 
 
 def program_of(network: Exported) -> torch.export.ExportedProgram:
@@ -145,8 +150,8 @@ class _Raw(nn.Module):
         return outputs
 
 
-def _mlp(network: Network) -> list[nn.Module]:
-    return _layers(network.shapes[::2])
+def _mlp(shapes: Sequence[tuple[int, ...]]) -> list[nn.Module]:
+    return _layers(shapes[::2])
 
 
 def _layers(shapes: Sequence[tuple[int, ...]]) -> list[nn.Module]:
@@ -156,16 +161,15 @@ def _layers(shapes: Sequence[tuple[int, ...]]) -> list[nn.Module]:
     return layers
 
 
-def _lenet(network: Network) -> list[nn.Module]:
+def _lenet(shapes: Sequence[tuple[int, ...]]) -> list[nn.Module]:
     convolutions: list[nn.Module] = []
-    shapes = network.shapes[::2]
-    for shape in shapes[:2]:
+    for shape in shapes[:4:2]:
         convolutions += [nn.Conv2d(shape[1], shape[0], 5, padding=2), nn.ReLU(), nn.MaxPool2d(2)]
-    return [*convolutions, *_layers(shapes[2:])]
+    return [*convolutions, *_layers(shapes[4::2])]
 
 
 # network.name -> the layers of the same function, whose parameters lie in the same order
-_MODULES: dict[str, Callable[[Network], list[nn.Module]]] = {"mlp": _mlp, "lenet": _lenet}
+_MODULES: dict[str, Callable[[Sequence[tuple[int, ...]]], list[nn.Module]]] = {"mlp": _mlp, "lenet": _lenet}
 
 
 def _call(options: ModuleConfig) -> list[str]:

@@ -8,7 +8,7 @@ from torch import Tensor
 from bbbrun.bayes.draws import Draws
 from bbbrun.bayes.likelihoods import Conditional, gaussian, log_mixture, mixture_coverage, predicted_sigma
 from bbbrun.bayes.methods import build_method, drawn
-from bbbrun.bayes.networks import build_network
+from bbbrun.bayes.networks import Network, build_network, with_constant
 from bbbrun.bayes.predictive import network_outputs
 from bbbrun.data.images import Images, Split
 from bbbrun.data.tables.form import Form, Target
@@ -16,7 +16,7 @@ from bbbrun.data.tables.load import Table
 from bbbrun.data.tables.values import TableLayout
 from bbbrun.schema.config import Config
 from bbbrun.schema.methods import NetworkConfig
-from bbbrun.schema.tables import TabularConfig
+from bbbrun.schema.tables import Noise, TabularConfig
 from bbbrun.tasks.classification import ClassTable, classification_task
 from bbbrun.tasks.regression import COLUMNS as ON_TEST
 from bbbrun.tasks.regression import NumberTable
@@ -43,7 +43,7 @@ def _regression(config: Config, form: Form, parts: Sequence[Split]) -> Task:
     train, valid, test = parts
     dataset, method = config.dataset, build_method(config.method)
     assert isinstance(dataset, TabularConfig)
-    network = build_network(config.network, (form.width,), 2)
+    network = _gaussian_network(dataset, config.network, form)
     conditional = predicted_sigma(1.0, dataset.sigma_floor)
     restored = _in_own_units(conditional, form.target)
 
@@ -70,6 +70,13 @@ def _regression(config: Config, form: Form, parts: Sequence[Split]) -> Task:
     )
 
 
+def _gaussian_network(dataset: TabularConfig, options: NetworkConfig, form: Form) -> Network:
+    """The network whose two outputs are a Gaussian: the second is a function of the inputs, or a weight of its own."""
+    if dataset.noise is Noise.varying:
+        return build_network(options, (form.width,), 2)
+    return with_constant(build_network(options, (form.width,), 1))
+
+
 def _in_own_units(conditional: Conditional, target: Target) -> Conditional:
     """The Gaussian of the target itself, where `conditional` gives that of the standardised one."""
 
@@ -83,11 +90,10 @@ def _in_own_units(conditional: Conditional, target: Target) -> Conditional:
 def predictor(dataset: TabularConfig, options: NetworkConfig, form: Form) -> Predictor:
     """How a network of these options predicts rows in the units of the table that `form` was made from."""
     classes = form.target.classes
-    network = build_network(options, (form.width,), len(classes) or 2)
     layout = TableLayout(form)
     if classes:
         return Predictor(
-            network,
+            build_network(options, (form.width,), len(classes)),
             layout,
             len(classes),
             lambda outputs: [outputs],
@@ -95,6 +101,7 @@ def predictor(dataset: TabularConfig, options: NetworkConfig, form: Form) -> Pre
             form.meaning,
         )
     restored = _in_own_units(predicted_sigma(1.0, dataset.sigma_floor), form.target)
+    network = _gaussian_network(dataset, options, form)
     return Predictor(network, layout, 0, lambda outputs: restored(outputs.double()), NumberTable, form.meaning)
 
 
