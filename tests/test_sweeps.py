@@ -278,7 +278,7 @@ def test_threads_share_the_cores(cores, jobs, most, threads):
 
 def begun(sweep: Path, jobs: int, call: subprocess.Popen) -> None:
     """Wait until as many jobs have a row."""
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 600
     while call.poll() is None and time.monotonic() < deadline:
         if sum(path.read_text().count("\n") > 1 for path in sweep.glob(f"*/{METRICS}")) >= jobs:
             return

@@ -5,7 +5,7 @@ import tempfile
 from collections.abc import Iterable
 from pathlib import Path
 
-from bbbrun.runs.files import CHECKPOINT, FIGURES, SUMMARY
+from bbbrun.runs.files import CHECKPOINT, FIGURES, LOG, SUMMARY
 from bbbrun.runs.identity import differing_on_resume, setting
 from bbbrun.runs.jobs import Job
 from bbbrun.runs.reader import RunOnDisk, runs_on_disk
@@ -47,10 +47,10 @@ def copy_record(job: Job, runs: Path, records: Path) -> None:
     if record.exists():
         raise FileExistsError(f"{record} is something else: move it away")
     record.parent.mkdir(parents=True, exist_ok=True)
-    # Whole or not at all: what a kill leaves must not count as a run. hydra.yaml holds paths of this machine.
+    # Whole or not at all: what a kill leaves must not count as a run. hydra.yaml and the log hold this machine's paths.
     with tempfile.TemporaryDirectory(dir=records.parent) as partial:
         copy = Path(partial) / record.name
-        shutil.copytree(run.folder, copy, ignore=shutil.ignore_patterns(CHECKPOINT, FIGURES, "hydra.yaml"))
+        shutil.copytree(run.folder, copy, ignore=shutil.ignore_patterns(CHECKPOINT, FIGURES, LOG, "hydra.yaml"))
         try:
             copy.rename(record)
         except OSError:

@@ -57,9 +57,9 @@ class MLflow:
         start = int(1000 * (run.rows[0].moment if run.rows else time.time()))
         made = self._client.create_run(experiment, start_time=start, run_name=run.name, tags={_FOLDER: place})
         number: str = made.info.run_id
-        parameters = [Param(key, value[:_LONGEST]) for key, value in run.settings.items()]
-        for begin in range(0, len(parameters), _MOST_PARAMETERS):
-            self._client.log_batch(number, params=parameters[begin : begin + _MOST_PARAMETERS])
+        settings = [Param(key, value[:_LONGEST]) for key, value in run.settings.items()]
+        for begin in range(0, len(settings), _MOST_PARAMETERS):
+            self._client.log_batch(number, params=settings[begin : begin + _MOST_PARAMETERS])
         return number, {}
 
     def _experiment(self, name: str) -> Any:
