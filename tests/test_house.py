@@ -19,6 +19,7 @@ ORDER = (
     "training",
     "tasks",
     "report",
+    "trackers",
     "bench",
     "runner",
     "api",

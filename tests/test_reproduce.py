@@ -17,9 +17,11 @@ from bbbrun import cli
 from bbbrun.runs.jobs import Job, wanted
 from bbbrun.runs.matching import expected_seconds, match
 from bbbrun.runs.reader import RunOnDisk, finished_runs, runs_on_disk
+from bbbrun.runs.sweep import read_sweep
+from bbbrun.runs.writer import RunFolder
 from bbbrun.runtime import stops
 from bbbrun.schema.config import composed, plain
-from bbbrun.verbs import reproduce
+from bbbrun.verbs import reproduce, train
 
 WORDS = ("experiment=digits", "network.hidden=[8]", "train.epochs=3", "compile=false", "method.test_samples=1")
 
@@ -191,6 +193,37 @@ def test_jobs_at_once_share_the_cores_and_say_which_they_are(listed, monkeypatch
         mine = [line for line in lines if line.startswith(f"[{' '.join(WORDS)} seed={seed}] ")]
         assert [line.rpartition(" ")[2] for line in mine] == ["one", "two"]
     assert run("--jobs", "0") == 2
+
+
+def test_a_launcher_gets_what_remains_once_and_goes_on_with_what_was_begun(listed, monkeypatch, tmp_path, capfd):
+    begun = tmp_path / "results" / "runs" / "digits" / "begun"
+    begun.parent.mkdir(parents=True)
+    RunFolder(begun, ["epoch", "step", "seconds"], {"config.yaml": OmegaConf.to_yaml(listed[1].config)}).close()
+    (begun / "metrics.csv").write_text("epoch,step,seconds\n1,10,2.5\n")
+    (begun / "checkpoint.pt").write_text("whatever")
+    given = []
+
+    def launched(words, only):
+        given.append((list(words), set(only)))
+        sys.exit(len(given) > 1)
+
+    monkeypatch.setattr(train, "main", launched)
+    assert run("--launcher", "slurm", "hydra.launcher.partition=main", "--device", "cpu") == 0
+    sweep = tmp_path / "results" / "runs" / "reproduce"
+    jobs = read_sweep(sweep).jobs
+    assert [job.words[-2:] for job in jobs] == [("seed=0", "device=cpu"), ("seed=1", "device=cpu")]
+    words = ["resume=results/runs/reproduce", "hydra/launcher=slurm", "hydra.launcher.partition=main"]
+    assert given == [(words, {job.folder for job in jobs})]
+    assert not begun.exists()
+    assert (sweep / jobs[1].folder / "checkpoint.pt").exists()
+    # Once more: the same jobs.
+    assert run("--launcher", "joblib") == 1
+    assert read_sweep(sweep).jobs == jobs
+    # One that stands in Slurm's queue is not run beside it.
+    monkeypatch.setattr(reproduce, "queued", lambda folder: {job.folder: "12_0" for job in jobs})
+    capfd.readouterr()
+    assert run() == 1
+    assert capfd.readouterr().err.count("in Slurm's queue as job 12_0") == 2
 
 
 def test_other_settings_and_seeds_do_not_count(tmp_path):

@@ -18,9 +18,9 @@ optuna = pytest.importorskip("optuna")
 from bbbrun.errors import UserError  # noqa: E402
 from bbbrun.runs.sweep import read_sweep  # noqa: E402
 from bbbrun.sweeps import search as searches  # noqa: E402
-from bbbrun.sweeps.search import Search, best_of, keep, kept, study_of, work  # noqa: E402
+from bbbrun.sweeps.search import Search, best_of, read_search, study_of, work, write_search  # noqa: E402
 from bbbrun.sweeps.space import settings_of, space_of  # noqa: E402
-from bbbrun.sweeps.study_page import write_search  # noqa: E402
+from bbbrun.sweeps.study_page import write_study_page  # noqa: E402
 
 FAST = ("train.epochs=2", "network.hidden=[4]", "threads=1", "compile=false", "device=cpu", "method=mle", "prior=none")
 
@@ -107,12 +107,12 @@ def search(tmp_path, monkeypatch) -> Search:
     folder = tmp_path / "search_1"
     settings = [*FAST, "seed=0", "optimizer.lr=log(1e-4,1e-2)"]
     search = Search(folder, settings, "valid_error", 12, f"sqlite:///{folder / 'study.db'}", False)
-    keep(search)
+    write_search(search)
     return search
 
 
 def test_two_workers_share_a_study_and_take_over_a_trial_whose_worker_has_gone(search):
-    assert kept(search.folder) == search
+    assert read_search(search.folder) == search
     study = study_of(search)
     # Asked for, and left: by a worker that was killed.
     left = study.ask(fixed_distributions=space_of(search.settings)[1])
@@ -157,7 +157,7 @@ def test_a_failed_trial_is_told_and_the_study_goes_on(search, capfd):
 def test_the_report_shows_trials_and_optunas_plots(search, tmp_path):
     study = study_of(search)
     work(search, study)
-    write_search(study, tmp_path / "report", ["best: it"], "valid_error")
+    write_study_page(study, tmp_path / "report", ["best: it"], "valid_error")
     text = (tmp_path / "report" / "REPORT.md").read_text()
     assert "best: it" in text
     for name in ("history", "importance", "slices"):

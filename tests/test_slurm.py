@@ -6,6 +6,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -26,7 +27,7 @@ pytestmark = [
 ]
 
 FAST = ("network.hidden=[4]", "threads=1", "compile=false", "device=cpu", "method=mle", "prior=none")
-WORDS = ("train.epochs=400", *FAST)
+WORDS = ("train.epochs=1000", *FAST)
 HERE = Path(__file__).parent
 
 
@@ -58,9 +59,21 @@ def awaited(what, seconds: float = 300):
     return value
 
 
-def going(folder: Path, done: float = 0.05) -> bool:
+def going(folder: Path, done: float = 0.02) -> bool:
     now = standing(folder)
     return now.state == "running" and now.done > done
+
+
+def disturb(folder: Path, ending: str) -> None:
+    """End the job's first stretch, once it has begun."""
+    about = awaited(lambda: going(folder) and writer(folder))
+    number = queued(folder.parent)[folder.name]
+    if ending == "requeue":
+        subprocess.run(["scontrol", "requeue", number], check=True)
+    elif ending == "USR2":
+        subprocess.run(["scancel", "--signal=USR2", number], check=True)
+    else:
+        os.kill(about["process"], signal.SIGKILL)
 
 
 def test_requeued_signalled_killed_and_out_of_time_all_end_as_if_nothing_had_been(slurm, tmp_path):
@@ -69,16 +82,15 @@ def test_requeued_signalled_killed_and_out_of_time_all_end_as_if_nothing_had_bee
     settings = ["hydra.launcher.partition=main", "hydra.launcher.timeout_min=2", "hydra.launcher.signal_delay_s=45"]
     command = [sys.executable, "-m", "bbbrun", "-m", *WORDS, "seed=0,1,2,3", "hydra/launcher=slurm", *settings]
     with subprocess.Popen([*command, "hydra.sweep.dir=sweep"], cwd=tmp_path, stderr=subprocess.PIPE, text=True) as call:
-        for folder, ending in ((sweep / "0000", "requeue"), (sweep / "0001", "USR2"), (sweep / "0002", "KILL")):
-            number = awaited(lambda folder=folder: queued(sweep).get(folder.name))
-            about = awaited(lambda folder=folder: going(folder) and writer(folder))
-            if ending == "requeue":
-                subprocess.run(["scontrol", "requeue", number], check=True)
-            elif ending == "USR2":
-                subprocess.run(["scancel", "--signal=USR2", number], check=True)
-            else:
-                os.kill(about["process"], signal.SIGKILL)
-        _, errors = call.communicate(timeout=500)
+        disturbed = [
+            threading.Thread(target=disturb, args=(sweep / f"{seed:04d}", ending))
+            for seed, ending in enumerate(("requeue", "USR2", "KILL"))
+        ]
+        for thread in disturbed:
+            thread.start()
+        for thread in disturbed:
+            thread.join()
+        _, errors = call.communicate(timeout=1200)
     if call.returncode:  # the killed one: Slurm calls it failed, and nobody submits it unasked
         assert errors.splitlines()[-2].startswith("  0002 seed=2: interrupted"), errors
         again = subprocess.run(

@@ -278,7 +278,7 @@ def test_threads_share_the_cores(cores, jobs, most, threads):
 
 def begun(sweep: Path, jobs: int, call: subprocess.Popen) -> None:
     """Wait until as many jobs have a row."""
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 600
     while call.poll() is None and time.monotonic() < deadline:
         if sum(path.read_text().count("\n") > 1 for path in sweep.glob(f"*/{METRICS}")) >= jobs:
             return
@@ -373,3 +373,22 @@ def test_sixty_jobs_killed_at_a_random_moment_are_finished_by_one_command(tmp_pa
         assert log.count("finished:") == 1
         assert len(untimed(sweep / name)) == 41
     print(f"{len(before)} jobs were finished when all was killed; one command finished the other {60 - len(before)}")
+
+
+@pytest.mark.slow
+def test_joblib_finishes_what_neither_fails_nor_is_killed_and_then_what_was_killed(tmp_path):
+    words = [*FAST[1:], "train.epochs=120", "seed=range(0,6)", "dataset.valid_size=100,5000"]
+    sweep = tmp_path / "sweep"
+    command = [sys.executable, "-m", "bbbrun", "-m", *words, "hydra/launcher=joblib", "hydra.launcher.n_jobs=2"]
+    with subprocess.Popen([*command, "hydra.sweep.dir=sweep"], cwd=tmp_path, stderr=subprocess.PIPE, text=True) as call:
+        begun(sweep, 2, call)
+        victim = next(path for path in sweep.glob("*/writer.json") if standing(path.parent).state == "running")
+        os.kill(json.loads(victim.read_text())["process"], signal.SIGKILL)
+        _, errors = call.communicate(timeout=600)
+    assert call.returncode == 1
+    assert "Traceback" not in errors
+    assert errors.count("bbbrun: error: dataset.valid_size must be below") == 6
+    assert f"6 of 12 jobs are not finished, in {sweep}:" in errors
+    states = {path.name: standing(path).state for path, _ in jobs_in(sweep)}
+    assert sorted(states.values()) == 6 * ["failed"] + 6 * ["finished"]
+    assert states[victim.parent.name] == "finished"

@@ -18,12 +18,12 @@ _LATER_IN: dict[tuple[str, str | None], dict[str, Any]] = {
 _RENAMED_METHODS = {"sgd": "mle"}
 
 
-def _leaves(tree: Any, prefix: str = "") -> dict[str, str]:
+def leaves(tree: Any, prefix: str = "") -> dict[str, str]:
     """The leaves of nested dictionaries as text, by their dotted keys."""
     if not isinstance(tree, dict):
         return {prefix: str(tree)}
     return {
-        key: leaf for name, part in tree.items() for key, leaf in _leaves(part, f"{prefix}.{name}".lstrip(".")).items()
+        key: leaf for name, part in tree.items() for key, leaf in leaves(part, f"{prefix}.{name}".lstrip(".")).items()
     }
 
 
@@ -42,7 +42,7 @@ def whole(config: dict[str, Any]) -> dict[str, Any]:
 
 def setting(config: dict[str, Any]) -> frozenset[tuple[str, str]]:
     """What a run does, key by key: equal for the seeds of one experiment."""
-    return frozenset((key, leaf) for key, leaf in _leaves(whole(config)).items() if key not in _FREE)
+    return frozenset((key, leaf) for key, leaf in leaves(whole(config)).items() if key not in _FREE)
 
 
 def differing(one: frozenset[tuple[str, str]], other: frozenset[tuple[str, str]]) -> set[str]:
@@ -52,7 +52,7 @@ def differing(one: frozenset[tuple[str, str]], other: frozenset[tuple[str, str]]
 
 def differing_on_resume(before: dict[str, Any], now: dict[str, Any]) -> dict[str, tuple[str | None, str | None]]:
     """The keys, with both values, whose difference forbids resuming a run of configuration `before` as `now`."""
-    old, new = _leaves(whole(before)), _leaves(whole(now))
+    old, new = leaves(whole(before)), leaves(whole(now))
     return {
         key: (old.get(key), new.get(key))
         for key in sorted(old.keys() | new.keys())

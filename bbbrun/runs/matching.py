@@ -47,7 +47,7 @@ def copy_record(job: Job, runs: Path, records: Path) -> None:
     if record.exists():
         raise FileExistsError(f"{record} is something else: move it away")
     record.parent.mkdir(parents=True, exist_ok=True)
-    # Whole or not at all: what a kill leaves must not count as a run. hydra.yaml and the log hold paths of this machine.
+    # Whole or not at all: what a kill leaves must not count as a run. hydra.yaml and the log hold this machine's paths.
     with tempfile.TemporaryDirectory(dir=records.parent) as partial:
         copy = Path(partial) / record.name
         shutil.copytree(run.folder, copy, ignore=shutil.ignore_patterns(CHECKPOINT, FIGURES, LOG, "hydra.yaml"))

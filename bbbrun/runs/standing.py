@@ -42,18 +42,18 @@ def jobs_in(folder: Path) -> list[tuple[Path, str]]:
 
     A sweep has those that have not begun, too. Replicas are one run.
     """
-    found: list[tuple[Path, str]] = []
+    runs: list[tuple[Path, str]] = []
     for path, folders, names in os.walk(folder):
         here = Path(path)
         if is_sweep(here):
             prefix = "" if here == folder else f"{here.relative_to(folder)}/"
-            found += [(here / name, prefix + label) for name, label in labels(read_sweep(here).jobs).items()]
+            runs += [(here / name, prefix + label) for name, label in labels(read_sweep(here).jobs).items()]
             folders.clear()
         elif METRICS in names or SUMMARY in names or LOG in names or (here / RECORD).is_file():
-            found.append((here, str(here.relative_to(folder) if here != folder else here)))
+            runs.append((here, str(here.relative_to(folder) if here != folder else here)))
             folders.clear()
         folders.sort()
-    return found
+    return runs
 
 
 def standing(folder: Path) -> Standing:

@@ -2,20 +2,22 @@
 
 import shlex
 from argparse import Namespace
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from itertools import product
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
+from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from bbbrun.errors import UserError
 from bbbrun.runs.files import RECORD
 from bbbrun.runs.identity import FREE_ON_RESUME
-from bbbrun.runs.sweep import SWEEP, is_sweep, read_sweep
+from bbbrun.runs.sweep import SWEEP, is_sweep, numbered, read_sweep
 from bbbrun.schema.config import composed
 from bbbrun.schema.quoting import word
 from bbbrun.sweeps.launch import Calls
@@ -50,6 +52,12 @@ def sweep_of(words: Sequence[str], flags: Namespace) -> Asked | None:
         return None
     typed = [text for text in words if text not in ("-m", "--multirun")]
     return Asked(list(words), Calls(_placed(typed)), _new_folder(settings, flags))
+
+
+def job_words(settings: Sequence[str]) -> list[str]:
+    """The settings of one run in the words that a sweep gives its jobs, without Hydra's own."""
+    [[words]] = BasicSweeper.split_arguments(OverridesParser.create().parse_overrides(list(settings)), None)
+    return [text for text in words if not text.startswith(("hydra.", "hydra/"))]
 
 
 def _resumed(settings: Sequence[str]) -> Path | None:
@@ -152,3 +160,20 @@ def _name(settings: Sequence[str], flags: Namespace) -> str:
     except (HydraException, OmegaConfBaseException, OSError):
         return "sweep"  # Hydra will say what is wrong
     return names.pop() if len(names) == 1 else "sweep"
+
+
+def register_folders(sweep: Path | None) -> None:
+    """The resolvers of configs/config.yaml, which Hydra hands to other processes, too. sweep: the folder of a new one.
+
+    A resumed run keeps its folder; Hydra's own is then the present one, where it writes nothing.
+    """
+    runs = Path("results") / "runs"
+    resolvers: dict[str, Callable[..., str]] = {
+        "run_folder": lambda resume, name: str(
+            Path.cwd() if resume else Path.cwd() / runs / name / f"{datetime.now():%Y-%m-%d_%H%M%S_%f}"
+        ),
+        "sweep_folder": lambda: str(sweep or Path.cwd() / runs),
+        "job_folder": lambda number: numbered(int(number)),
+    }
+    for name, resolver in resolvers.items():
+        OmegaConf.register_new_resolver(f"bbbrun.{name}", resolver, use_cache=True, replace=True)

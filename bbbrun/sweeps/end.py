@@ -13,7 +13,7 @@ from bbbrun.sweeps.launch import Calls
 _MOST_LINES = 20  # of jobs that are left: status has them all
 
 
-def told(calls: Calls) -> bool:
+def report_end(calls: Calls) -> bool:
     """Say how the sweep has ended; return whether all of its jobs are finished."""
     left, number = calls.left(), len(calls.jobs)
     if not left:

@@ -5,7 +5,7 @@ import signal
 import socket
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -44,13 +44,15 @@ class Left(NamedTuple):
 class Calls:
     """What Hydra's launcher is called for, and the sweep that came of it.
 
-    asked: the command line. again: do all jobs that the sweep has, not those that the sweeper gives. words: settings
-    that each job gets in addition. folder: the sweep's, once there is one. on_slurm: whether jobs outlive this process.
+    asked: the command line. again: do the sweep's jobs, all or those in `only`, not those that the sweeper gives.
+    words: settings that each job gets in addition. folder: the sweep's, once there is one. on_slurm: whether jobs
+    outlive this process.
     """
 
     def __init__(self, asked: Sequence[str], *, again: bool = False, words: Sequence[str] = ()) -> None:
         self.asked, self.again, self.words = list(asked), again, list(words)
         self.folder: Path | None = None
+        self.only: Collection[str] | None = None
         self.on_slurm = False
         self.jobs: dict[str, SweepJob] = {}
 
@@ -89,7 +91,7 @@ class SweepLauncher(Launcher):
         """Launch the jobs that are not finished; return for each that was given its run's validation metric."""
         calls = self._calls
         if calls.again:
-            jobs = read_sweep(self._folder).jobs
+            jobs = [job for job in read_sweep(self._folder).jobs if calls.only is None or job.folder in calls.only]
         else:
             jobs = enroll(self._folder, calls.asked, job_overrides, self._name)
         calls.jobs |= {job.folder: job for job in jobs}

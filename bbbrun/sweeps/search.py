@@ -12,8 +12,6 @@ from pathlib import Path
 from typing import IO, Any, NamedTuple
 
 import optuna
-from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
-from hydra.core.override_parser.overrides_parser import OverridesParser
 from optuna.trial import TrialState
 
 from bbbrun.errors import UserError
@@ -22,6 +20,7 @@ from bbbrun.runs.standing import Standing, standing
 from bbbrun.runs.sweep import SweepJob, enroll, numbered
 from bbbrun.runtime import stops
 from bbbrun.schema.quoting import word
+from bbbrun.sweeps.asked import job_words
 from bbbrun.sweeps.job import metrics_of
 from bbbrun.sweeps.space import settings_of, space_of
 
@@ -45,14 +44,14 @@ class Search(NamedTuple):
     prune: bool
 
 
-def keep(search: Search) -> None:
+def write_search(search: Search) -> None:
     """Write into the search's folder what another worker needs in order to join."""
     search.folder.mkdir(parents=True, exist_ok=True)
     content = search._asdict() | {"folder": str(search.folder)}
     write_atomically(search.folder / STUDY, (json.dumps(content, indent=1) + "\n").encode())
 
 
-def kept(folder: Path) -> Search:
+def read_search(folder: Path) -> Search:
     """The search in `folder`; raises UserError where there is none."""
     try:
         content: dict[str, Any] = json.loads((folder / STUDY).read_text("utf-8"))
@@ -112,10 +111,7 @@ def _next(search: Search, study: optuna.Study, stack: contextlib.ExitStack) -> t
 
 def _job(search: Search, settings: list[str], trial: optuna.Trial) -> SweepJob:
     """The trial's job: a trial of the same settings as another has the same one."""
-    # In the words that a sweep gives its jobs.
-    [[words]] = BasicSweeper.split_arguments(OverridesParser.create().parse_overrides(settings), None)
-    of_runs = [text for text in words if not text.startswith(("hydra.", "hydra/"))]
-    [job] = enroll(search.folder, search.settings, [of_runs], lambda words, number: numbered(trial.number))
+    [job] = enroll(search.folder, search.settings, [job_words(settings)], lambda words, number: numbered(trial.number))
     trial.set_user_attr(_JOB, job.folder)
     return job
 

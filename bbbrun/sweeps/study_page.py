@@ -14,7 +14,7 @@ from bbbrun.report.page import write_page
 _SECTIONS = {"trials": "Trials", "history": "History", "importance": "Importance of each key", "slices": "Each key"}
 
 
-def write_search(study: optuna.Study, output: Path, paragraphs: list[str], objective: str) -> None:
+def write_study_page(study: optuna.Study, output: Path, paragraphs: list[str], objective: str) -> None:
     """Write REPORT.md and report.html about a study into `output`, and trials.csv, and a figure in each section.
 
     paragraphs: what the page begins with. objective: what its axes say.

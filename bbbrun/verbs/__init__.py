@@ -9,6 +9,7 @@ VERBS = {
     "check": "compare our numbers with the paper's; exit code 1 unless all pass",
     "status": "how far a sweep's jobs are: finished, running, interrupted, failed, waiting",
     "search": "choose settings by validation, with Optuna; several workers share a study",
+    "log": "write what runs left where TensorBoard or MLflow look",
     "reproduce": "run every experiment of the paper that is not finished yet",
     "bench": "time one training step of each method",
 }

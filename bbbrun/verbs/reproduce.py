@@ -6,6 +6,7 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime
 from pathlib import Path
 
 from bbbrun.errors import UserError
@@ -14,12 +15,15 @@ from bbbrun.runs.files import named_folder
 from bbbrun.runs.jobs import Job, seeds_of, wanted
 from bbbrun.runs.matching import copy_record, expected_seconds, match
 from bbbrun.runs.reader import RunOnDisk, runs_on_disk
+from bbbrun.runs.slurm import queued
+from bbbrun.runs.sweep import enroll, is_sweep, read_sweep, settings
 from bbbrun.runtime import stops
 from bbbrun.schema.config import require_device
 from bbbrun.schema.quoting import word
 from bbbrun.sweeps.shares import cores, jobs_at_once, setting, threads_each
 
 _RUNS = Path("results/runs")  # bbbrun's default
+_SWEEP = _RUNS / "reproduce"  # the sweep of all runs that were given to a launcher
 
 
 def main(words: Sequence[str] | None = None) -> None:
@@ -39,10 +43,14 @@ def main(words: Sequence[str] | None = None) -> None:
     )
     text = "how many runs at once, which share the cores; by default one a core, and one where a GPU is used"
     add("--jobs", type=int, metavar="N", help=text)
+    text = "give the runs to a launcher of Hydra's: --launcher slurm hydra.launcher.partition=NAME"
+    add("--launcher", nargs="+", metavar=("NAME", "SETTING"), help=text)
     add("--list", action="store_true", help="show what remains, and run nothing")
     arguments = parser.parse_args(words)
     if arguments.jobs is not None and arguments.jobs < 1:
         parser.error("--jobs takes a whole number of at least 1")
+    if arguments.launcher and arguments.jobs:
+        parser.error("--jobs has no effect with --launcher: give the launcher's own settings")
     try:
         _require_device(arguments.device)
         seeds = None if arguments.seeds is None else seeds_of(arguments.seeds)
@@ -56,7 +64,11 @@ def main(words: Sequence[str] | None = None) -> None:
         parser.error(str(error))
     remaining = _remaining(jobs, arguments.records)
     at_once = min(arguments.jobs or jobs_at_once(arguments.device), max(len(remaining), 1))
-    failures = [] if arguments.list else _run(jobs, remaining, arguments.records, arguments.device, at_once)
+    failures: list[str] = []
+    if arguments.launcher and remaining and not arguments.list:
+        failures, remaining = _launched(remaining, arguments.launcher, arguments.device), []
+    if not arguments.list:
+        failures += _run(jobs, remaining, arguments.records, arguments.device, at_once)
     for failure in failures:
         print(failure, file=sys.stderr)
     sys.exit(1 if failures else 0)
@@ -64,7 +76,7 @@ def main(words: Sequence[str] | None = None) -> None:
 
 def _run(jobs: list[Job], remaining: list[Job], records: Path | None, device: str, at_once: int) -> list[str]:
     """Run what remains of the jobs, and copy finished ones into `records`; return a line for each failure."""
-    threads = threads_each(cores(), len(remaining), at_once) if at_once > 1 else []
+    threads = threads_each(cores(), len(remaining), at_once) if at_once > 1 and remaining else []
     shares = {job.words: share for job, share in zip(remaining, threads, strict=False)}
     children: list[subprocess.Popen[str]] = []
 
@@ -89,6 +101,50 @@ def _run(jobs: list[Job], remaining: list[Job], records: Path | None, device: st
             for child in children:
                 child.terminate()
             raise
+
+
+def _launched(jobs: list[Job], launcher: list[str], device: str) -> list[str]:
+    """Have a launcher do these jobs, as those of one sweep, which knows what is queued; return a line for failures."""
+    from bbbrun.sweeps.asked import job_words
+    from bbbrun.verbs import train
+
+    words = [[*job_words(job.words), f"device={device}"] for job in jobs]
+    # Numbers alone would not tell the records of several machines apart.
+    enrolled = enroll(_SWEEP, [], words, lambda _, number: f"{datetime.now():%Y-%m-%d_%H%M%S_%f}_{number}")
+    runs = runs_on_disk(_RUNS)
+    for job, each in zip(jobs, enrolled, strict=True):
+        run, folder = match(job, runs), _SWEEP / each.folder
+        begun_elsewhere = run is not None and not run.in_progress and run.folder.absolute() != folder.absolute()
+        if run is not None and begun_elsewhere and has_checkpoint(run.folder) and not folder.exists():
+            print(f"moved, to go on there: {run.folder} -> {folder}", file=sys.stderr)
+            run.folder.rename(folder)
+    name, *others = launcher
+    try:
+        only = {each.folder for each in enrolled}
+        train.main([word("resume", str(_SWEEP)), f"hydra/launcher={name}", *others], only)
+    except SystemExit as end:
+        if end.code == stops.CODE:
+            raise
+        return ["not all runs are finished"] if end.code else []
+    return []
+
+
+def _queued(job: Job) -> str | None:
+    """Slurm's number of the job, where it stands in its queue."""
+    if not is_sweep(_SWEEP):
+        return None
+    numbers = queued(_SWEEP)
+    from bbbrun.sweeps.asked import job_words
+
+    key = settings(job_words(job.words))
+    return next(
+        (
+            numbers[each.folder]
+            for each in read_sweep(_SWEEP).jobs
+            if each.folder in numbers and settings(each.words) == key
+        ),
+        None,
+    )
 
 
 def _require_folder(records: Path) -> None:
@@ -138,12 +194,16 @@ def _finish(job: Job, device: str, threads: int | None, children: "list[subproce
     words = shlex.join(job.words)
     if run is not None and run.in_progress:
         return f"skipped: bbbrun {words} ({_in_progress(run)})"
+    if number := _queued(job):
+        return f"skipped: bbbrun {words} (in Slurm's queue as job {number})"
     command = [*job.words, f"device={device}"]
     if threads and setting(job.words, "threads") is None:
         command.append(f"threads={threads}")
     resumed = run.folder if run is not None and has_checkpoint(run.folder) else None
     command += [word("resume", str(resumed))] if resumed else []
     print(f"bbbrun {shlex.join(command)}", file=sys.stderr)
+    if stops.asked():
+        return None
     pipe = subprocess.PIPE if threads else None
     with subprocess.Popen([sys.executable, "-m", "bbbrun", *command], stderr=pipe, text=True) as child:
         children.append(child)

@@ -52,11 +52,11 @@ def main(words: Sequence[str] | None = None) -> None:
 
 
 def _search(arguments: argparse.Namespace) -> None:
-    from bbbrun.sweeps.search import best_of, keep, kept, study_of, work
+    from bbbrun.sweeps.search import best_of, read_search, study_of, work, write_search
 
-    search = kept(arguments.resume) if arguments.resume else _new(arguments)
+    search = read_search(arguments.resume) if arguments.resume else _new(arguments)
     if not arguments.resume:
-        keep(search)
+        write_search(search)
     study = study_of(search)
     print(f"search folder: {search.folder}", file=sys.stderr)
     work(search, study)
@@ -64,13 +64,13 @@ def _search(arguments: argparse.Namespace) -> None:
     if best is None:
         raise UserError(f"no trial is finished: bbbrun status {search.folder} says why")
     from bbbrun.runs.sweep import read_sweep
-    from bbbrun.sweeps.study_page import write_search
+    from bbbrun.sweeps.study_page import write_study_page
 
     folder = search.folder / best.user_attrs["job"]
     [job] = [job for job in read_sweep(search.folder).jobs if job.folder == folder.name]
     command = shlex.join(["bbbrun", *job.words])
     lines = [f"best: {search.objective} {best.value:.5g}, trial {best.number}, in {folder}", f"its command: {command}"]
-    write_search(study, search.folder / "report", lines, search.objective)
+    write_study_page(study, search.folder / "report", lines, search.objective)
     content = {"value": best.value, "trial": best.number, "folder": str(folder), "command": command}
     (search.folder / "best.json").write_text(json.dumps(content, indent=1) + "\n", "utf-8")
     print("\n".join([*lines, f"report: {search.folder / 'report' / 'report.html'}"]))

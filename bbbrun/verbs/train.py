@@ -3,9 +3,8 @@
 import os
 import shlex
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Collection, Sequence
 from contextlib import nullcontext
-from datetime import datetime
 from enum import Enum
 from pathlib import Path
 from typing import Any
@@ -20,7 +19,6 @@ from omegaconf.errors import OmegaConfBaseException
 from bbbrun.errors import UserError
 from bbbrun.runs.files import RECORD
 from bbbrun.runs.resume import is_finished, require_same_run, require_unused
-from bbbrun.runs.sweep import numbered
 from bbbrun.runtime import places, stops
 from bbbrun.schema.config import OPTIONS, register, validated
 from bbbrun.schema.fixing import fixed, yaml_text
@@ -29,16 +27,19 @@ from bbbrun.schema.messages import one_line
 from bbbrun.schema.own_files import own_folders, require_all_sound, require_sound
 from bbbrun.schema.quoting import word
 from bbbrun.schema.replicas import Replica, replicas_of
-from bbbrun.sweeps.asked import Asked, sweep_of
-from bbbrun.sweeps.end import remedy, told
+from bbbrun.sweeps.asked import Asked, register_folders, sweep_of
+from bbbrun.sweeps.end import remedy, report_end
 from bbbrun.sweeps.job import run_job
 from bbbrun.sweeps.launch import between
 from bbbrun.verbs import VERBS
 from bbbrun.verbs.words import flags_first, parsed
 
 
-def main(words: Sequence[str]) -> None:
-    """Train what the words configure; exit code 0 when every job finished, 1 on any error, 130 when interrupted."""
+def main(words: Sequence[str], only: Collection[str] | None = None) -> None:
+    """Train what the words configure; exit code 0 when every job finished, 1 on any error, 130 when interrupted.
+
+    only: of a sweep that goes on, the folders of the jobs to do.
+    """
     debug = os.environ.get("HYDRA_FULL_ERROR") == "1"
     # Hydra then raises instead of printing in its own way, and all errors take the one path below.
     os.environ["HYDRA_FULL_ERROR"] = "1"
@@ -80,8 +81,9 @@ def main(words: Sequence[str]) -> None:
             print(help_text(flags.overrides, VERBS))
         else:
             sweep = sweep_of(words, flags)
-            _register_resolvers(sweep.folder if sweep else None)
+            register_folders(sweep.folder if sweep else None)
             if sweep:
+                sweep.calls.only = only
                 between(sweep.calls)
             # Hydra reads sys.argv itself. The program's name goes into its completion scripts.
             sys.argv = ["bbbrun", *flags_first(sweep.words if sweep else words)]
@@ -100,7 +102,7 @@ def main(words: Sequence[str]) -> None:
             _show_error(error if started else _cause(error, folders))
         failed = True
     if sweep and sweep.calls.folder and not failed:
-        failed = not told(sweep.calls)
+        failed = not report_end(sweep.calls)
     sys.exit(1 if failed else 0)
 
 
@@ -229,23 +231,6 @@ def _remove_if_empty(folder: Path) -> None:
         if not ours or each == Path.cwd() or not each.is_dir() or any(each.iterdir()):
             return
         each.rmdir()
-
-
-def _register_resolvers(sweep: Path | None) -> None:
-    """The resolvers of configs/config.yaml, which Hydra hands to other processes, too. sweep: the folder of a new one.
-
-    A resumed run keeps its folder; Hydra's own is then the present one, where it writes nothing.
-    """
-    runs = Path("results") / "runs"
-    resolvers: dict[str, Callable[..., str]] = {
-        "run_folder": lambda resume, name: str(
-            Path.cwd() if resume else Path.cwd() / runs / name / f"{datetime.now():%Y-%m-%d_%H%M%S_%f}"
-        ),
-        "sweep_folder": lambda: str(sweep or Path.cwd() / runs),
-        "job_folder": lambda number: numbered(int(number)),
-    }
-    for name, resolver in resolvers.items():
-        OmegaConf.register_new_resolver(f"bbbrun.{name}", resolver, use_cache=True, replace=True)
 
 
 def _show_error(error: BaseException) -> None:

@@ -1,0 +1,76 @@
+"""MLflow's runs, by default in a local SQLite store: `mlflow ui --backend-store-uri sqlite:///results/mlflow.db`."""
+
+import logging
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+# No call to anybody's server. Read as MLflow is imported.
+os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+
+from mlflow.entities import Metric, Param
+from mlflow.tracking import MlflowClient
+
+from bbbrun.trackers.tracked import Tracked, summary_of
+
+_FOLDER, _ROWS, _DONE = "bbbrun.folder", "bbbrun.rows", "bbbrun.done"
+_MOST_METRICS, _MOST_PARAMETERS, _LONGEST = 1000, 100, 6000  # what MLflow takes in one call, and of one value
+_STATES = {"finished": "FINISHED", "failed": "FAILED", "running": "RUNNING", "interrupted": "KILLED"}
+
+
+class MLflow:
+    """An MLflow run for each run, known by its folder, in an experiment of its name."""
+
+    def __init__(self, target: str) -> None:
+        for name in ("mlflow", "alembic"):
+            logging.getLogger(name).setLevel(logging.WARNING)  # it tells of each table it makes
+        self._client, self._target = MlflowClient(target), target
+
+    def update(self, run: Tracked) -> None:
+        """Write the rows that MLflow's run lacks; of a finished run its files, once."""
+        number, tags = self._run(run)
+        known = int(tags.get(_ROWS, "0"))
+        metrics = [
+            Metric(name, value, int(1000 * row.moment), row.step)
+            for row in run.rows[known:]
+            for name, value in row.numbers.items()
+        ]
+        for start in range(0, len(metrics), _MOST_METRICS):
+            self._client.log_batch(number, metrics=metrics[start : start + _MOST_METRICS])
+        self._client.set_tag(number, _ROWS, str(len(run.rows)))
+        if run.state == "finished" and _DONE not in tags:
+            for path in run.files:
+                self._client.log_artifact(number, str(path), "figures" if path.suffix == ".png" else None)
+            for name in ("commit", "command", "device"):
+                self._client.set_tag(number, name, str(summary_of(run).get(name)))
+            self._client.set_tag(number, _DONE, "yes")
+        end = int(1000 * run.rows[-1].moment) if run.rows and run.state != "running" else None
+        self._client.set_terminated(number, _STATES.get(run.state, "KILLED"), end)
+
+    def _run(self, run: Tracked) -> tuple[str, dict[str, str]]:
+        """MLflow's number of the run, made where there is none yet, and its tags."""
+        experiment = self._experiment(run.settings.get("name", "bbbrun"))
+        place = str(run.folder).replace("'", "")
+        for known in self._client.search_runs([experiment], f"tags.`{_FOLDER}` = '{place}'", max_results=1):
+            return known.info.run_id, dict(known.data.tags)
+        start = int(1000 * (run.rows[0].moment if run.rows else time.time()))
+        made = self._client.create_run(experiment, start_time=start, run_name=run.name, tags={_FOLDER: place})
+        number: str = made.info.run_id
+        settings = [Param(key, value[:_LONGEST]) for key, value in run.settings.items()]
+        for begin in range(0, len(settings), _MOST_PARAMETERS):
+            self._client.log_batch(number, params=settings[begin : begin + _MOST_PARAMETERS])
+        return number, {}
+
+    def _experiment(self, name: str) -> Any:
+        known = self._client.get_experiment_by_name(name)
+        if known is not None:
+            return known.experiment_id
+        place = None
+        if self._target.startswith("sqlite:///"):
+            # Beside the store, not in the folder that the command is called in.
+            place = Path(self._target.removeprefix("sqlite:///")).absolute().with_suffix(".files").as_uri()
+        return self._client.create_experiment(name, artifact_location=place and f"{place}/{name}")
+
+    def close(self) -> None:
+        """Nothing: each call is written at once."""

@@ -1,0 +1,69 @@
+"""Event files, which TensorBoard shows: `tensorboard --logdir results/tensorboard`."""
+
+import json
+from pathlib import Path
+
+from PIL import Image
+from tensorboard.compat.proto.event_pb2 import Event
+from tensorboard.compat.proto.summary_pb2 import Summary
+from tensorboard.compat.proto.tensor_pb2 import TensorProto
+from tensorboard.compat.proto.tensor_shape_pb2 import TensorShapeProto
+from tensorboard.plugins.hparams import summary_v2
+from tensorboard.plugins.text import metadata
+from tensorboard.summary.writer.event_file_writer import EventFileWriter
+
+from bbbrun.trackers.tracked import Tracked, summary_of
+
+
+class TensorBoard:
+    """An event file for each run, in a folder of its name below `target`."""
+
+    def __init__(self, target: str) -> None:
+        self._target = Path(target)
+        self._writers: dict[str, EventFileWriter] = {}
+        self._rows: dict[str, int] = {}
+
+    def update(self, run: Tracked) -> None:
+        """Write the rows that the run has more than at the last call; at the first, an event file anew."""
+        folder = self._target / run.name
+        if run.name not in self._writers:
+            for path in folder.glob("events.out.tfevents.*"):
+                path.unlink()
+            self._writers[run.name], self._rows[run.name] = EventFileWriter(str(folder)), 0
+            start = run.rows[0].moment if run.rows else None
+            self._add(run, summary_v2.hparams_pb(run.settings, trial_id=run.name, start_time_secs=start), 0)
+        for row in run.rows[self._rows[run.name] :]:
+            values = [Summary.Value(tag=name, simple_value=value) for name, value in row.numbers.items()]
+            self._add(run, Summary(value=values), row.step, row.moment)
+        self._rows[run.name] = len(run.rows)
+        if run.state == "finished":
+            step = run.rows[-1].step if run.rows else 0
+            values = [_image(path) for path in run.files if path.suffix == ".png"]
+            values.append(_text("summary", json.dumps(summary_of(run), indent=2)))
+            self._add(run, Summary(value=values), step)
+        self._writers[run.name].flush()
+
+    def _add(self, run: Tracked, summary: Summary, step: int, moment: float | None = None) -> None:
+        moment = moment or (run.rows[-1].moment if run.rows else 0.0)
+        self._writers[run.name].add_event(Event(wall_time=moment, step=step, summary=summary))
+
+    def close(self) -> None:
+        """End the event files."""
+        for writer in self._writers.values():
+            writer.close()
+
+
+def _image(path: Path) -> Summary.Value:
+    with Image.open(path) as image:
+        width, height = image.size
+    picture = Summary.Image(height=height, width=width, colorspace=4, encoded_image_string=path.read_bytes())
+    return Summary.Value(tag=path.stem, image=picture)
+
+
+def _text(tag: str, text: str) -> Summary.Value:
+    """Text as TensorBoard's own plugin keeps it, in Markdown: indented, it is shown as it is."""
+    shown = "\n".join(f"    {line}" for line in text.splitlines())
+    shape = TensorShapeProto(dim=[TensorShapeProto.Dim(size=1)])
+    tensor = TensorProto(dtype="DT_STRING", string_val=[shown.encode()], tensor_shape=shape)
+    about = metadata.create_summary_metadata(display_name=tag, description="")
+    return Summary.Value(tag=tag, metadata=about, tensor=tensor)

@@ -1,0 +1,87 @@
+"""A run as a tracker wants it, read from its folder at whatever moment."""
+
+import csv
+import io
+import json
+import math
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from bbbrun.errors import UserError
+from bbbrun.runs.files import FIGURES, METRICS, RECORD, SUMMARY
+from bbbrun.runs.identity import leaves
+from bbbrun.runs.record import configuration_of, table_text
+from bbbrun.runs.standing import jobs_in, standing
+
+
+class Row(NamedTuple):
+    """A row of metrics.csv: its step, the moment it was written (s since 1970, about), and its numbers by name."""
+
+    step: int
+    moment: float
+    numbers: dict[str, float]
+
+
+class Tracked(NamedTuple):
+    """A run. settings: its configuration by dotted keys. files: what else is to be seen, figures first."""
+
+    folder: Path
+    name: str
+    state: str
+    settings: dict[str, str]
+    rows: list[Row]
+    files: list[Path]
+
+
+def tracked_runs(folder: Path) -> list[Tracked]:
+    """The runs in and below `folder` that have begun, each replica one; raises UserError where there is none."""
+    folders = [each for path, _ in jobs_in(folder) for each in _with_tables(path)]
+    if not folders:
+        raise UserError(f"{folder} holds no run that has begun (no {METRICS} in or below it)")
+    return [_tracked(each) for each in folders]
+
+
+def _with_tables(folder: Path) -> Iterable[Path]:
+    """The folder, or those of the replicas in it."""
+    return [folder] if (folder / METRICS).exists() else sorted(path.parent for path in folder.glob(f"*/{METRICS}"))
+
+
+def _tracked(folder: Path) -> Tracked:
+    try:
+        settings = leaves(configuration_of(folder / RECORD))
+        text = table_text(folder / METRICS).rpartition("\n")[0]  # a row without its end is being written
+        rows = list(csv.DictReader(io.StringIO(text)))
+        numbers = [{name: float(cell) for name, cell in row.items() if cell} for row in rows]
+    except (OSError, ValueError, TypeError) as error:
+        raise UserError(f"the run in {folder} cannot be read: leave its folder out") from error
+    written = (folder / METRICS).stat().st_mtime - (numbers[-1]["seconds"] if numbers else 0.0)
+    files = [*sorted((folder / FIGURES).glob("*.png")), folder / METRICS, folder / RECORD, folder / SUMMARY]
+    return Tracked(
+        folder.absolute(),
+        _name(folder.absolute()),
+        standing(folder).state,
+        settings,
+        [Row(int(each["step"]), written + each["seconds"], _finite(each)) for each in numbers],
+        [path for path in files if path.exists()],
+    )
+
+
+def _finite(numbers: dict[str, float]) -> dict[str, float]:
+    return {name: value for name, value in numbers.items() if name != "step" and math.isfinite(value)}
+
+
+def _name(folder: Path) -> str:
+    """What tells the run apart: its folder below that of all runs, else the last two parts of its path."""
+    parts = folder.parts
+    start = len(parts) - parts[::-1].index("runs") if "runs" in parts[:-1] else len(parts) - 2
+    return "/".join(parts[start:])
+
+
+def summary_of(run: Tracked) -> dict[str, Any]:
+    """The run's summary; empty where it is not finished."""
+    try:
+        content: dict[str, Any] = json.loads((run.folder / SUMMARY).read_text("utf-8"))
+        return content
+    except (OSError, ValueError):
+        return {}

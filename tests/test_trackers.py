@@ -1,0 +1,115 @@
+"""bbbrun log: event files and stores hold what metrics.csv does, once, also of a run that goes on."""
+
+import json
+import logging
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from bbbrun.trackers.tracked import tracked_runs
+from bbbrun.verbs import log
+
+RECORD = "name: small\nseed: 3\nprior:\n  name: gaussian\n  sigma1: 0.5\nagent:\n  name: none\ntrain:\n  epochs: 3\n"
+
+
+def grow(run: Path, rows: int, *, finished: bool = False) -> None:
+    (run / ".hydra").mkdir(parents=True, exist_ok=True)
+    (run / ".hydra" / "config.yaml").write_text(RECORD)
+    lines = [f"{row},{10 * row},{1.5 * row},{0.5 / row},{'' if row == 1 else 7 - row}" for row in range(1, rows + 1)]
+    (run / "metrics.csv").write_text("\n".join(["epoch,step,seconds,nll,valid_error", *lines, "9,9"]))
+    if finished:
+        (run / "figures").mkdir()
+        Image.new("RGB", (4, 3)).save(run / "figures" / "learning_curve.png")
+        about = {"metrics": {"nll": 0.5 / rows}, "commit": "abc", "command": "bbbrun", "device": "cpu"}
+        (run / "summary.json").write_text(json.dumps(about))
+
+
+@pytest.fixture
+def run(tmp_path) -> Path:
+    folder = tmp_path / "results" / "runs" / "small" / "one"
+    grow(folder, 2)
+    return folder
+
+
+EXPECTED = {"nll": [(10, 0.5), (20, 0.25), (30, 0.5 / 3)], "valid_error": [(20, 5.0), (30, 4.0)]}
+
+
+def test_a_run_is_read_by_whole_rows(run):
+    (read,) = tracked_runs(run.parent.parent)
+    assert (read.name, read.state, read.settings["prior.sigma1"]) == ("small/one", "interrupted", "0.5")
+    assert [row.step for row in read.rows] == [10, 20]
+    assert read.rows[0].numbers == {"epoch": 1.0, "seconds": 1.5, "nll": 0.5}
+    assert read.rows[1].moment - read.rows[0].moment == pytest.approx(1.5)
+    assert read.rows[1].moment == pytest.approx((run / "metrics.csv").stat().st_mtime)
+
+
+def test_tensorboard_reads_back_what_the_run_has(run, tmp_path):
+    pytest.importorskip("tensorboard")
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    target = tmp_path / "board"
+    for rows, finished in ((2, False), (3, True), (3, True)):
+        if not (run / "summary.json").exists():
+            grow(run, rows, finished=finished)
+        log.main([str(run), "--to", "tensorboard", "-o", str(target)])
+        (file,) = target.rglob("events.out.tfevents.*")
+        assert file.parent == target / "small" / "one"
+        events = EventAccumulator(str(file.parent)).Reload()
+        for name, points in EXPECTED.items():
+            assert [each.step for each in events.Scalars(name)] == [step for step, _ in points if step <= 10 * rows]
+            values = [value for step, value in points if step <= 10 * rows]
+            assert [each.value for each in events.Scalars(name)] == pytest.approx(values)
+    assert events.Images("learning_curve")[0].width == 4
+    assert "abc" in events.Tensors("summary")[0].tensor_proto.string_val[0].decode()
+
+
+def test_a_run_that_goes_on_is_followed(run, tmp_path, monkeypatch):
+    pytest.importorskip("tensorboard")
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    monkeypatch.setattr(log.time, "sleep", lambda seconds: grow(run, 3, finished=True))
+    log.main([str(run), "--to", "tensorboard", "-o", str(tmp_path / "board"), "--follow"])
+    (file,) = (tmp_path / "board").rglob("events.out.tfevents.*")
+    events = EventAccumulator(str(file.parent)).Reload()
+    assert [(each.step, each.value) for each in events.Scalars("nll")] == [
+        (step, pytest.approx(value)) for step, value in EXPECTED["nll"]
+    ]
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("default")
+def test_mlflow_reads_back_what_the_run_has(run, tmp_path):
+    pytest.importorskip("mlflow", exc_type=ImportError)
+    logging.getLogger("alembic").setLevel(logging.WARNING)
+    store = f"sqlite:///{tmp_path / 'mlflow.db'}"
+    for rows, finished in ((2, False), (3, True), (3, True)):
+        if not (run / "summary.json").exists():
+            grow(run, rows, finished=finished)
+        log.main([str(run), "--to", "mlflow", "-o", store])
+    from mlflow.tracking import MlflowClient
+
+    client = MlflowClient(store)
+    experiment = client.get_experiment_by_name("small")
+    (known,) = client.search_runs([experiment.experiment_id])
+    assert (known.info.run_name, known.info.status) == ("small/one", "FINISHED")
+    assert known.data.params["prior.sigma1"] == "0.5"
+    assert known.data.tags["commit"] == "abc"
+    for name, points in EXPECTED.items():
+        history = client.get_metric_history(known.info.run_id, name)
+        assert [(each.step, each.value) for each in history] == [(step, pytest.approx(value)) for step, value in points]
+    files = [each.path for each in client.list_artifacts(known.info.run_id)]
+    assert sorted(files) == ["config.yaml", "figures", "metrics.csv", "summary.json"]
+    assert (tmp_path / "mlflow.files").is_dir()
+
+
+def test_what_cannot_be_logged_is_one_line(bbbrun, tmp_path):
+    (tmp_path / "empty").mkdir()
+    for words, expected in (
+        (["empty"], "empty holds no run that has begun"),
+        (["nothing"], "nothing is not a folder"),
+    ):
+        result = bbbrun("log", *words, "--to", "tensorboard")
+        assert (result.returncode, result.stderr.count("\n")) == (1, 1)
+        assert expected in result.stderr
+    assert not (tmp_path / "results").exists()
