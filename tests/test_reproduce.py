@@ -109,7 +109,12 @@ def test_records_of_what_is_finished_are_kept_and_count(listed, tmp_path, capfd)
         of = runs / each.folder.relative_to(records)
         assert each.summary == json.loads((of / "summary.json").read_text())
         assert each.metrics().equals(pd.read_csv(of / "metrics.csv"))
-        assert {path.name for path in each.folder.iterdir()} == {".hydra", "metrics.csv", "predictions.csv", "summary.json"}
+        assert {path.name for path in each.folder.iterdir()} == {
+            ".hydra",
+            "metrics.csv",
+            "predictions.csv",
+            "summary.json",
+        }
         assert {path.name for path in (each.folder / ".hydra").iterdir()} == {"config.yaml", "overrides.yaml"}
     # On another machine, where only the records are.
     shutil.rmtree(tmp_path / "results")
