@@ -12,7 +12,7 @@ import torch
 from bbbrun.errors import UserError
 from bbbrun.runs import files, resume
 from bbbrun.runs.checkpoints import read_checkpoint
-from bbbrun.runs.reader import runs_on_disk
+from bbbrun.runs.on_disk import runs_on_disk
 from bbbrun.runs.writer import RunFolder
 
 COLUMNS = ["step", "nll"]

@@ -16,7 +16,8 @@ from omegaconf import OmegaConf
 from bbbrun import cli
 from bbbrun.runs.jobs import Job, wanted
 from bbbrun.runs.matching import expected_seconds, match
-from bbbrun.runs.reader import RunOnDisk, finished_runs, runs_on_disk
+from bbbrun.runs.on_disk import RunOnDisk, runs_on_disk
+from bbbrun.runs.reader import finished_runs
 from bbbrun.runs.sweep import read_sweep
 from bbbrun.runs.writer import RunFolder
 from bbbrun.runtime import stops

@@ -8,7 +8,7 @@ from pathlib import Path
 from bbbrun.runs.files import CHECKPOINT, FIGURES, LOG, SUMMARY
 from bbbrun.runs.identity import differing_on_resume, setting
 from bbbrun.runs.jobs import Job
-from bbbrun.runs.reader import RunOnDisk, runs_on_disk
+from bbbrun.runs.on_disk import RunOnDisk, runs_on_disk
 
 
 def match(job: Job, runs: Iterable[RunOnDisk]) -> RunOnDisk | None:

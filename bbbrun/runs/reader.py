@@ -4,7 +4,6 @@ import csv
 import io
 import json
 import math
-import os
 import sys
 from collections.abc import Iterable
 from pathlib import Path
@@ -16,8 +15,8 @@ from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
 from bbbrun.errors import UserError
-from bbbrun.runs.checkpoints import has_checkpoint, read_checkpoint
-from bbbrun.runs.files import CHECKPOINT, INPUTS, METRICS, PREDICTIONS, RECORD, SUMMARY, in_use, is_replica
+from bbbrun.runs.checkpoints import read_checkpoint
+from bbbrun.runs.files import CHECKPOINT, INPUTS, METRICS, PREDICTIONS, RECORD, SUMMARY
 from bbbrun.runs.identity import whole
 from bbbrun.runs.record import MOST_INPUTS, MOST_RECORD, configuration_of, content_of, table_text
 from bbbrun.schema.config import option
@@ -27,7 +26,7 @@ if TYPE_CHECKING:
 
 
 # What reading a damaged or foreign record raises.
-_UNREADABLE = (
+UNREADABLE = (
     OSError,
     ValueError,
     KeyError,
@@ -133,23 +132,6 @@ class Run(NamedTuple):
             raise UserError(f"{self.folder / name} cannot be read: run it again, or leave its folder out") from error
 
 
-class RunOnDisk(NamedTuple):
-    """A run found on disk. done: the fraction of its epochs or interactions completed. seconds: the time they took."""
-
-    folder: Path
-    config: dict[str, Any]
-    done: float
-    seconds: float
-
-    @property
-    def finished(self) -> bool:
-        return (self.folder / SUMMARY).exists()
-
-    @property
-    def in_progress(self) -> bool:
-        return not self.finished and in_use(self.folder)
-
-
 def finished_runs(folders: Iterable[Path], trust: bool = False) -> list[Run]:
     """All finished runs in or below `folders`, without duplicates, sorted by path. trust: as `Run.trusted`.
 
@@ -188,13 +170,15 @@ def _without_duplicates(runs: Iterable[Run]) -> list[Run]:
 def read(folder: Path) -> Run:
     """The finished run in `folder`; raises UserError where its record is damaged or incomplete."""
     try:
-        run = Run(folder, whole(_config(folder)), json.loads(content_of(folder / SUMMARY, MOST_RECORD)))
+        run = Run(
+            folder, whole(configuration_of(folder / RECORD)), json.loads(content_of(folder / SUMMARY, MOST_RECORD))
+        )
         _ = run.method, run.dataset, run.seed, run.provenance(), run.summary["metrics"], run.summary["seconds"]
         if not all(
             isinstance(value, int | float) for value in (*run.summary["metrics"].values(), run.summary["seconds"])
         ):
             raise ValueError("text where numbers belong")
-    except _UNREADABLE as error:
+    except UNREADABLE as error:
         raise UserError(
             f"the record of the run in {folder} cannot be read: run it again, or leave its folder out"
         ) from error
@@ -227,45 +211,3 @@ def _last_row(path: Path) -> dict[str, float]:
     except (OSError, ValueError, csv.Error) as error:
         raise UserError(f"{path} cannot be read: run it again, or leave its folder out") from error
     return dict.fromkeys(head, math.nan) | dict(zip(head, numbers[-1], strict=False))
-
-
-def _config(folder: Path) -> Any:
-    return configuration_of(folder / RECORD)
-
-
-def runs_on_disk(folder: Path, *, warn: bool = False) -> list[RunOnDisk]:
-    """The runs in and below `folder`, finished or not, sorted by path. warn: name on stderr what cannot be read."""
-    runs, unreadable = [], []
-    for path, _, names in sorted(os.walk(folder, onerror=lambda error: unreadable.append(Path(error.filename)))):
-        # An unfinished replica resumes with the others only, so it is no run of its own.
-        if SUMMARY in names or (METRICS in names and not is_replica(Path(path))):
-            run = _run_on_disk(Path(path))
-            if run is None:
-                unreadable.append(Path(path))
-            else:
-                runs.append(run)
-    for each in unreadable:
-        if warn and each.exists():
-            print(f"warning: {each} cannot be read: it counts as no run; mend it or delete it", file=sys.stderr)
-    return runs
-
-
-def _run_on_disk(folder: Path) -> RunOnDisk | None:
-    """The run in `folder`; None where it cannot be read."""
-    try:
-        finished = (folder / SUMMARY).exists()
-        config = read(folder).config if finished else _config(folder)
-        # A last line without its newline is torn: a resumed run writes it again.
-        lines = table_text(folder / METRICS).rpartition("\n")[0]
-        rows = pd.read_csv(io.StringIO(lines))
-        total = config["train"]["epochs"] or config["agent"]["steps"]
-        completed = rows["epoch" if config["train"]["epochs"] else "step"]
-        # Without a checkpoint an interrupted run restarts from nothing.
-        resumable = len(rows) > 0 and (has_checkpoint(folder) or finished)
-        done, seconds = (completed.iloc[-1] / total, rows["seconds"].iloc[-1]) if resumable else (0.0, 0.0)
-        _ = int(config["seed"])
-        if not math.isfinite(done + seconds):
-            raise ValueError("text where numbers belong")
-    except (UserError, OverflowError, *_UNREADABLE):
-        return None
-    return RunOnDisk(folder, config, float(done), float(seconds))

@@ -14,7 +14,7 @@ from bbbrun.runs.checkpoints import has_checkpoint
 from bbbrun.runs.files import named_folder
 from bbbrun.runs.jobs import Job, seeds_of, wanted
 from bbbrun.runs.matching import copy_record, expected_seconds, match
-from bbbrun.runs.reader import RunOnDisk, runs_on_disk
+from bbbrun.runs.on_disk import RunOnDisk, runs_on_disk
 from bbbrun.runs.slurm import queued
 from bbbrun.runs.sweep import enroll, is_sweep, read_sweep, settings
 from bbbrun.runtime import stops
