@@ -2,6 +2,7 @@
 
 import contextlib
 import csv
+import importlib.util
 import json
 import os
 import random
@@ -392,3 +393,16 @@ def test_joblib_finishes_what_neither_fails_nor_is_killed_and_then_what_was_kill
     states = {path.name: standing(path).state for path, _ in jobs_in(sweep)}
     assert sorted(states.values()) == 6 * ["failed"] + 6 * ["finished"]
     assert states[victim.parent.name] == "finished"
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(importlib.util.find_spec("ray") is None, reason="Ray is not installed, for which there is no extra")
+def test_ray_launches_a_sweeps_jobs(tmp_path):
+    alone = {"HOME": str(tmp_path), "RAY_AUTH_MODE": "disabled"}
+    settings = ["hydra/launcher=ray", "+hydra.launcher.ray.init.num_cpus=2"]
+    settings.append("+hydra.launcher.ray.init.include_dashboard=false")
+    command = [sys.executable, "-m", "bbbrun", "-m", *FAST, "seed=0,1", *settings, "hydra.sweep.dir=sweep"]
+    result = subprocess.run(command, cwd=tmp_path, env=os.environ | alone, capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
+    assert result.stderr.splitlines()[-1] == f"finished: {tmp_path}/sweep (2 jobs)"
+    assert sorted(touched(tmp_path / "sweep")) == ["0000", "0001"]
