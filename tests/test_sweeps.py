@@ -61,11 +61,12 @@ def test_a_sweep_is_gone_on_with_and_added_to(bbbrun, tmp_path):
     # As if killed after its last checkpoint, and with a value more in front.
     (sweep / "0001" / "summary.json").unlink()
     rows = untimed(sweep / "0001")
-    more = bbbrun("-m", *FAST, "seed=2,1,0", word)
+    # A key more, with the value that it has: the same jobs.
+    more = bbbrun("-m", *FAST, "seed=2,1,0", "train.evaluate_every=1", word)
     assert more.returncode == 0, more.stderr
     ends = [line.split(",")[0].partition(" finished: ") for line in more.stderr.splitlines()[:-1]]
     assert [number for number, _, _ in ends] == ["2/3", "3/3"]
-    assert sorted(label for _, _, label in ends) == ["0001 seed=1", "0002 seed=2"]
+    assert sorted(label for _, _, label in ends) == ["0001 seed=1", "0002 seed=2 train.evaluate_every=1"]
     assert touched(sweep)["0000"] == before["0000"]
     assert untimed(sweep / "0001") == rows
     assert json.loads((sweep / "0002" / "summary.json").read_text())["seed"] == 2
