@@ -2,6 +2,7 @@
 
 import contextlib
 import csv
+import importlib.util
 import json
 import os
 import random
@@ -60,11 +61,12 @@ def test_a_sweep_is_gone_on_with_and_added_to(bbbrun, tmp_path):
     # As if killed after its last checkpoint, and with a value more in front.
     (sweep / "0001" / "summary.json").unlink()
     rows = untimed(sweep / "0001")
-    more = bbbrun("-m", *FAST, "seed=2,1,0", word)
+    # A key more, with the value that it has: the same jobs.
+    more = bbbrun("-m", *FAST, "seed=2,1,0", "train.evaluate_every=1", word)
     assert more.returncode == 0, more.stderr
     ends = [line.split(",")[0].partition(" finished: ") for line in more.stderr.splitlines()[:-1]]
     assert [number for number, _, _ in ends] == ["2/3", "3/3"]
-    assert sorted(label for _, _, label in ends) == ["0001 seed=1", "0002 seed=2"]
+    assert sorted(label for _, _, label in ends) == ["0001 seed=1", "0002 seed=2 train.evaluate_every=1"]
     assert touched(sweep)["0000"] == before["0000"]
     assert untimed(sweep / "0001") == rows
     assert json.loads((sweep / "0002" / "summary.json").read_text())["seed"] == 2
@@ -392,3 +394,16 @@ def test_joblib_finishes_what_neither_fails_nor_is_killed_and_then_what_was_kill
     states = {path.name: standing(path).state for path, _ in jobs_in(sweep)}
     assert sorted(states.values()) == 6 * ["failed"] + 6 * ["finished"]
     assert states[victim.parent.name] == "finished"
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(importlib.util.find_spec("ray") is None, reason="Ray is not installed, for which there is no extra")
+def test_ray_launches_a_sweeps_jobs(tmp_path):
+    alone = {"HOME": str(tmp_path), "RAY_AUTH_MODE": "disabled"}
+    settings = ["hydra/launcher=ray", "+hydra.launcher.ray.init.num_cpus=2"]
+    settings.append("+hydra.launcher.ray.init.include_dashboard=false")
+    command = [sys.executable, "-m", "bbbrun", "-m", *FAST, "seed=0,1", *settings, "hydra.sweep.dir=sweep"]
+    result = subprocess.run(command, cwd=tmp_path, env=os.environ | alone, capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
+    assert result.stderr.splitlines()[-1] == f"finished: {tmp_path}/sweep (2 jobs)"
+    assert sorted(touched(tmp_path / "sweep")) == ["0000", "0001"]

@@ -17,11 +17,14 @@ from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf, open_dict
 
-from bbbrun.runs.files import ERROR, in_use, write_atomically
+from bbbrun.runs.files import ERROR, RECORD, in_use, write_atomically
+from bbbrun.runs.identity import differing_on_resume
+from bbbrun.runs.record import configuration_of
 from bbbrun.runs.slurm import queued, submission
 from bbbrun.runs.standing import Standing, standing, writer
-from bbbrun.runs.sweep import SweepJob, enroll, numbered, read_sweep
+from bbbrun.runs.sweep import SweepJob, enroll, is_sweep, numbered, read_sweep, settings
 from bbbrun.runtime import stops
+from bbbrun.schema.config import plain
 from bbbrun.schema.quoting import word
 from bbbrun.sweeps.job import metrics_of, objective
 from bbbrun.sweeps.shares import shared
@@ -75,6 +78,10 @@ def between(calls: Calls) -> None:
     plugins.instantiate_launcher = instantiate
 
 
+def _keys(words: Sequence[str]) -> frozenset[str]:
+    return frozenset(text.partition("=")[0] for text in settings(words))
+
+
 class SweepLauncher(Launcher):
     """Gives a launcher the jobs that are not finished, each with its folder in the sweep's."""
 
@@ -93,7 +100,7 @@ class SweepLauncher(Launcher):
         if calls.again:
             jobs = [job for job in read_sweep(self._folder).jobs if calls.only is None or job.folder in calls.only]
         else:
-            jobs = enroll(self._folder, calls.asked, job_overrides, self._name)
+            jobs = enroll(self._folder, calls.asked, self._in_its_words(job_overrides), self._name)
         calls.jobs |= {job.folder: job for job in jobs}
         for job in jobs:
             if self._standing(job).state == "failed":
@@ -111,6 +118,25 @@ class SweepLauncher(Launcher):
             while calls.on_slurm and queued(self._folder):
                 time.sleep(_SLURM_ROUND)
         return [self._returned(job) for job in jobs]
+
+    def _in_its_words(self, jobs: Sequence[Sequence[str]]) -> list[Sequence[str]]:
+        """The settings of each job, in the words that the sweep has for a job of the same configuration.
+
+        Configurations are compared, which takes a tenth of a second, where a job sets other keys than those before.
+        """
+        before = read_sweep(self._folder).jobs if is_sweep(self._folder) else []
+        keys = {_keys(job.words) for job in before}
+        if all(_keys(words) in keys for words in jobs) or not before:
+            return list(jobs)
+        records = [(job, self._folder / job.folder / RECORD) for job in before]
+        known = [(job, configuration_of(record)) for job, record in records if record.is_file()]
+        translated: list[Sequence[str]] = []
+        for words in jobs:
+            config = self._context.config_loader.load_sweep_config(self._config, list(words))
+            now = plain(OmegaConf.masked_copy(config, [str(key) for key in config if key != "hydra"]))
+            alike = (job.words for job, config in known if not differing_on_resume(config, now))
+            translated.append(next(alike, words))
+        return translated
 
     def _todo(self, jobs: Sequence[SweepJob]) -> list[SweepJob]:
         """The jobs that have not ended, and that no process is doing or, on Slurm, is going to do."""
