@@ -179,6 +179,11 @@ def test_a_list_is_one_for_calls_that_come_at_once(tmp_path):
     # Where and how fast does not tell jobs apart.
     (job,) = enroll(tmp_path, ["-m"], [["device=cuda", "seed=100", "threads=7"]])
     assert job in jobs
+    # But within one call it does.
+    threads_swept = [["threads=1"], ["threads=4"]]
+    swept = enroll(tmp_path / "threads", ["-m"], threads_swept)
+    assert [job.words for job in swept] == [("threads=1",), ("threads=4",)]
+    assert enroll(tmp_path / "threads", ["-m"], threads_swept[::-1]) == swept[::-1]
     with pytest.raises(UserError, match="two jobs the folder same"):
         enroll(tmp_path / "own", ["-m"], [["seed=0"], ["seed=1"]], lambda words, number: "same")
 

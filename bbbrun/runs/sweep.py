@@ -75,20 +75,30 @@ def enroll(
     folder.mkdir(parents=True, exist_ok=True)
     with _locked(folder):
         sweep = read_sweep(folder) if is_sweep(folder) else Sweep([], [])
-        known = {settings(job.words): job for job in sweep.jobs}
         folders = {job.folder: job for job in sweep.jobs}
+        similar: dict[frozenset[str], list[SweepJob]] = {}
+        for job in sweep.jobs:
+            similar.setdefault(settings(job.words), []).append(job)
+        exact = {frozenset(job.words): job for job in sweep.jobs}
+        # Jobs of one call that differ only in where or how they run, as of threads=1,4, are several.
+        taken = {exact[key].folder for key in map(frozenset, jobs) if key in exact}
         enrolled = []
         for words in jobs:
-            key = settings(words)
-            if key not in known:
+            alike = (each for each in similar.get(settings(words), ()) if each.folder not in taken)
+            known = exact.get(frozenset(words)) or next(alike, None)
+            if known is not None:
+                job = known
+            else:
                 job = SweepJob(name(words, len(folders)), tuple(words))
                 if job.folder in folders:
                     raise UserError(
                         f"hydra.sweep.subdir gives two jobs the folder {job.folder}: "
                         f"'{' '.join(folders[job.folder].words)}' and '{' '.join(job.words)}'"
                     )
-                known[key] = folders[job.folder] = job
-            enrolled.append(known[key])
+                folders[job.folder] = job
+            exact[frozenset(words)] = job
+            taken.add(job.folder)
+            enrolled.append(job)
         if list(asked) not in sweep.asked:
             sweep.asked.append(list(asked))
         content = {"asked": sweep.asked, "jobs": {name: job.words for name, job in folders.items()}}
