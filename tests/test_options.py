@@ -86,6 +86,8 @@ def test_every_data_set_of_images_has_its_row():
 def test_every_folder_of_options_is_a_group():
     folders = {path.name for path in CONFIGS.iterdir() if path.is_dir() and path.name != "__pycache__"}
     assert folders == {*OPTIONS, "experiment", "experiment_for", "hydra"}
+    # Hydra's own groups: launchers, which want extras.
+    assert {path.name for path in (CONFIGS / "hydra").iterdir() if path.is_dir()} == {"launcher"}
     assert set(TABLES) <= set(OPTIONS)
 
 
