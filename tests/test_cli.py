@@ -53,6 +53,7 @@ def test_a_run_leaves_what_it_promises(bbbrun, tmp_path):
         "figures/learning_curve.png",
         "figures/learning_curve.svg",
         "metrics.csv",
+        "predictions.csv",
         "summary.json",
     ]
     table = rows(run)
