@@ -114,7 +114,7 @@ def test_methods_are_compared_image_by_image_where_runs_keep_their_predictions(r
     table1(finished_runs([runs]), out)
     (row,) = pd.read_csv(out / "paired.csv").to_dict("records")
     assert (row["units"], row["method"], row["other"], row["difference"]) == (400, "SGD", "SGD, dropout", -2.0)
-    assert "| 400 | SGD | SGD, dropout | 1 | 0 | 2 | -2.000 | unknown |" in (out / "table1.md").read_text()
+    assert "| 400 | SGD | SGD, dropout | 1 | 0 | 2 | -2 | unknown |" in (out / "table1.md").read_text()
 
 
 def test_a_cell_is_chosen_by_length_and_validation_never_by_test(runs):

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from scipy.stats import norm
 
 from bbbrun.errors import UserError
+from bbbrun.report.groups import short
 from bbbrun.report.spread import LEVEL, student_quantile
 from bbbrun.runs.reader import Run
 
@@ -42,6 +43,12 @@ class Difference(NamedTuple):
 
     value: float
     half: float
+
+    @property
+    def text(self) -> str:
+        """The difference with its sign, and half the width of its interval where there is one."""
+        half = "" if math.isnan(self.half) else f" ± {short(self.half, 3)}"
+        return f"{short(self.value, 3, '+')}{half}"
 
     def verdict(self, margin: float) -> str:
         """better or worse where the interval leaves out 0, equivalent where it lies within the margin, else same.

@@ -10,8 +10,7 @@ import pandas as pd
 
 from bbbrun.bayes.methods import BayesByBackprop
 from bbbrun.errors import UserError
-from bbbrun.report.compare import IMAGES, Difference, Ours, against_published, between_ours
-from bbbrun.report.groups import short
+from bbbrun.report.compare import IMAGES, Ours, against_published, between_ours
 from bbbrun.report.items.table1 import Cell
 from bbbrun.report.spread import resampled
 
@@ -113,18 +112,10 @@ def _verdict(claim: Claim, numbers: Numbers) -> dict[str, object]:
         "ours": f"{ours.value:.6g}" if ours else "",
         "seeds": str(ours.seeds) if ours else "",
         "verdict": "not run" if difference is None else "pass" if passed else "miss",
-        "difference": _interval(difference),
+        "difference": difference.text if difference else "",
         "compared": difference.verdict(margin) if difference else "",
         "source": claim["source"],
         "published": claim["value"] if claim["rule"] == "at_most" else math.nan,
         "half": ours.half if ours else math.nan,
         "standard_errors": difference.value / (margin / 2) if difference and margin else math.nan,
     }
-
-
-def _interval(difference: Difference | None) -> str:
-    """The difference and the half width of its interval, as text; empty where there is none."""
-    if difference is None:
-        return ""
-    half = "" if math.isnan(difference.half) else f" ± {short(difference.half, 3)}"
-    return f"{short(difference.value, 3, '+')}{half}"

@@ -30,7 +30,7 @@ def against_paper(verdicts: pd.DataFrame) -> str:
         table = pd.DataFrame([_number(row) for row in numbers.to_dict("records")])
         parts += [
             markdown(table),
-            "± is the 95 % interval over seeds, from three on. A standard error is half the tolerance of the check.",
+            _NOTE,
         ]
     if len(orders):
         missed = [_order(row) for row in orders[orders["verdict"] == "miss"].to_dict("records")]

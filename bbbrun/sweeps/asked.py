@@ -51,7 +51,7 @@ def sweep_of(words: Sequence[str], flags: Namespace) -> Asked | None:
     if not multirun:
         return None
     typed = [text for text in words if text not in ("-m", "--multirun")]
-    return Asked(list(words), Calls(_placed(typed)), _new_folder(settings, flags))
+    return Asked(list(words), Calls(_placed(typed)), _new_folder(_name(settings, flags)))
 
 
 def job_words(settings: Sequence[str]) -> list[str]:
@@ -137,9 +137,12 @@ def _placed(words: Sequence[str]) -> list[str]:
     return placed
 
 
-def _new_folder(settings: Sequence[str], flags: Namespace) -> Path:
+_RUNS = Path("results") / "runs"
+
+
+def _new_folder(name: str) -> Path:
     """results/runs/<name>/<date>_<time>_<microseconds>, absolute, for whichever machine the jobs run on."""
-    return Path.cwd() / "results" / "runs" / _name(settings, flags) / f"{datetime.now():%Y-%m-%d_%H%M%S_%f}"
+    return Path.cwd() / _RUNS / name / f"{datetime.now():%Y-%m-%d_%H%M%S_%f}"
 
 
 def _name(settings: Sequence[str], flags: Namespace) -> str:
@@ -167,12 +170,9 @@ def register_folders(sweep: Path | None) -> None:
 
     A resumed run keeps its folder; Hydra's own is then the present one, where it writes nothing.
     """
-    runs = Path("results") / "runs"
     resolvers: dict[str, Callable[..., str]] = {
-        "run_folder": lambda resume, name: str(
-            Path.cwd() if resume else Path.cwd() / runs / name / f"{datetime.now():%Y-%m-%d_%H%M%S_%f}"
-        ),
-        "sweep_folder": lambda: str(sweep or Path.cwd() / runs),
+        "run_folder": lambda resume, name: str(Path.cwd() if resume else _new_folder(name)),
+        "sweep_folder": lambda: str(sweep or Path.cwd() / _RUNS),
         "job_folder": lambda number: numbered(int(number)),
     }
     for name, resolver in resolvers.items():

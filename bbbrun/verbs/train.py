@@ -225,9 +225,9 @@ def _record(composed: DictConfig, override: str) -> dict[str, str]:
 
 def _remove_if_empty(folder: Path) -> None:
     """Delete the folder that Hydra made for a run that was refused afterwards, and those made around it."""
-    inside = [results := Path.cwd() / "results", results / "runs"]
+    results = Path.cwd() / "results"
     for each in (folder, *folder.parents):
-        ours = each == folder or each in inside or (results / "runs") in each.parents
+        ours = each in (folder, results) or each.is_relative_to(results / "runs")
         if not ours or each == Path.cwd() or not each.is_dir() or any(each.iterdir()):
             return
         each.rmdir()

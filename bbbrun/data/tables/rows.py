@@ -10,11 +10,11 @@ import pandas as pd
 
 from bbbrun.data.arrays import INPUTS, LABELS, read_npz
 from bbbrun.data.sources import open_source
+from bbbrun.data.tables.values import some_of
 from bbbrun.errors import UserError
 from bbbrun.schema.tables import Kind, Missing, TableConfig
 
 PARTS = ("train", "valid", "test")
-_SHOWN = 8  # names in a message
 
 
 class Rows(NamedTuple):
@@ -60,14 +60,16 @@ def table_rows(config: TableConfig, folder: str | None = None, digests: dict[str
     ignored = [*config.ignore, *named]
     for key, names in (("ignore", config.ignore), ("categorical", config.categorical), ("split_column", named)):
         for name in (name for name in names if name not in whole.columns):
-            raise UserError(f"dataset.{key}={name}: {files[0]} has no such column; it has {_some(whole.columns)}")
+            raise UserError(f"dataset.{key}={name}: {files[0]} has no such column; it has {some_of(whole.columns)}")
     names = [path.name for path in files if path is not None]
     if len(set(names)) < len(names):
-        raise UserError(f"dataset.path, valid_path and test_path must be files of different names, not {_some(names)}")
+        raise UserError(
+            f"dataset.path, valid_path and test_path must be files of different names, not {some_of(names)}"
+        )
     for path, frame in zip(files[1:], frames[1:], strict=True):
         if frame is not None and set(frame.columns) != set(whole.columns):
             odd = sorted(set(frame.columns) ^ set(whole.columns))
-            raise UserError(f"{path} and {files[0]} must have the same columns: they differ in {_some(odd)}")
+            raise UserError(f"{path} and {files[0]} must have the same columns: they differ in {some_of(odd)}")
     more = [[] if frame is None else [frame[whole.columns]] for frame in frames[1:]]
     parts = _split(config, _without_gaps(config, whole, target, ignored, files[0]))
     for number, given in enumerate(more, start=1):
@@ -120,9 +122,9 @@ def _target(config: TableConfig, path: Path | None, frame: pd.DataFrame | None) 
     if config.target is None and path.suffix == ".npz":
         return LABELS[0]
     if config.target is None:
-        raise UserError(f"dataset.target must be the column to predict: {path} has {_some(frame.columns)}")
+        raise UserError(f"dataset.target must be the column to predict: {path} has {some_of(frame.columns)}")
     if config.target not in frame.columns:
-        raise UserError(f"dataset.target={config.target}: {path} has no such column; it has {_some(frame.columns)}")
+        raise UserError(f"dataset.target={config.target}: {path} has no such column; it has {some_of(frame.columns)}")
     if len(frame.columns) == 1:
         raise UserError(f"{path} has no column beside the target {config.target!r}")
     return config.target
@@ -136,7 +138,7 @@ def _without_gaps(
     counts = used.isna().sum()
     empty = [name for name in used.columns if counts[name] == len(used)]
     if empty:
-        raise UserError(f"{path}: no value in column {_some(empty)}: leave it out with dataset.ignore=[{empty[0]}]")
+        raise UserError(f"{path}: no value in column {some_of(empty)}: leave it out with dataset.ignore=[{empty[0]}]")
     if config.missing is Missing.drop:
         kept = frame[~used.isna().any(axis=1)]
         if kept.empty:
@@ -147,7 +149,7 @@ def _without_gaps(
     gaps = [f"{name} ({counts[name]})" for name in needed if counts[name]]
     if gaps:
         ways = "drop leaves their rows out" + (", mean fills them" if config.missing is Missing.error else "")
-        raise UserError(f"{path}: values are missing in {_some(gaps)}: dataset.missing={ways}")
+        raise UserError(f"{path}: values are missing in {some_of(gaps)}: dataset.missing={ways}")
     return frame
 
 
@@ -174,8 +176,3 @@ def _split(config: TableConfig, frame: pd.DataFrame) -> list[list[pd.DataFrame]]
 def _digest(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _some(names: "Sequence[str] | pd.Index[str]") -> str:
-    more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
-    return ", ".join(str(name)[:40] for name in names[:_SHOWN]) + more

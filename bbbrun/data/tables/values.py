@@ -11,6 +11,8 @@ from torch import Tensor
 
 from bbbrun.data.tables.form import Feature, Form
 
+_SHOWN = 12  # names in a message
+
 
 class TableLayout(NamedTuple):
     """Rows of the columns that a run learnt from, by name in any order, or without names in the order of `form`.
@@ -34,14 +36,14 @@ class TableLayout(NamedTuple):
         frame = values if isinstance(values, pd.DataFrame) else _frame(values)
         if isinstance(frame.columns, pd.RangeIndex):
             if len(frame.columns) != len(names):
-                raise ValueError(f"a row must be the {len(names)} columns {_some(names)}, not {len(frame.columns)}")
+                raise ValueError(f"a row must be the {len(names)} columns {some_of(names)}, not {len(frame.columns)}")
             frame = frame.set_axis(names, axis=1)
         present = [str(name) for name in frame.columns]
         for missing in (name for name in names if name not in present):
-            raise ValueError(f"column {missing!r} is missing: there are {_some(present)}")
+            raise ValueError(f"column {missing!r} is missing: there are {some_of(present)}")
         for surplus in (name for name in present if name not in names):
             if surplus != self.form.target.name and surplus not in self.form.ignored:
-                raise ValueError(f"column {surplus!r} is none of this run's inputs, {_some(names)}")
+                raise ValueError(f"column {surplus!r} is none of this run's inputs, {some_of(names)}")
         for twice in (name for name in names if present.count(name) > 1):
             raise ValueError(f"column {twice!r} is there twice")
         frame = frame.set_axis(present, axis=1)
@@ -87,7 +89,7 @@ def positions(column: Any, levels: Sequence[str], first: int = 0) -> NDArray[np.
         row = int(np.argmax(found == -1))
         raise ValueError(
             f"row {first + row + 1}, column {column.name!r}: {str(column.iloc[row])[:40]!r} is not among the "
-            f"{len(levels)} values that this run knows: {_some(levels)}"
+            f"{len(levels)} values that this run knows: {some_of(levels)}"
         )
     return found
 
@@ -111,6 +113,7 @@ def _frame(values: Any) -> pd.DataFrame:
     return pd.DataFrame(array)
 
 
-def _some(names: Sequence[str]) -> str:
-    more = f" and {len(names) - 12} more" if len(names) > 12 else ""
-    return ", ".join(name[:40] for name in names[:12]) + more
+def some_of(names: "Sequence[str] | pd.Index[str]") -> str:
+    """The first names as text for a message, and how many more there are."""
+    more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
+    return ", ".join(str(name)[:40] for name in names[:_SHOWN]) + more

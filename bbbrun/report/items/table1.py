@@ -9,7 +9,7 @@ import pandas as pd
 
 from bbbrun.bayes.methods import BayesByBackprop
 from bbbrun.bayes.one_network import Dropout, MaximumLikelihood
-from bbbrun.report.compare import paired
+from bbbrun.report.compare import Difference, paired
 from bbbrun.report.groups import NothingToShow, by_setting, grouped, markdown, one_per_seed, write_runs, write_table
 from bbbrun.report.paper import published, standard_error
 from bbbrun.runs.reader import Run
@@ -171,8 +171,8 @@ def _markdown(table: pd.DataFrame) -> str:
 def _paired_text(pairs: pd.DataFrame) -> str:
     """The pairs as a table: how many images one network alone gets wrong, and the difference of the errors."""
     shown = pairs.rename(columns={"only_method": "only the first is wrong", "only_other": "only the second"})
-    half = ["" if pd.isna(value) else f" ± {value:.2g}" for value in shown.pop("half")]
-    shown["difference"] = [f"{value:+.3f}{width}" for value, width in zip(shown["difference"], half, strict=True)]
+    halves = shown.pop("half")
+    shown["difference"] = [Difference(*each).text for each in zip(shown["difference"], halves, strict=True)]
     note = "Image by image, means over the seeds that both have; the difference in points, with its 95 % interval."
     return f"{markdown(shown)}\n{note}\n"
 
