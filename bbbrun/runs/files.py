@@ -12,6 +12,8 @@ from typing import IO, Any
 
 import yaml
 
+from bbbrun.errors import UserError
+
 try:
     import fcntl
 except ImportError:  # not a POSIX system: runs go unlocked
@@ -24,18 +26,20 @@ PREVIOUS = "checkpoint.previous.pt"
 WRITER = "writer.json"  # who writes the run; counts only while metrics.csv is locked
 LOG, ERROR = "log.txt", "error.txt"  # of a sweep's job: what it said, and why it failed
 RECORD = Path(".hydra") / "config.yaml"
+RUNS = Path("results") / "runs"  # in the present folder: where runs lie that are told no other place
 
 # s; who only asks whether a run is being written has its lock for less.
 _PATIENCE = 0.5
 _HELD = (errno.EWOULDBLOCK, errno.EAGAIN)
 
 
-def lock(metrics: IO[str], *, shared: bool = False) -> bool:
+def lock(metrics: IO[str], *, shared: bool = False, patience: float = _PATIENCE) -> bool:
     """Lock a run's folder by its open metrics.csv until that is closed; False where another process has the lock.
 
-    Some network file systems have no locks: there the run goes unlocked, and its writer is warned.
+    patience: how long to wait for that, s, where the lock is not shared. Some network file systems have no locks: there
+    the run goes unlocked, and its writer is warned.
     """
-    deadline = time.monotonic() + (0 if shared else _PATIENCE)
+    deadline = time.monotonic() + (0 if shared else patience)
     while fcntl is not None:
         try:
             fcntl.flock(metrics, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
@@ -52,6 +56,17 @@ def lock(metrics: IO[str], *, shared: bool = False) -> bool:
                 )
         break
     return True
+
+
+@contextmanager
+def alone(path: Path, patience: float) -> Iterator[None]:
+    """Have no other process hold the lock of this file meanwhile; raises UserError where one does not end."""
+    with naming(path):
+        file = path.open("a")
+    with file:
+        if not lock(file, patience=patience):
+            raise UserError(f"{path} is locked by another process for {patience:.0f} s: stop it")
+        yield
 
 
 @contextmanager

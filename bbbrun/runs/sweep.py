@@ -1,14 +1,12 @@
 """A sweep is a folder: what was asked for, and its jobs, each a run in a numbered folder below it."""
 
 import json
-import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from bbbrun.errors import UserError
-from bbbrun.runs.files import lock, naming, write_atomically
+from bbbrun.runs.files import alone, write_atomically
 from bbbrun.runs.identity import FREE_ON_RESUME
 
 SWEEP = "sweep.json"
@@ -73,7 +71,7 @@ def enroll(
     Raises UserError where two jobs would share a folder.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    with _locked(folder):
+    with alone(folder / _LOCK, _PATIENCE):
         sweep = read_sweep(folder) if is_sweep(folder) else Sweep([], [])
         folders = {job.folder: job for job in sweep.jobs}
         similar: dict[frozenset[str], list[SweepJob]] = {}
@@ -109,16 +107,3 @@ def enroll(
 def settings(words: Sequence[str]) -> frozenset[str]:
     """What tells jobs apart: their settings, but for those that say only where and how a run runs."""
     return frozenset(word for word in words if word.partition("=")[0] not in FREE_ON_RESUME)
-
-
-@contextmanager
-def _locked(folder: Path) -> Iterator[None]:
-    """Have no other process change the sweep's list meanwhile; raises UserError where one does not end."""
-    path = folder / _LOCK
-    with naming(path), path.open("a") as file:
-        deadline = time.monotonic() + _PATIENCE
-        while not lock(file):
-            if time.monotonic() > deadline:
-                raise UserError(f"{path} is locked by another process for {_PATIENCE:.0f} s: stop it")
-            time.sleep(0.05)
-        yield

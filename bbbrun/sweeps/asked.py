@@ -15,7 +15,7 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from bbbrun.errors import UserError
-from bbbrun.runs.files import RECORD
+from bbbrun.runs.files import RECORD, RUNS
 from bbbrun.runs.identity import FREE_ON_RESUME
 from bbbrun.runs.sweep import SWEEP, is_sweep, numbered, read_sweep
 from bbbrun.schema.config import composed
@@ -137,12 +137,9 @@ def _placed(words: Sequence[str]) -> list[str]:
     return placed
 
 
-_RUNS = Path("results") / "runs"
-
-
 def _new_folder(name: str) -> Path:
     """results/runs/<name>/<date>_<time>_<microseconds>, absolute, for whichever machine the jobs run on."""
-    return Path.cwd() / _RUNS / name / f"{datetime.now():%Y-%m-%d_%H%M%S_%f}"
+    return Path.cwd() / RUNS / name / f"{datetime.now():%Y-%m-%d_%H%M%S_%f}"
 
 
 def _name(settings: Sequence[str], flags: Namespace) -> str:
@@ -172,7 +169,7 @@ def register_folders(sweep: Path | None) -> None:
     """
     resolvers: dict[str, Callable[..., str]] = {
         "run_folder": lambda resume, name: str(Path.cwd() if resume else _new_folder(name)),
-        "sweep_folder": lambda: str(sweep or Path.cwd() / _RUNS),
+        "sweep_folder": lambda: str(sweep or Path.cwd() / RUNS),
         "job_folder": lambda number: numbered(int(number)),
     }
     for name, resolver in resolvers.items():

@@ -7,7 +7,6 @@ import json
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 
@@ -15,7 +14,7 @@ import optuna
 from optuna.trial import TrialState
 
 from bbbrun.errors import UserError
-from bbbrun.runs.files import METRICS, lock, write_atomically
+from bbbrun.runs.files import METRICS, alone, lock, write_atomically
 from bbbrun.runs.standing import Standing, standing
 from bbbrun.runs.sweep import SweepJob, enroll, numbered
 from bbbrun.runtime import stops
@@ -25,6 +24,7 @@ from bbbrun.sweeps.job import metrics_of
 from bbbrun.sweeps.space import settings_of, space_of
 
 STUDY = "study.json"
+_LOCK = "search.lock"
 _ROUND = 0.5  # s between two looks at a trial's rows
 _PATIENCE = 120.0  # s; a worker holds the search's lock while it asks for one trial
 _JOB, _WHY = "job", "why"  # what a trial's record in the study says besides: the folder of its run, and why it failed
@@ -64,7 +64,7 @@ def study_of(search: Search) -> optuna.Study:
     """The study, made where it is not there yet: by one worker, since two would make its tables twice."""
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     pruner = optuna.pruners.MedianPruner(n_startup_trials=5) if search.prune else optuna.pruners.NopPruner()
-    with _alone(search.folder):
+    with alone(search.folder / _LOCK, _PATIENCE):
         try:
             return optuna.create_study(
                 storage=search.storage,
@@ -94,7 +94,7 @@ def work(search: Search, study: optuna.Study) -> None:
 def _next(search: Search, study: optuna.Study, stack: contextlib.ExitStack) -> tuple[optuna.Trial, SweepJob] | None:
     """A trial to do, which is this worker's until `stack` ends; None where there is none left."""
     fixed, space = space_of(search.settings)
-    with _alone(search.folder):
+    with alone(search.folder / _LOCK, _PATIENCE):
         for old in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
             if not _taken(search.folder, old.number, stack):
                 continue
@@ -191,17 +191,6 @@ def best_of(study: optuna.Study) -> optuna.trial.FrozenTrial | None:
     """The best trial that was not stopped; None where none is."""
     done = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
     return min(done, key=lambda trial: trial.value if trial.value is not None else float("inf"), default=None)
-
-
-@contextlib.contextmanager
-def _alone(folder: Path) -> Iterator[None]:
-    """Have no other worker ask the study meanwhile; raises UserError where one does not end."""
-    deadline = time.monotonic() + _PATIENCE
-    with (folder / "search.lock").open("a") as file:
-        while not lock(file):
-            if time.monotonic() > deadline:
-                raise UserError(f"{file.name} is locked by another process for {_PATIENCE:.0f} s: stop it")
-        yield
 
 
 def _taken(folder: Path, number: int, stack: contextlib.ExitStack) -> bool:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from bbbrun.errors import UserError
 from bbbrun.runs.checkpoints import has_checkpoint
-from bbbrun.runs.files import named_folder
+from bbbrun.runs.files import RUNS, named_folder
 from bbbrun.runs.jobs import Job, seeds_of, wanted
 from bbbrun.runs.matching import copy_record, expected_seconds, match
 from bbbrun.runs.on_disk import RunOnDisk, runs_on_disk
@@ -22,8 +22,7 @@ from bbbrun.schema.config import require_device
 from bbbrun.schema.quoting import word
 from bbbrun.sweeps.shares import cores, jobs_at_once, setting, threads_each
 
-_RUNS = Path("results/runs")  # bbbrun's default
-_SWEEP = _RUNS / "reproduce"  # the sweep of all runs that were given to a launcher
+_SWEEP = RUNS / "reproduce"  # the sweep of all runs that were given to a launcher
 
 
 def main(words: Sequence[str] | None = None) -> None:
@@ -86,7 +85,7 @@ def _run(jobs: list[Job], remaining: list[Job], records: Path | None, device: st
             failures.append(failure)
         if records:
             try:
-                copy_record(job, _RUNS, records)
+                copy_record(job, RUNS, records)
             except OSError as error:
                 failures.append(f"no record of bbbrun {shlex.join(job.words)} in {records}: {error}")
         return failures
@@ -111,7 +110,7 @@ def _launched(jobs: list[Job], launcher: list[str], device: str) -> list[str]:
     words = [[*job_words(job.words), f"device={device}"] for job in jobs]
     # Numbers alone would not tell the records of several machines apart.
     enrolled = enroll(_SWEEP, [], words, lambda _, number: f"{datetime.now():%Y-%m-%d_%H%M%S_%f}_{number}")
-    runs = runs_on_disk(_RUNS)
+    runs = runs_on_disk(RUNS)
     for job, each in zip(jobs, enrolled, strict=True):
         run, folder = match(job, runs), _SWEEP / each.folder
         begun_elsewhere = run is not None and not run.in_progress and run.folder.absolute() != folder.absolute()
@@ -166,7 +165,7 @@ def _require_device(device: str) -> None:
 
 def _remaining(jobs: list[Job], records: Path | None) -> list[Job]:
     """The jobs that no finished run answers, here or in `records`; prints them, and about how long they take."""
-    folders = [_RUNS, records] if records else [_RUNS]
+    folders = [RUNS, records] if records else [RUNS]
     runs = [run for folder in folders for run in runs_on_disk(folder, warn=True)]
     matches = [(job, match(job, runs)) for job in jobs]
     unfinished = [(job, run) for job, run in matches if run is None or not run.finished]
@@ -188,7 +187,7 @@ def _finish(job: Job, device: str, threads: int | None, children: "list[subproce
     threads: its share of the cores where several run at once; what it says then begins with its seed's words.
     children: gets the process.
     """
-    run = match(job, runs_on_disk(_RUNS))
+    run = match(job, runs_on_disk(RUNS))
     if run is not None and run.finished:
         return None  # by another process, in the meantime
     words = shlex.join(job.words)

@@ -6,17 +6,14 @@ import json
 import shlex
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bbbrun.errors import UserError
-from bbbrun.runs.files import named_folder
+from bbbrun.runs.files import RUNS, named_folder
 from bbbrun.sweeps.job import OBJECTIVES
 
 if TYPE_CHECKING:
     from bbbrun.sweeps.search import Search
-
-_RUNS = Path("results/runs")
 
 
 def main(words: Sequence[str] | None = None) -> None:
@@ -88,6 +85,6 @@ def _new(arguments: argparse.Namespace) -> "Search":
     of_runs = [text for text in fixed if not text.startswith(("hydra.", "hydra/"))]
     name = validated(composed(of_runs)).name
     about = json.dumps([sorted(arguments.settings), arguments.objective])
-    folder = (_RUNS / name / f"search_{hashlib.sha256(about.encode()).hexdigest()[:8]}").absolute()
+    folder = (RUNS / name / f"search_{hashlib.sha256(about.encode()).hexdigest()[:8]}").absolute()
     storage = arguments.storage or f"sqlite:///{folder / 'study.db'}"
     return Search(folder, arguments.settings, arguments.objective, arguments.trials, storage, arguments.prune)

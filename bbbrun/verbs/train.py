@@ -17,7 +17,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from bbbrun.errors import UserError
-from bbbrun.runs.files import RECORD
+from bbbrun.runs.files import RECORD, RUNS
 from bbbrun.runs.resume import is_finished, require_same_run, require_unused
 from bbbrun.runtime import places, stops
 from bbbrun.schema.config import OPTIONS, register, validated
@@ -225,9 +225,9 @@ def _record(composed: DictConfig, override: str) -> dict[str, str]:
 
 def _remove_if_empty(folder: Path) -> None:
     """Delete the folder that Hydra made for a run that was refused afterwards, and those made around it."""
-    results = Path.cwd() / "results"
+    runs = Path.cwd() / RUNS
     for each in (folder, *folder.parents):
-        ours = each in (folder, results) or each.is_relative_to(results / "runs")
+        ours = each in (folder, runs.parent) or each.is_relative_to(runs)
         if not ours or each == Path.cwd() or not each.is_dir() or any(each.iterdir()):
             return
         each.rmdir()
