@@ -134,7 +134,7 @@ def test_its_links_lead_somewhere(page: Path) -> None:
 
 def test_its_tree_and_its_files_are_there() -> None:
     folders = re.findall(r"^    (bbbrun/\w+) ", README, re.MULTILINE)
-    assert len(folders) == 9
+    assert len(folders) == 10
     files = re.findall(r"`((?:\w+/)+\w+\.py)`", README)
     assert len(files) >= 5
     missing = [name for name in (*folders, *(f"bbbrun/{file}" for file in files)) if not (ROOT / name).exists()]

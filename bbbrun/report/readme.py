@@ -106,7 +106,7 @@ def _runs(item: Path) -> Path:
 
 
 def _orders(errors: "pd.Series[float]") -> str:
-    """Of how many pairs of methods at one size the one that errs less in the paper does so here."""
+    """How many pairs of methods at equal size have the same order of errors here as in the paper."""
     pairs = list(itertools.permutations(_METHODS, 2))
     same = [
         bool(errors[better, size] < errors[worse, size])
@@ -114,8 +114,8 @@ def _orders(errors: "pd.Series[float]") -> str:
         for better, worse in pairs
         if published("table1", better, size) < published("table1", worse, size)
     ]
-    text = f"In {len(same)} pairs of one size one method errs less in the paper's Table 1, and in {sum(same)} here"
-    return text + ("." if all(same) else "; results/paper names the rest.")
+    text = f"The paper's Table 1 orders {len(same)} pairs of methods at equal size; {sum(same)} have the same order here."
+    return text if all(same) else f"{text} results/paper names the rest."
 
 
 def _verdict(verdicts: pd.DataFrame, item: str, name: str) -> str:
