@@ -38,10 +38,10 @@ def compose(*words: str) -> DictConfig:
 
 
 def run(config: DictConfig, folder: str | Path) -> "TrainedRun":
-    """Train and evaluate what `config` asks for in `folder`, a new one, as the command line would; return the run.
+    """Train and evaluate `config` in the new folder `folder`, as the command line would; return the run.
 
-    config.resume = folder continues what an interrupted run left there. Raises bbbrun.errors.UserError for a value out
-    of its range, missing data, and a folder that holds another run.
+    config.resume = folder continues an interrupted run there. Raises bbbrun.errors.UserError for a value out of its
+    range, missing data, and a folder that holds another run.
     """
     from bbbrun.runner import Planned
     from bbbrun.runner import run as train
@@ -71,9 +71,9 @@ def load_runs(folder: str | Path, *, trust: bool = False) -> "list[TrainedRun]":
 
 
 class TrainedRun:
-    """A finished run: its configuration, its numbers, its weights, and what it predicts.
+    """A finished run: its configuration, its numbers, its weights and its predictions.
 
-    folder: where it lies. config: nested dictionaries. summary: what summary.json holds.
+    config: nested dictionaries. summary: the content of summary.json.
     """
 
     def __init__(self, record: Run) -> None:
@@ -106,9 +106,9 @@ class TrainedRun:
     def predict(
         self, inputs: Any, draws: int = 100, seed: int = 0, *, mean: bool = False, min_probability: float = 0.0
     ) -> Any:
-        """What the run predicts for `inputs` in the data set's own units, as a pandas.DataFrame with a row for each.
+        """The run's predictions for `inputs` in the data set's own units, as a pandas.DataFrame with a row for each.
 
-        The very numbers of `bbbrun predict`. inputs: an array, or a DataFrame whose columns have the inputs' names.
+        The same numbers as `bbbrun predict`. inputs: an array, or a DataFrame whose columns have the inputs' names.
         Images (N, H, W) in pixel values: `class`, its `probability`, and `p0`, `p1`, ..., the posterior predictive over
         `draws` draws of the weights (paper, equation 1); no class below `min_probability`. Of a regression, x (N,) or
         (N, 1): `mean`, `standard_deviation` and quantiles `q05` to `q95` of the predictive mixture. Both: `aleatoric`

@@ -19,7 +19,7 @@ _HELP = ("--help", "-h")
 def main() -> None:
     """Run `bbbrun` with the command line's words.
 
-    Exit code 0 when all that was asked for is done, 1 on an error, 130 when interrupted, 2 for a verb's wrong options.
+    Exit code 0 on success, 1 on an error, 130 when interrupted, 2 for a verb's wrong options.
     """
     stops.install()
     with stops.ending("nothing was begun"):
@@ -55,7 +55,7 @@ def _run(words: list[str]) -> None:
 
 
 def _quiet_libraries() -> None:
-    """Keep what libraries log of themselves from the user: a missing CUDA compiler, a font cache that is built."""
+    """Hide what libraries log: a missing CUDA compiler, a font cache that is built."""
     for name in ("torch.utils.cpp_extension", "matplotlib.font_manager"):
         logging.getLogger(name).setLevel(logging.ERROR)
 

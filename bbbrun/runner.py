@@ -1,4 +1,4 @@
-"""One run from a valid configuration to its summary: the only place that knows the order of things."""
+"""One run from a valid configuration to its summary: the only module that knows the order of the steps."""
 
 import platform
 import sys
@@ -32,14 +32,14 @@ _VERSIONS = (
 )
 
 
-# What is made or kept a row each.
+# Keys that count rows of data.
 _ROWS = ("train_points", "test_points", "grid_points", "steps", "buffer_size", "updates")
 
 
 class Planned(NamedTuple):
-    """A run to do: its folder below that of the command, its configuration, and what it keeps under .hydra.
+    """A run to do: its folder below the command's, its configuration, and the files of its .hydra.
 
-    It is the command's own where its name is empty.
+    An empty name stands for the command's own folder.
     """
 
     name: str
@@ -48,10 +48,10 @@ class Planned(NamedTuple):
 
 
 def run(planned: list[Planned], folder: Path, command: str, record: dict[str, str]) -> dict[str, float]:
-    """Train and evaluate in `folder`, continuing what it holds; return the final metrics, of the first of replicas.
+    """Train and evaluate in `folder`, or resume the run there; return the final metrics, of the first of replicas.
 
-    command: the words that started the run. record: file names and texts that `folder` keeps under .hydra.
-    Raises UserError for what the user can mend.
+    command: the words that started the run. record: file names and texts of the folder's .hydra.
+    Raises UserError for errors that the user can mend.
     """
     with process_settings():
         try:
@@ -85,13 +85,13 @@ def _run(planned: list[Planned], folder: Path, command: str, record: dict[str, s
     folder.mkdir(parents=True, exist_ok=True)
     with ExitStack() as stack:
         if planned[0].name:
-            # First, so that a kill never leaves replicas that nobody can continue.
+            # First, so that replicas killed from here on can be resumed.
             keep_record(folder, record)
         runs: list[RunFolder] = []
         for each in planned:
             runs.append(stack.enter_context(closing(RunFolder(folder / each.name, names, each.record, folder))))
             if len(runs) > 1:
-                runs[-1].checkpoint = None  # the first one's is that of all
+                runs[-1].checkpoint = None  # all replicas have the first one's
         for one, text in zip(runs, prepared.inputs, strict=bool(prepared.inputs)):
             one.keep_inputs(text)
         print("\n".join([f"run folder: {folder}", *prepared.about]), file=sys.stderr)
@@ -114,7 +114,7 @@ def _run(planned: list[Planned], folder: Path, command: str, record: dict[str, s
 
 
 def _finish(config: Config, run: RunFolder, outcome: Outcome, about: dict[str, Any]) -> None:
-    """Draw what the run can show, and write its summary last."""
+    """Draw the run's figures, and write its summary last."""
     figures = run.path / FIGURES
     title = f"{config.name}, {config.method.name}, seed {config.seed}"
     if run.shares_checkpoint:

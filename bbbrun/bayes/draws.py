@@ -1,4 +1,4 @@
-"""Draws of the weights for predictions: which noise each is made of."""
+"""Draws of the weights for predictions, and the noise of each draw."""
 
 from collections import deque
 from collections.abc import Callable
@@ -39,7 +39,7 @@ class Draws:
 
 
 class BlockSampler:
-    """What `draw_weights` gives, bit for bit, for a posterior that stays as it is; made in blocks, on all threads.
+    """The draws of `draw_weights`, bit for bit, for a posterior that does not change; in blocks, on all threads.
 
     Of 2.4 million weights on a CPU, uncompiled, a draw takes a tenth of the time.
     """

@@ -1,4 +1,4 @@
-"""Estimators of the gradient of a minibatch's expected nll under the posterior: how a draw of the weights enters it.
+"""Estimators of the gradient of a minibatch's expected nll under the posterior.
 
 The nll's expectation and the complexity's are separate, so each may use draws of its own, under any prior.
 """
@@ -20,7 +20,7 @@ from bbbrun.schema.methods import Estimator
 
 
 class Batch(NamedTuple):
-    """A minibatch: inputs (B, ...), targets (B, ...), and present (B,), 0 for an example that only fills it up."""
+    """A minibatch: inputs (B, ...), targets (B, ...), and present (B,), 0 for a padding example."""
 
     inputs: Tensor
     targets: Tensor
@@ -47,12 +47,12 @@ def flat(parts: list[Tensor]) -> Tensor:
 def free_energy_estimator(
     estimator: Estimator, draws: int, network: Network, likelihood: Likelihood, random: Tensor | None = None
 ) -> Callable[[DiagonalGaussian, Prior, Tensor, Tensor, int | Tensor, Batch, Tensor], tuple[Tensor, Tensor, Tensor]]:
-    """How a step estimates the gradient of weight * complexity + nll: the mean over `draws` draws.
+    """The estimator of the gradient of weight * complexity + nll, a mean over `draws` draws.
 
     It takes (posterior, prior, seed, step, first, batch, weight): seed, step and the number of the first draw are int32
-    scalars, the weight is that of the minibatch times the temperature. It gives the gradient in mu and in rho, each
-    (P,), and the minibatch's nll. random: `Network.random` on the device: a weight without a posterior has no noise and
-    no part in the complexity.
+    scalars, weight is the minibatch's weight times the temperature. It gives the gradient in mu and in rho, each (P,),
+    and the minibatch's nll. random: `Network.random` on the device: a weight without a posterior has no noise and no
+    part in the complexity.
     """
     estimate = data_term(estimator, network, likelihood)
 
@@ -65,7 +65,7 @@ def free_energy_estimator(
         batch: Batch,
         weight: Tensor,
     ) -> tuple[Tensor, Tensor, Tensor]:
-        # Once: what is asked for again is computed again in each loop that a compiler makes.
+        # Once: otherwise each loop that the compiler makes would compute them again.
         moments = posterior.moments()
         # `weights` takes the complexity of its draw, as the paper does. `local` and `flipout` use the closed form where
         # there is one, which adds no variance.
@@ -89,7 +89,7 @@ def free_energy_estimator(
 
 
 def require_estimator(estimator: Estimator, network: Network) -> None:
-    """Raise UserError where the estimator is not one for this network: all but `weights` take its maps apart."""
+    """Raise UserError where the estimator cannot be used: all but `weights` need the network's separate maps."""
     needed_by = f"method.estimator={estimator.name}"
     if estimator is Estimator.local:
         affine_maps(network, needed_by)
@@ -98,14 +98,14 @@ def require_estimator(estimator: Estimator, network: Network) -> None:
 
 
 def usable_estimators(network: Network) -> list[Estimator]:
-    """Those that `require_estimator` does not refuse."""
+    """The estimators that `require_estimator` accepts."""
     if network.layers is None:
         return [Estimator.weights]
     return [Estimator.weights, Estimator.flipout] if network.operations else list(Estimator)
 
 
 def data_term(estimator: Estimator, network: Network, likelihood: Likelihood) -> DataTerm:
-    """The estimator that the configuration names; raises UserError where it is not one for this network."""
+    """The estimator that the configuration names; raises UserError where it cannot be used for this network."""
     require_estimator(estimator, network)
 
     def shared_weights(

@@ -1,4 +1,4 @@
-"""Likelihoods: what a network's outputs say of the targets, and the densities that they are made of."""
+"""Likelihoods: the nll of targets given a network's outputs, and the densities behind it."""
 
 import math
 from collections.abc import Callable
@@ -10,7 +10,7 @@ from torch import Tensor
 Likelihood = Callable[[Tensor, Tensor], Tensor]  # (outputs (B, K), targets (B, ...)) -> nll of each example (B,)
 Conditional = Callable[[Tensor], tuple[Tensor, Tensor]]  # outputs (..., K) -> mean (...), sigma (...)
 
-_HALVINGS = 60  # brings any bracket down to the last bits of a float64
+_HALVINGS = 60  # enough to narrow any bracket to the last bits of a float64
 
 
 def categorical(outputs: Tensor, labels: Tensor) -> Tensor:
@@ -38,7 +38,7 @@ def predicted_sigma(scale: float, floor: float) -> Conditional:
 
 
 def gaussian(conditional: Conditional) -> Likelihood:
-    """-log N(target; mean, sigma^2) of each example (B,), nats, with what `conditional` makes of its outputs."""
+    """-log N(target; mean, sigma^2) of each example (B,), nats; `conditional` gives mean and sigma from the outputs."""
 
     def likelihood(outputs: Tensor, targets: Tensor) -> Tensor:
         return -log_normal(targets, *conditional(outputs))

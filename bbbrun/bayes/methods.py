@@ -1,6 +1,6 @@
-"""The contract of a method: what it keeps as parameters, how it learns, how it predicts; and Bayes by Backprop.
+"""The contract of a method: its parameters, how it learns, how it predicts; and Bayes by Backprop.
 
-Every class has the same members, here and in one_network.py; nothing outside asks which method it has.
+Every class has the same members, here and in one_network.py; no other module asks which method it has.
 """
 
 from collections.abc import Iterator
@@ -22,13 +22,13 @@ from bbbrun.runtime.noise import Stream, uniform
 from bbbrun.schema.methods import BayesByBackpropConfig, MethodConfig
 
 _CERTAIN = -50.0  # rho of a weight without a posterior: its sigma, 2e-22, changes no weight in float32
-_BLOCK = 1 << 17  # weights whose log densities are computed at once: all, in double precision, take much memory
+_BLOCK = 1 << 17  # weights whose log densities are computed at once, in double precision: a bound on the memory
 
 
 class Method(Protocol):
-    """What training and prediction ask of a method.
+    """The contract of a method for training and prediction.
 
-    Its parameters are `tensors` flat tensors of length P, or of `copies` times P where it trains so many networks.
+    Its parameters are `tensors` flat tensors of length P, or copies * P where it trains several networks.
     """
 
     name: ClassVar[str]
@@ -38,14 +38,14 @@ class Method(Protocol):
 
     @property
     def copies(self) -> int:
-        """How many networks it trains at once."""
+        """The number of networks that it trains at once."""
 
     @property
     def train_draws(self) -> int:
-        """How many draws of the weights a training step takes."""
+        """The number of draws of the weights in a training step."""
 
     def shares(self, minibatches: int) -> Tensor:
-        """What each minibatch of an epoch counts of the complexity, times the temperature, float64 (M,)."""
+        """The share of the complexity of each minibatch of an epoch, times the temperature, float64 (M,)."""
 
     def init(self, network: Network, weights: Tensor, seed: int) -> list[Tensor]:
         """The parameters that training starts from, on the CPU, for starting weights (copies * P,)."""
@@ -54,23 +54,23 @@ class Method(Protocol):
         """Raise UserError where the method cannot train this network."""
 
     def gradients(self, network: Network, likelihood: Likelihood, step: Tensor, draws: int) -> Gradients:
-        """The gradient of a training step, the mean over `draws` of its `train_draws` draws.
+        """A function for the gradient of a training step, the mean over `draws` of its `train_draws` draws.
 
-        It is a function that reads the step's number from `step`, an int32 scalar. Raises UserError where the method
-        cannot train this network.
+        It reads the step's number from `step`, an int32 scalar. Raises UserError where the method cannot train this
+        network.
         """
 
     def draws(self, last: bool) -> int:
-        """How many draws an evaluation averages over, and the last one."""
+        """The number of draws that an evaluation averages over; `last`: in the last evaluation."""
 
     def available(self, draws: int) -> int:
-        """How many different draws there are for a prediction that asks for `draws`."""
+        """The number of different draws of a prediction with `draws` requested."""
 
     def draw(self, network: Network, parameters: list[Tensor], draws: Draws, number: int) -> Tensor:
         """The weights (P,) of draw number `number` of a prediction: one network, the same for all of its inputs."""
 
     def mean(self, parameters: list[Tensor]) -> Tensor | None:
-        """The mean weights (P,); None where there is no distribution to have one."""
+        """The mean weights (P,); None for a method without a posterior."""
 
     def row(
         self, network: Network, parameters: list[Tensor], prior: Prior | None, nll: float, draws: Draws
@@ -130,7 +130,7 @@ class BayesByBackprop:
         return draws
 
     def draw(self, network: Network, parameters: list[Tensor], draws: Draws, number: int) -> Tensor:
-        # Its eps is let go before the weights are used.
+        # eps is freed before the weights are used.
         return draws.sample(DiagonalGaussian(*parameters), number)[0]
 
     def mean(self, parameters: list[Tensor]) -> Tensor | None:
@@ -155,7 +155,7 @@ class BayesByBackprop:
             for mu, rho, noise in zip(*(whole.split(_BLOCK) for whole in (*posterior, eps)), strict=True)
         ]
         row = {name: sum(getattr(part, name).item() for part in parts) for name in FreeEnergy._fields if name != "nll"}
-        # What the blocks' free energies lack is the data's part, one number for all of them.
+        # The blocks' free energies lack the nll, one number for all of them.
         return row | {"free_energy": row["free_energy"] + nll}
 
 
@@ -171,5 +171,5 @@ def build_method(config: MethodConfig) -> Method:
 
 
 def drawn(method: Method, network: Network, parameters: list[Tensor], draws: Draws) -> Iterator[Tensor]:
-    """The weights (P,) of each draw of a prediction, made when they are asked for."""
+    """The weights (P,) of each draw of a prediction, one after another."""
     return (method.draw(network, parameters, draws, number) for number in range(draws.count))

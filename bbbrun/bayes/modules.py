@@ -1,4 +1,4 @@
-"""Any stateless torch.nn.Module as a network: one at hand, or one that a function named in the configuration makes."""
+"""Any stateless torch.nn.Module as a network: a given one, or one made by a function that the configuration names."""
 
 import math
 from collections.abc import Sequence
@@ -16,10 +16,10 @@ _DROPOUT = (nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, nn.AlphaDropou
 
 
 def from_module(module: nn.Module) -> tuple[Network, Tensor]:
-    """Any stateless module as a network, with its present parameters as a flat vector (P,).
+    """Any stateless module as a network, with its current parameters as a flat vector (P,).
 
-    Raises ValueError for a module with buffers (batch normalisation's running statistics, say), whose forward
-    pass would leave state behind, or with dropout in training mode, whose noise is not the run's.
+    Raises ValueError for a module with buffers (such as batch normalisation's running statistics), whose forward pass
+    would change state, or with dropout in training mode, whose noise does not come from the run's seed.
     """
     buffers = [name for name, _ in module.named_buffers()]
     if buffers:
@@ -43,7 +43,7 @@ def from_module(module: nn.Module) -> tuple[Network, Tensor]:
 
 
 def made_module(config: ModuleConfig, seed: int = 0) -> nn.Module:
-    """The module that the named function makes, its own starting parameters drawn from the seed.
+    """The module that the named function makes, its initial parameters drawn from the seed.
 
     Raises UserError where the function cannot be imported, fails, or makes something else.
     """
@@ -62,9 +62,9 @@ def made_module(config: ModuleConfig, seed: int = 0) -> nn.Module:
 
 
 def network_of_module(config: ModuleConfig, input_shape: Sequence[int], outputs: int) -> Network:
-    """The network that the named function makes, for inputs (B, *input_shape) and K = `outputs`.
+    """The network of the module that the named function makes, for inputs (B, *input_shape) and K = `outputs`.
 
-    Raises UserError where it cannot be made, has buffers, or gives other outputs, and where a pattern of
+    Raises UserError where it cannot be made, has buffers, or gives outputs of another shape, and where a pattern of
     `deterministic` or the file of `weights` does not fit.
     """
     module = made_module(config)

@@ -20,15 +20,15 @@ Operation = Callable[[Tensor, Tensor, Tensor], Tensor]  # (inputs (B, in, ...), 
 
 
 class Network(NamedTuple):
-    """A function of weights and inputs, and what its weights look like.
+    """A function of weights and inputs, with the shapes of its weights.
 
-    shapes: the shape of each weight tensor, in the order they lie in the flat vector.
+    shapes: the shape of each weight tensor, in the order of the flat vector.
     apply: (weight tensors of these shapes, inputs (B, ...)) -> outputs (B, K).
-    layers: the same with its maps left to the caller, (affine, inputs (B, ...)) -> outputs (B, K); the weight (out,
-    in, ...) and bias (out,) of map n are then weight tensors 2n and 2n + 1. None where weights enter otherwise.
-    operations: what map n does, linear in the weight and in the inputs; () where all are affine maps (B, in) -> (B,
-    out). start: the starting weights (P,) of a seed; None where they are drawn. random: (P,), 1 for weights that have a
-    posterior, 0 for single numbers; None where all have one.
+    layers: the same with its maps as an argument, (affine, inputs (B, ...)) -> outputs (B, K); weight (out, in, ...)
+    and bias (out,) of map n are weight tensors 2n and 2n + 1. None where weights enter in other ways.
+    operations: the operation of map n, linear in the weight and in the inputs; () where all are affine maps (B, in) ->
+    (B, out). start: seed -> starting weights (P,); None where they are drawn. random: (P,), 1 for weights with a
+    posterior, 0 for weights without; None where all have one.
     """
 
     shapes: tuple[tuple[int, ...], ...]
@@ -39,7 +39,7 @@ class Network(NamedTuple):
     random: Tensor | None = None
 
     def operation(self, number: int) -> Operation:
-        """What map number `number` does."""
+        """The operation of map number `number`."""
         return self.operations[number] if self.operations else F.linear
 
     @property
@@ -57,7 +57,7 @@ class Network(NamedTuple):
         return self.apply(self.unflatten(weights), inputs)
 
     def predict(self, weights: Tensor, inputs: Tensor) -> Tensor:
-        """The same outputs to rounding, not differentiable, by the fastest matrix products that there are."""
+        """The same outputs to rounding, not differentiable, by the fastest matrix products available."""
         if self.layers is None or self.operations:
             return self(weights, inputs)
         parts = self.unflatten(weights)
@@ -79,7 +79,7 @@ def linear_maps(network: Network, needed_by: str) -> Layers:
 
 
 def layered(shapes: Sequence[tuple[int, ...]], layers: Layers, operations: Sequence[Operation] = ()) -> Network:
-    """The network that `layers` makes of maps that do `operations`, all affine by default, with weights of `shapes`."""
+    """The network of `layers` with weights of `shapes`, whose maps have these operations, by default all affine."""
     network = Network(tuple(shapes), lambda weights, x: x, layers, tuple(operations))
 
     def apply(weights: Sequence[Tensor], x: Tensor) -> Tensor:
@@ -170,7 +170,7 @@ def _lenet_of(config: LenetConfig, input_shape: Sequence[int], outputs: int) -> 
 
 
 def _module_of(config: NetworkConfig, input_shape: Sequence[int], outputs: int) -> Network:
-    from bbbrun.bayes.modules import network_of_module  # here, since it makes a Network
+    from bbbrun.bayes.modules import network_of_module  # here, since modules.py imports this module
 
     assert isinstance(config, ModuleConfig)
     return network_of_module(config, input_shape, outputs)

@@ -11,7 +11,7 @@ from bbbrun.schema.methods import MinibatchWeights
 
 
 def minibatch_weights(kind: MinibatchWeights, minibatches: int) -> Tensor:
-    """The share of the complexity that each minibatch of an epoch carries, float64 (M,), summing to 1.
+    """The share of the complexity of each minibatch of an epoch, float64 (M,), summing to 1.
 
     uniform: 1 / M. paper: 2^(M-i) / (2^M - 1), i = 1 .. M, computed as 2^-i / (1 - 2^-M), which cannot overflow.
     Source: Blundell et al. 2015, section 3.4 and equation 9.

@@ -60,7 +60,7 @@ class OneNetwork:
 
 @dataclass(frozen=True)
 class MaximumLikelihood(OneNetwork):
-    """One network that makes the training data likely: the paper's SGD, its standard network, its greedy agents."""
+    """One network of maximum likelihood: the paper's SGD, its standard network and its greedy agents."""
 
     config: MaximumLikelihoodConfig
 
@@ -78,7 +78,7 @@ class MaximumLikelihood(OneNetwork):
 class Dropout(OneNetwork):
     """Dropout of inputs and hidden units in training, none in prediction (Hinton et al., 2012).
 
-    Inverted: what stays is divided by 1 - rate, so that prediction needs no scaling.
+    Inverted: the remaining units are divided by 1 - rate, so that prediction needs no scaling.
     """
 
     config: DropoutConfig
@@ -109,10 +109,10 @@ class Dropout(OneNetwork):
 
 @dataclass(frozen=True)
 class MonteCarloDropout(Dropout):
-    """Trained as Dropout, its units dropped in prediction too: an average over networks with units missing.
+    """Trained as Dropout, with units dropped in prediction too: an average over networks with units missing.
 
-    One mask a draw, shared by all inputs: dropping a unit is setting its column of the weights to zero, so a draw is
-    one network, as a draw of Bayes by Backprop is, and no prediction depends on which inputs come with it.
+    One mask per draw, shared by all inputs: dropping a unit sets its column of the weights to zero, so a draw is one
+    network, as with Bayes by Backprop, and no prediction depends on the other inputs of its batch.
     Source: Gal and Ghahramani, "Dropout as a Bayesian approximation", ICML 2016.
     """
 
@@ -131,7 +131,7 @@ class MonteCarloDropout(Dropout):
     def draw(self, network: Network, parameters: list[Tensor], draws: Draws, number: int) -> Tensor:
         """w_l diag(z_l) / (1 - rate_l) of each layer l, z_i = 1 with probability 1 - rate_l; the biases stay.
 
-        The units of all layers are counted through: z_i is a function of (seed, step, number, i) alone.
+        Units are numbered across all layers: z_i is a function of (seed, step, number, i) alone.
         """
         weights = parameters[0].clone()
         layers = network.unflatten(weights)[::2]
@@ -148,9 +148,9 @@ class MonteCarloDropout(Dropout):
 
 @dataclass(frozen=True)
 class Ensemble(OneNetwork):
-    """M networks trained as MaximumLikelihood, which differ in where they start; the draws of a prediction are they.
+    """M networks trained as MaximumLikelihood from different initial weights; each is a draw of a prediction.
 
-    One batched graph: all see the same minibatches, and the parameters (M * P,) hold one network after the other. nll
+    One batched graph: all see the same minibatches, and the parameters (M * P,) hold one network after another. nll
     is the mean over members. Source: Lakshminarayanan, Pritzel and Blundell, "Simple and scalable predictive
     uncertainty estimation using deep ensembles", NIPS 2017, without its adversarial training.
     """
@@ -200,7 +200,7 @@ class Ensemble(OneNetwork):
 def _likelihood_gradients(
     network: Network, likelihood: Likelihood, outputs: Callable[[list[Tensor], Tensor, Tensor], Tensor]
 ) -> Gradients:
-    """The gradient of the minibatch's nll alone, of the outputs that `outputs` makes of (weights, inputs, seed)."""
+    """The gradient of the minibatch's nll alone. outputs: (weights, inputs, seed) -> the network's outputs."""
 
     def gradients(
         parameters: list[Tensor],

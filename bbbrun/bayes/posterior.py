@@ -10,14 +10,14 @@ from bbbrun.runtime.elementary import exp
 
 
 class Gradient(NamedTuple):
-    """The gradient of something in mu and in sigma, both (P,)."""
+    """The gradient of a function in mu and in sigma, both (P,)."""
 
     mu: Tensor
     sigma: Tensor
 
 
 class Moments(NamedTuple):
-    """mu, sigma and slope = d sigma / d rho of a posterior, each (P,): what a step asks for more than once."""
+    """mu, sigma and slope = d sigma / d rho of a posterior, each (P,), which a step uses more than once."""
 
     mu: Tensor
     sigma: Tensor

@@ -1,6 +1,6 @@
 """Priors over the weights: densities that factorise over weights, with the gradient of their logarithm.
 
-README.md says what to touch to add one.
+README.md says how to add one.
 """
 
 from collections.abc import Callable, Sequence
@@ -16,7 +16,7 @@ from bbbrun.schema.methods import PriorConfig
 
 
 class Prior(Protocol):
-    """What the objective asks of a prior: a NamedTuple of tensors, so that those of replicas can be stacked."""
+    """The contract of a prior: a NamedTuple of tensors, so that replicas can stack them."""
 
     def log_prob(self, weights: Tensor) -> Tensor:
         """log P(w) of each weight, nats, shape of `weights`."""
@@ -56,7 +56,7 @@ class Gaussian(NamedTuple):
 class ScaleMixture(NamedTuple):
     """P(w) = pi N(w; 0, sigma1^2) + (1 - pi) N(w; 0, sigma2^2); tensors without dimensions.
 
-    What follows the three is computed from them by `of`. Source: Blundell et al. 2015, equation 7.
+    The other fields are computed from these three by `of`. Source: Blundell et al. 2015, equation 7.
     """
 
     pi: Tensor
@@ -70,7 +70,7 @@ class ScaleMixture(NamedTuple):
     def of(cls, pi: Tensor | float, sigma1: Tensor | float, sigma2: Tensor | float) -> "ScaleMixture":
         """The prior of these three numbers."""
         pi, sigma1, sigma2 = _number(pi), _number(sigma1), _number(sigma2)
-        # Once, not in `score`: a compiled step would compute them anew for every few weights.
+        # Here, not in `score`: a compiled step would compute them again for every few weights.
         wide_precision = sigma1.square().reciprocal()
         gap = sigma2.square().reciprocal() - wide_precision
         return cls(pi, sigma1, sigma2, wide_precision, gap, torch.log(sigma1 / sigma2) - torch.logit(pi))
@@ -141,7 +141,7 @@ def _number(value: Tensor | float) -> Tensor:
 
 
 def join_priors(priors: Sequence[Prior]) -> Prior | None:
-    """The priors of R replicas, of one kind, as one whose numbers are (R,); one alone as it is, None of none."""
+    """The priors of R replicas, of one kind, as one prior with numbers (R,); a single prior or None unchanged."""
     if len(priors) < 2:
         return priors[0] if priors else None
     parts: Any = zip(*(cast(Sequence[Tensor], prior) for prior in priors), strict=True)

@@ -1,4 +1,4 @@
-"""What a prediction is judged by: predicted probabilities (N, K) against labels (N,), or foreign inputs told apart."""
+"""Scores of predictions: predicted probabilities (N, K) against labels (N,), or detection of foreign inputs."""
 
 from typing import NamedTuple
 
@@ -50,9 +50,9 @@ def expected_calibration_error(
 
 
 def risk_by_coverage(confidence: Tensor, wrong: Tensor) -> Tensor:
-    """The share of wrong predictions among the k most confident, k = 1 .. N, (N,): what abstaining leaves.
+    """The share of wrong predictions among the k most confident, k = 1 .. N, (N,): the risk of abstaining on the rest.
 
-    Equally confident ones each count as wrong as they are on average, whatever their order in the file.
+    Equally confident predictions each count with their mean error, whatever their order in the file.
     Source: El-Yaniv and Wiener, "On the foundations of noise-free selective classification", 2010.
     """
     levels, group, size = confidence.unique(return_inverse=True, return_counts=True)
@@ -69,10 +69,10 @@ def coverage_at_risk(risk: Tensor, most: float) -> float:
 
 
 class Detection(NamedTuple):
-    """How well a number tells foreign inputs, which should have more of it, from the test set's; shares from 0 to 1.
+    """How well a score separates foreign inputs, for which it should be higher, from the test set; from 0 to 1.
 
-    auroc: the chance that a foreign input has more than one of the test set. aupr: average precision, foreign inputs
-    positive. fpr95: the share of the test set that is taken for foreign where 95 % of the foreign inputs are.
+    auroc: the chance that a foreign input has a higher score than a test input. aupr: average precision, foreign inputs
+    positive. fpr95: the share of the test set detected as foreign at the threshold that detects 95 % of foreign inputs.
     """
 
     auroc: float
@@ -81,7 +81,7 @@ class Detection(NamedTuple):
 
 
 def detection(of_test: NDArray[np.float64], of_foreign: NDArray[np.float64]) -> Detection:
-    """The `Detection` by a number of the test set's inputs (N,) and of foreign ones (M,), by scikit-learn."""
+    """The `Detection` from scores of the test set's inputs (N,) and of foreign ones (M,), by scikit-learn."""
     from sklearn.metrics import average_precision_score, roc_auc_score, roc_curve
 
     values = np.concatenate([of_test, of_foreign])

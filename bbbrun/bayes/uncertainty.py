@@ -1,4 +1,4 @@
-"""What a prediction does not know, split in two: what data will always leave open, and what more data would settle.
+"""The uncertainty of a prediction in two parts: noise that data cannot reduce, and what more data would reduce.
 
 The predictive is a mixture over draws of the weights, and over runs where there are several. Draw number s counts in
 proportion to shares[s].
@@ -50,7 +50,7 @@ def entropy(probabilities: Tensor) -> Tensor:
 def class_prediction(probabilities: Tensor, aleatoric: Tensor) -> ClassPrediction:
     """The prediction of a predictive (N, K) and the mean entropy of its draws (N,)."""
     total = entropy(probabilities)
-    # A mean of entropies is at most the entropy of the mean: below 0 there is rounding alone.
+    # A mean of entropies is at most the entropy of the mean: a value below 0 is rounding.
     return ClassPrediction(probabilities, total, aleatoric, (total - aleatoric).clamp_min(0))
 
 
@@ -79,7 +79,7 @@ class ClassMixture:
 
 
 class NumberMixture:
-    """Gathers the Gaussians of N examples that S draws of the weights give, (S, N), a block of rows at a time."""
+    """Collects the Gaussians of N examples under S draws of the weights, (S, N), a block of rows at a time."""
 
     def __init__(self, rows: int, shares: Sequence[float]) -> None:
         self._shares = torch.tensor(shares, dtype=torch.float64) / sum(shares)

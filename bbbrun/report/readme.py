@@ -114,7 +114,9 @@ def _orders(errors: "pd.Series[float]") -> str:
         for better, worse in pairs
         if published("table1", better, size) < published("table1", worse, size)
     ]
-    text = f"The paper's Table 1 orders {len(same)} pairs of methods at equal size; {sum(same)} have the same order here."
+    text = (
+        f"The paper's Table 1 orders {len(same)} pairs of methods at equal size; {sum(same)} have the same order here."
+    )
     return text if all(same) else f"{text} results/paper names the rest."
 
 

@@ -1,1 +1,1 @@
-"""A run is a folder: its writer (one process, locked), its reader, its identity, and the runs that are wanted."""
+"""A run is a folder: its writer (one process, locked), its reader, its identity, and the jobs of `bbbrun reproduce`."""

@@ -1,4 +1,4 @@
-"""Checkpoints: written whole, checked byte by byte when read, and the last good one kept beside the newest."""
+"""Checkpoints: written atomically, checked byte by byte when read; the previous one is kept beside the newest."""
 
 import io
 import os
@@ -12,9 +12,9 @@ from bbbrun.runs.files import CHECKPOINT, PREVIOUS, write_atomically
 
 
 def save_checkpoint(folder: Path, state: dict[str, Any]) -> None:
-    """Replace checkpoint.pt in `folder` by `state`; what it was stays as checkpoint.previous.pt.
+    """Replace checkpoint.pt in `folder` by `state`; the old one stays as checkpoint.previous.pt.
 
-    torch's file is a zip archive with a CRC-32 of each member: the digest that `read_checkpoint` checks.
+    torch's file is a zip archive with a CRC-32 of each member, which `read_checkpoint` checks.
     """
     import torch  # here, since it takes seconds to load and most readers need no weights
 
@@ -31,7 +31,7 @@ def save_checkpoint(folder: Path, state: dict[str, Any]) -> None:
 
 
 def remove_checkpoints(folder: Path, *, newest: bool) -> None:
-    """Delete the checkpoint before the last, which a finished run needs no more; `newest`: the last one too."""
+    """Delete the previous checkpoint, which a finished run no longer needs; `newest`: the newest one too."""
     (folder / PREVIOUS).unlink(missing_ok=True)
     if newest:
         (folder / CHECKPOINT).unlink(missing_ok=True)
@@ -43,19 +43,19 @@ def has_checkpoint(folder: Path) -> bool:
 
 
 def read_checkpoint(path: Path) -> Any:
-    """The content of the checkpoint `path`, on the CPU; raises ValueError where a byte is not what was written.
+    """The content of the checkpoint `path`, on the CPU; raises ValueError where a checksum differs.
 
-    torch itself does not look at the checksums. Raises what torch raises for a file that is no checkpoint.
+    torch itself does not check them. A file that is no checkpoint raises torch's own errors.
     """
     import torch
 
-    # Of the same bytes that are then read.
+    # The bytes that are checked are those that are then read.
     if path.exists() and not path.is_file():
         raise ValueError("it is no regular file")
     content = io.BytesIO(path.read_bytes())
     with zipfile.ZipFile(content) as archive:
         members = archive.infolist()
-        # torch stores members as they are. A small file of packed or shared ones would fill the memory.
+        # torch stores members uncompressed. A small file of compressed or overlapping ones could fill the memory.
         if any(member.compress_type != zipfile.ZIP_STORED for member in members):
             raise ValueError("its members are compressed")
         if sum(member.file_size for member in members) > len(content.getbuffer()):
@@ -67,9 +67,9 @@ def read_checkpoint(path: Path) -> Any:
 
 
 def last_good_checkpoint(folder: Path, keys: set[str]) -> dict[str, Any] | None:
-    """The newest whole checkpoint in `folder` with these keys; None where there was none yet.
+    """The newest undamaged checkpoint in `folder` with these keys; None where there is none yet.
 
-    Warns where it is the one before the newest. Raises UserError where none is whole.
+    Warns where that is the previous one. Raises UserError where all are damaged.
     """
     failure: UserError | None = None
     for path in (folder / CHECKPOINT, folder / PREVIOUS):

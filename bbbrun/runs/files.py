@@ -16,35 +16,35 @@ from bbbrun.errors import UserError
 
 try:
     import fcntl
-except ImportError:  # not a POSIX system: runs go unlocked
+except ImportError:  # not a POSIX system: runs are not locked
     fcntl = None  # type: ignore[assignment]
 
 METRICS, CHECKPOINT, PREDICTIONS, SUMMARY = "metrics.csv", "checkpoint.pt", "predictions.csv", "summary.json"
-INPUTS = "inputs.json"  # of a table: what was done to its columns
+INPUTS = "inputs.json"  # of a table: how its columns became inputs
 FIGURES = "figures"
 PREVIOUS = "checkpoint.previous.pt"
 WRITER = "writer.json"  # who writes the run; counts only while metrics.csv is locked
-LOG, ERROR = "log.txt", "error.txt"  # of a sweep's job: what it said, and why it failed
+LOG, ERROR = "log.txt", "error.txt"  # of a sweep's job: its output, and its error if it failed
 RECORD = Path(".hydra") / "config.yaml"
-RUNS = Path("results") / "runs"  # in the present folder: where runs lie that are told no other place
+RUNS = Path("results") / "runs"  # the default folder of runs, below the current one
 
-# s; who only asks whether a run is being written has its lock for less.
+# s; a reader that only tests the lock has it for less.
 _PATIENCE = 0.5
-_HELD = (errno.EWOULDBLOCK, errno.EAGAIN)
+_LOCKED = (errno.EWOULDBLOCK, errno.EAGAIN)
 
 
 def lock(metrics: IO[str], *, shared: bool = False, patience: float = _PATIENCE) -> bool:
     """Lock a run's folder by its open metrics.csv until that is closed; False where another process has the lock.
 
-    patience: how long to wait for that, s, where the lock is not shared. Some network file systems have no locks: there
-    the run goes unlocked, and its writer is warned.
+    patience: how long to wait for a lock that is not shared, s. Some network file systems have no locks: there the run
+    is not locked, and its writer is warned.
     """
     deadline = time.monotonic() + (0 if shared else patience)
     while fcntl is not None:
         try:
             fcntl.flock(metrics, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
         except OSError as error:
-            if error.errno in _HELD:
+            if error.errno in _LOCKED:
                 if time.monotonic() >= deadline:
                     return False
                 time.sleep(0.02)
@@ -60,7 +60,7 @@ def lock(metrics: IO[str], *, shared: bool = False, patience: float = _PATIENCE)
 
 @contextmanager
 def alone(path: Path, patience: float) -> Iterator[None]:
-    """Have no other process hold the lock of this file meanwhile; raises UserError where one does not end."""
+    """Lock this file meanwhile; raises UserError where another process has the lock for longer than `patience` s."""
     with naming(path):
         file = path.open("a")
     with file:
@@ -82,9 +82,9 @@ def naming(path: Path) -> Iterator[None]:
 
 @contextmanager
 def replacing(path: Path) -> Iterator[IO[bytes]]:
-    """A new file beside `path` to write to, which takes that name at the end; a kill leaves the old file or the new.
+    """A temporary file beside `path`, renamed to it at the end, so that a kill leaves the old file or the new one.
 
-    Raises OSError naming `path` where the disk is full. On any exception the space is given back.
+    Raises OSError naming `path` where the disk is full. On any exception the temporary file is deleted.
     """
     temporary = path.with_name(path.name + ".tmp")
     with naming(path):
@@ -100,7 +100,7 @@ def replacing(path: Path) -> Iterator[IO[bytes]]:
 
 
 def write_atomically(path: Path, content: bytes) -> None:
-    """Write `path` anew, as `replacing` does."""
+    """Replace `path` by a file with this content, as `replacing` does."""
     with replacing(path) as file:
         file.write(content)
 
@@ -109,7 +109,7 @@ def in_use(folder: Path) -> bool:
     """Whether another process is writing the run in `folder`, or is about to as a sweep's job."""
     for name in (METRICS, LOG):
         try:
-            # Shared: two readers that ask at the same time must not take each other for the writer.
+            # Shared: two readers at the same time must not take each other for the writer.
             with (folder / name).open(encoding="utf-8") as file:
                 if not lock(file, shared=True):
                     return True
@@ -119,17 +119,17 @@ def in_use(folder: Path) -> bool:
 
 
 def is_replica(folder: Path) -> bool:
-    """Whether the run in `folder` is one of several replicas: the folder around it has their record, and no rows.
+    """Whether the run in `folder` is one of several replicas: the parent folder has their record, and no rows.
 
-    That of replicas says their number; any other `.hydra` in the folder around a run is not of this run.
+    Such a record gives their number; any other `.hydra` in the parent folder is not of this run.
     """
     try:
-        around: Any = yaml.safe_load((folder.parent / RECORD).read_text("utf-8"))
+        parent: Any = yaml.safe_load((folder.parent / RECORD).read_text("utf-8"))
     except (OSError, ValueError, yaml.YAMLError):
         return False
     return (
-        isinstance(around, dict)
-        and around.get("replicas", 1) not in (1, None)
+        isinstance(parent, dict)
+        and parent.get("replicas", 1) not in (1, None)
         and not (folder.parent / METRICS).exists()
     )
 

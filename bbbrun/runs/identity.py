@@ -1,20 +1,20 @@
-"""What makes two runs the same: their configurations, key by key, but for what decides only where and how they run."""
+"""When two runs are the same: their configurations agree in every key that changes the result."""
 
 from typing import Any
 
-# What may differ between a run and its resumption: where and how fast, not what.
+# Keys that may differ between a run and its resumption: they decide where and how fast it runs, not its result.
 FREE_ON_RESUME = ("resume", "device", "threads", "dataset.root", "train.checkpoint_seconds")
 # Runs of one setting may also differ in seed, name and how often they report.
 _FREE = (*FREE_ON_RESUME, "seed", "replicas", "name", "compile", "train.evaluate_every")
 
-# Keys that configurations of earlier versions lack, with the values that this stands for.
+# Keys that configurations of earlier versions lack, with the values that they had.
 _LATER = {"tf32": False}
 # The same for one option of a group, or for each of them.
 _LATER_IN: dict[tuple[str, str | None], dict[str, Any]] = {
     ("network", None): {"name": "mlp"},
     ("agent", "contextual"): {"cold_start": True},
 }
-# Methods that earlier versions called otherwise.
+# Methods that earlier versions named differently.
 _RENAMED_METHODS = {"sgd": "mle"}
 
 
@@ -28,7 +28,7 @@ def leaves(tree: Any, prefix: str = "") -> dict[str, str]:
 
 
 def whole(config: dict[str, Any]) -> dict[str, Any]:
-    """A run's configuration in the words of this version: later keys added, renamed options under their new names."""
+    """A run's configuration with the keys and names of this version: later keys added, renamed options renamed."""
     config = _LATER | config
     for (group, name), later in _LATER_IN.items():
         option = config.get(group)
@@ -41,7 +41,7 @@ def whole(config: dict[str, Any]) -> dict[str, Any]:
 
 
 def setting(config: dict[str, Any]) -> frozenset[tuple[str, str]]:
-    """What a run does, key by key: equal for the seeds of one experiment."""
+    """A run's setting, key by key: equal for the seeds of one experiment."""
     return frozenset((key, leaf) for key, leaf in leaves(whole(config)).items() if key not in _FREE)
 
 

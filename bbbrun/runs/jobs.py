@@ -12,14 +12,14 @@ from bbbrun.schema.config import composed, plain
 
 
 class Job(NamedTuple):
-    """One run that is wanted: the words for `bbbrun`, and the configuration they compose."""
+    """One run to be made: the words for `bbbrun`, and the configuration they compose."""
 
     words: tuple[str, ...]
     config: dict[str, Any]
 
 
 def seeds_of(text: str) -> list[int]:
-    """The seeds that a command line names, joined by commas; raises UserError where it names anything else."""
+    """The seeds in `text`, joined by commas; raises UserError where it has anything else."""
     try:
         seeds = [int(seed) for seed in text.split(",")]
     except ValueError:
@@ -30,13 +30,13 @@ def seeds_of(text: str) -> list[int]:
 
 
 def wanted(only: Sequence[str], seeds: Sequence[int] | None) -> list[Job]:
-    """The jobs of configs/reproduce.yaml that are shown in one of `only`; raises UserError for one it does not know."""
+    """The jobs of configs/reproduce.yaml that one of `only` shows; raises UserError for an unknown name in `only`."""
     listed: Any = OmegaConf.to_container(OmegaConf.load(str(files("bbbrun.configs") / "reproduce.yaml")))
     items = sorted({name for entry in listed["runs"] for name in entry["shown"]})
     others = [name for name in only if name not in items]
     if others:
         raise UserError(f"--only {others[0]}: choose from {', '.join(items)}")
-    # Short runs prove that what is installed works; they are no part of the paper.
+    # Short runs test an installation; they are no part of the paper.
     chosen = [entry for entry in listed["runs"] if set(only or set(items) - {"smoke"}) & set(entry["shown"])]
     jobs = []
     for entry in chosen:

@@ -1,4 +1,4 @@
-"""Which run on disk answers a job, how long the rest of it takes, and the record of it that is small enough to keep."""
+"""The run on disk that fulfils a job, how long the rest of it takes, and its record."""
 
 import shutil
 import tempfile
@@ -47,7 +47,7 @@ def copy_record(job: Job, runs: Path, records: Path) -> None:
     if record.exists():
         raise FileExistsError(f"{record} is something else: move it away")
     record.parent.mkdir(parents=True, exist_ok=True)
-    # Whole or not at all: what a kill leaves must not count as a run. hydra.yaml and the log hold this machine's paths.
+    # Copied whole or not at all: a half copy must not count as a run. hydra.yaml and the log hold this machine's paths.
     with tempfile.TemporaryDirectory(dir=records.parent) as partial:
         copy = Path(partial) / record.name
         shutil.copytree(run.folder, copy, ignore=shutil.ignore_patterns(CHECKPOINT, FIGURES, LOG, "hydra.yaml"))

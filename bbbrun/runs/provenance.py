@@ -1,4 +1,4 @@
-"""Which commit's code a run was made by."""
+"""The commit of the code that made a run."""
 
 import subprocess
 from pathlib import Path
@@ -7,9 +7,9 @@ import bbbrun
 
 
 def commit(package: Path = Path(bbbrun.__file__).parent) -> str | None:
-    """The commit that the package in this folder is of, `+changes` where its repository has any.
+    """The commit of the package in this folder, with `+changes` where its repository has uncommitted ones.
 
-    None where no repository keeps it: one that is installed, also below somebody's repository.
+    None where no repository tracks the package, such as one installed below somebody's repository.
     """
 
     def git(*words: str) -> str:

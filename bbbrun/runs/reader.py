@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
-# What reading a damaged or foreign record raises.
+# Errors of reading a damaged or foreign record.
 UNREADABLE = (
     OSError,
     ValueError,
@@ -41,7 +41,7 @@ UNREADABLE = (
 class Run(NamedTuple):
     """A finished run: its folder, its composed configuration, and its summary.json.
 
-    trusted: whether the user says that code which the record names may be imported.
+    trusted: whether the user allows importing code that the record names.
     """
 
     folder: Path
@@ -95,7 +95,7 @@ class Run(NamedTuple):
         return self._table(PREDICTIONS)
 
     def inputs(self) -> str:
-        """inputs.json, what was done to a table's columns; raises UserError where it cannot be read."""
+        """inputs.json, how a table's columns became inputs; raises UserError where it cannot be read."""
         try:
             return content_of(self.folder / INPUTS, MOST_INPUTS).decode("utf-8")
         except (OSError, ValueError) as error:
@@ -108,7 +108,7 @@ class Run(NamedTuple):
         """
         try:
             tensors: list[Tensor] = read_checkpoint(self.folder / CHECKPOINT)["tensors"]
-            # One number, told to be seen as a billion of them, would fill the memory when it is used.
+            # One number expanded by its strides to a billion would fill the memory when used.
             if any(each.numel() * each.element_size() > each.untyped_storage().nbytes() for each in tensors):
                 raise ValueError("a tensor has more numbers than the file")
         except Exception as error:
@@ -118,7 +118,7 @@ class Run(NamedTuple):
         return tensors
 
     def provenance(self) -> dict[str, Any]:
-        """The command, commit, device and versions that gave the run's numbers."""
+        """The command, commit, device and versions that made the run's numbers."""
         versions = ", ".join(f"{name} {number}" for name, number in self.summary["versions"].items())
         return {key: self.summary[key] for key in ("command", "commit", "device")} | {"versions": versions}
 
@@ -187,7 +187,7 @@ def read(folder: Path) -> Run:
 
 
 def _require_whole(run: Run) -> None:
-    """Raise UserError where the last row of metrics.csv is not that of summary.json: the table was cut off."""
+    """Raise UserError where the last row of metrics.csv differs from summary.json: the table was cut off."""
     last = _last_row(run.folder / METRICS)
     for name, value in run.summary["metrics"].items():
         final = last.get(name, np.nan)
@@ -199,7 +199,7 @@ def _require_whole(run: Run) -> None:
 
 
 def _last_row(path: Path) -> dict[str, float]:
-    """The last row of a table of numbers, nan where a cell is empty: in a tenth of the time that pandas takes.
+    """The last row of a table of numbers, nan where a cell is empty, in a tenth of the time that pandas takes.
 
     Raises UserError where the table has no rows, or text anywhere in them.
     """

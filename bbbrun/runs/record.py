@@ -1,4 +1,4 @@
-"""A run's record as data. It may be anybody's: nothing in it is imported, looked up in the environment or run."""
+"""A run's record as data. It may come from anybody: nothing in it is imported, run or looked up in the environment."""
 
 import re
 from pathlib import Path
@@ -21,9 +21,9 @@ _KEY = re.compile(r"\$\{([A-Za-z_][\w.]*)\}")
 
 
 class _Loader(_SafeLoader):  # type: ignore[misc, valid-type]
-    """Reads YAML as OmegaConf does, for which 1e-3 is a number and a date is text, but parsed by libyaml where it is.
+    """Reads YAML as OmegaConf does (1e-3 is a number, a date is text), with libyaml where it is installed.
 
-    OmegaConf's own takes 50 ms for a record, of which there may be a thousand.
+    OmegaConf's own loader takes 50 ms for a record, and there may be a thousand records.
     """
 
     yaml_implicit_resolvers = get_yaml_loader().yaml_implicit_resolvers
@@ -54,14 +54,14 @@ def table_text(path: Path) -> str:
 def configuration_of(path: Path) -> dict[str, Any]:
     """The recorded configuration in the YAML file `path`.
 
-    Of the interpolations only ${group.key}, which records of earlier versions have, becomes the value of that key.
-    Raises UserError for any other, such as a resolver's ${oc.env:HOME}, and for aliases, of which a small file can
-    make a huge configuration; OSError, ValueError or yaml.YAMLError where the file cannot be read.
+    An interpolation ${group.key}, which records of earlier versions have, becomes the value of that key.
+    Raises UserError for any other, such as a resolver's ${oc.env:HOME}, and for aliases, by which a small file can make
+    a huge configuration; OSError, ValueError or yaml.YAMLError where the file cannot be read.
     """
     text = content_of(path, MOST_RECORD).decode("utf-8")
     if "*" in text and any(isinstance(token, yaml.AliasToken) for token in yaml.scan(text)):
         raise UserError(f"{path} holds YAML aliases, which no record of a run has: it is not read")
-    # A bound on how deep it is nested: libyaml would overflow the stack.
+    # A bound on the depth of nesting, since libyaml would overflow the stack.
     indent = max((len(line) - len(line.lstrip(" \t-?:")) for line in text.splitlines()), default=0)
     if text.count("[") + text.count("{") + indent > _DEEPEST:
         raise ValueError(f"{path} is nested deeper than any record of a run")

@@ -16,9 +16,9 @@ from bbbrun.schema.replicas import Replica
 
 
 def require_unused(folder: Path) -> None:
-    """Raise UserError where `folder` holds a run; what a kill left before it had a record is none."""
-    begun = (METRICS, str(RECORD)) if _has_rows(folder) else (str(RECORD),)
-    for name in (CHECKPOINT, PREVIOUS, SUMMARY, *begun):
+    """Raise UserError where `folder` holds a run; files that a kill left before there was a record are none."""
+    traces = (METRICS, str(RECORD)) if _has_rows(folder) else (str(RECORD),)
+    for name in (CHECKPOINT, PREVIOUS, SUMMARY, *traces):
         if (folder / name).exists():
             raise UserError(f"{folder} holds another run ({name}): continue it with resume=, or name another folder")
 
@@ -33,23 +33,23 @@ def _has_rows(folder: Path) -> bool:
 
 def require_same_run(config: DictConfig, folder: Path) -> list[str]:
     """The overrides that started the run in `folder`; raises UserError unless its configuration is this one."""
-    saved = folder / RECORD
-    if not saved.is_file() and (folder / METRICS).exists() and not has_checkpoint(folder) and not _has_rows(folder):
+    record = folder / RECORD
+    if not record.is_file() and (folder / METRICS).exists() and not has_checkpoint(folder) and not _has_rows(folder):
         raise UserError(
             f"resume: the run in {folder} was stopped before anything was recorded: "
             f"begin it with hydra.run.dir={folder}"
         )
-    if not saved.is_file():
+    if not record.is_file():
         raise UserError(f"resume: {folder} is not the folder of a run (it has no .hydra/config.yaml)")
     try:
-        before: Any = OmegaConf.to_container(OmegaConf.load(saved))
-        if not isinstance(before, dict) or not before.keys() >= {"dataset", "method", "train"}:
+        recorded: Any = OmegaConf.to_container(OmegaConf.load(record))
+        if not isinstance(recorded, dict) or not recorded.keys() >= {"dataset", "method", "train"}:
             raise ValueError("no configuration")
-        overrides: Any = OmegaConf.to_container(OmegaConf.load(saved.with_name("overrides.yaml")))
+        overrides: Any = OmegaConf.to_container(OmegaConf.load(record.with_name("overrides.yaml")))
     except (YAMLError, OmegaConfBaseException, OSError, ValueError) as error:
-        raise UserError(f"resume: the record in {saved.parent} cannot be read: start a new run") from error
-    now: Any = OmegaConf.to_container(config, enum_to_str=True)
-    if differences := differing_on_resume(before, now):
+        raise UserError(f"resume: the record in {record.parent} cannot be read: start a new run") from error
+    current: Any = OmegaConf.to_container(config, enum_to_str=True)
+    if differences := differing_on_resume(recorded, current):
         key, (old, new) = next(iter(differences.items()))
         raise UserError(
             f"resume: {folder} was started with {key}={old}, not {new}: "

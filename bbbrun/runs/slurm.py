@@ -1,4 +1,4 @@
-"""Slurm's queue: which jobs of a sweep stand in it, whoever submitted them."""
+"""Slurm's queue: which jobs of a sweep are in it, whichever process submitted them."""
 
 import getpass
 import json
@@ -17,7 +17,7 @@ _JOBS = "jobs.json"  # the jobs of a submission, in the order of Slurm's array
 
 
 def submission(sweep: Path, jobs: Sequence[str]) -> str:
-    """Where submitit keeps its files of a new submission of these jobs, %j for Slurm's number of each."""
+    """submitit's folder for a new submission of these jobs, with %j in place of Slurm's number of each job."""
     folder = sweep / SUBMITTED / f"{datetime.now():%Y-%m-%d_%H%M%S_%f}"
     folder.mkdir(parents=True)
     write_atomically(folder / _JOBS, json.dumps(list(jobs)).encode())
@@ -25,26 +25,26 @@ def submission(sweep: Path, jobs: Sequence[str]) -> str:
 
 
 def queued(sweep: Path) -> dict[str, str]:
-    """Slurm's numbers of the sweep's jobs that wait or run in its queue, by their folders; none where Slurm is not.
+    """Slurm's numbers of the sweep's jobs in its queue, by their folders; none where Slurm is not installed.
 
-    submitit submits an array, whose jobs it numbers 12_0, 12_1, ...
+    submitit submits an array, whose jobs have the numbers 12_0, 12_1, ...
     """
     submitted = {path.name: path.parent for path in sweep.glob(f"{SUBMITTED}/*/*_*") if path.is_dir()}
     if not submitted or shutil.which("squeue") is None:
         return {}
     command = ["squeue", "--noheader", "--array", "--user", getpass.getuser(), "--format=%i"]
     try:
-        listed = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True).stdout.split()
+        numbers = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True).stdout.split()
     except (OSError, subprocess.SubprocessError):
         return {}
-    alive = {}
+    queue = {}
     arrays = {name.partition("_")[0]: folder for name, folder in submitted.items()}
-    for number in listed:
-        array, _, place = number.partition("_")
+    for number in numbers:
+        array, _, index = number.partition("_")
         # submitit makes the folders of an array's jobs after it has submitted them.
-        if array in arrays and re.fullmatch(r"\d+", place):
-            alive[_jobs(arrays[array])[int(place)]] = number
-    return alive
+        if array in arrays and re.fullmatch(r"\d+", index):
+            queue[_jobs(arrays[array])[int(index)]] = number
+    return queue
 
 
 def _jobs(folder: Path) -> Any:

@@ -1,4 +1,4 @@
-"""How far runs are, read from their folders alone, a thousand in a fraction of a second: without torch and pandas."""
+"""The progress of runs, from their folders alone: a thousand in a fraction of a second, without torch and pandas."""
 
 import json
 import os
@@ -14,13 +14,13 @@ from bbbrun.runs.sweep import is_sweep, labels, read_sweep
 # The states of a run, in the order in which they are counted.
 STATES = ("finished", "running", "interrupted", "failed", "waiting")
 
-_LAST_BYTES = 4096  # of a table, in which its last row ends
+_LAST_BYTES = 4096  # of a table, more than its last row
 _DONE_BY = re.compile(r"^(train|agent):\n(?:  .*\n)*?  (epochs|steps): (\d+)$", re.MULTILINE)
 _REPLICAS = re.compile(r"^replicas: (\d+)$", re.MULTILINE)
 
 
 class Standing(NamedTuple):
-    """How far a run is. done: from 0 to 1; seconds: the time that took; detail: who runs it, or its error.
+    """A run's progress. done: the fraction completed; seconds: the time so far; detail: its process, or its error.
 
     rate: epochs or interactions per second, as text.
     """
@@ -33,31 +33,31 @@ class Standing(NamedTuple):
 
     @property
     def seconds_left(self) -> float | None:
-        """The time that the rest takes at the rate so far; None where nothing is done yet."""
+        """The time of the rest at the rate so far; None where nothing is done yet."""
         return self.seconds * (1 - self.done) / self.done if self.done > 0 else None
 
 
 def jobs_in(folder: Path) -> list[tuple[Path, str]]:
-    """The runs in or below `folder`, and what tells them apart: a job's settings, else its folder's name.
+    """The runs in or below `folder`, each with a label: a job's settings, else its folder's name.
 
-    A sweep has those that have not begun, too. Replicas are one run.
+    A sweep's runs include those that have not begun. Replicas are one run.
     """
     runs: list[tuple[Path, str]] = []
-    for path, folders, names in os.walk(folder):
-        here = Path(path)
-        if is_sweep(here):
-            prefix = "" if here == folder else f"{here.relative_to(folder)}/"
-            runs += [(here / name, prefix + label) for name, label in labels(read_sweep(here).jobs).items()]
+    for root, folders, names in os.walk(folder):
+        path = Path(root)
+        if is_sweep(path):
+            prefix = "" if path == folder else f"{path.relative_to(folder)}/"
+            runs += [(path / name, prefix + label) for name, label in labels(read_sweep(path).jobs).items()]
             folders.clear()
-        elif METRICS in names or SUMMARY in names or LOG in names or (here / RECORD).is_file():
-            runs.append((here, str(here.relative_to(folder) if here != folder else here)))
+        elif METRICS in names or SUMMARY in names or LOG in names or (path / RECORD).is_file():
+            runs.append((path, str(path.relative_to(folder) if path != folder else path)))
             folders.clear()
         folders.sort()
     return runs
 
 
 def standing(folder: Path) -> Standing:
-    """How far the run in `folder` is; of replicas, how far they are together."""
+    """The progress of the run in `folder`, of replicas together."""
     if (folder / SUMMARY).exists():
         return Standing("finished", 1.0, _progress(folder)[1])
     if (folder / METRICS).exists():
@@ -66,12 +66,12 @@ def standing(folder: Path) -> Standing:
         return _together(folder, [standing(part) for part in parts])
     if in_use(folder):
         return Standing("running")
-    begun = (folder / RECORD).exists() or (folder / LOG).exists()
-    return _failed(folder) or Standing("interrupted" if begun else "waiting")
+    started = (folder / RECORD).exists() or (folder / LOG).exists()
+    return _failed(folder) or Standing("interrupted" if started else "waiting")
 
 
 def _alone(folder: Path) -> Standing:
-    """How far a run without a summary is that has begun its table."""
+    """The progress of an unfinished run that has begun its table."""
     running = in_use(folder)
     if not running and (failed := _failed(folder)):
         return failed
@@ -83,7 +83,7 @@ def _alone(folder: Path) -> Standing:
 
 
 def _together(folder: Path, parts: list[Standing]) -> Standing:
-    """How far replicas are, which go on together."""
+    """The progress of replicas, which are trained together."""
     states = {part.state for part in parts}
     done = sum(part.done for part in parts) / len(parts)
     seconds = max(part.seconds for part in parts)
@@ -95,12 +95,12 @@ def _together(folder: Path, parts: list[Standing]) -> Standing:
 
 
 def _replicas(folder: Path) -> list[Path]:
-    """The folders of replicas in that around them."""
+    """The folders of the replicas below `folder`."""
     return sorted(path.parent for path in folder.glob(f"*/{METRICS}"))
 
 
 def _failed(folder: Path) -> Standing | None:
-    """The failure that the run's folder tells of, with its first line; None where there is none."""
+    """The failed standing with the first line of the run's error file; None where there is no such file."""
     try:
         text = (folder / ERROR).read_text("utf-8", "replace")
     except OSError:
@@ -109,7 +109,7 @@ def _failed(folder: Path) -> Standing | None:
 
 
 def _progress(folder: Path) -> tuple[float, float, str]:
-    """What the last whole row of metrics.csv counts, the seconds it took, and which of epoch and step it counts.
+    """The epochs or steps in the last whole row of metrics.csv, its seconds, and the unit, epoch or step.
 
     Tables begin with epoch, step, seconds, or with step, seconds. 0 where there is no row.
     """
@@ -126,45 +126,45 @@ def _progress(folder: Path) -> tuple[float, float, str]:
 
 
 def _total(folder: Path) -> int:
-    """The epochs or interactions that the run's record asks for; 0 where it cannot be read."""
+    """The epochs or interactions in the run's configuration; 0 where it cannot be read."""
     return _number(folder, _DONE_BY, 3, 0)
 
 
-def _number(folder: Path, pattern: re.Pattern[str], group: int, otherwise: int) -> int:
-    """A number in the run's record, whose YAML bbbrun wrote itself: parsing it takes 10 ms, and there may be 1,000."""
+def _number(folder: Path, pattern: re.Pattern[str], group: int, default: int) -> int:
+    """A number in the run's record, found by `pattern`: parsing the YAML takes 10 ms, and there may be 1,000."""
     try:
         match = pattern.search((folder / RECORD).read_text("utf-8"))
     except (OSError, ValueError):
         match = None
-    return int(match[group]) if match else otherwise
+    return int(match[group]) if match else default
 
 
 def writer(folder: Path) -> dict[str, Any]:
-    """Host, process and its parent, and Slurm's number of the job that writes the run; empty where nothing says it."""
+    """Host, process, parent process and Slurm job that write the run; empty where writer.json is missing."""
     try:
-        about: Any = json.loads((folder / WRITER).read_text("utf-8"))
-        return {name: about[name] for name in ("host", "process", "parent", "slurm")}
+        content: Any = json.loads((folder / WRITER).read_text("utf-8"))
+        return {name: content[name] for name in ("host", "process", "parent", "slurm")}
     except (OSError, ValueError, KeyError, TypeError):
         return {}
 
 
 def _writer(folder: Path) -> str:
-    """Where the run is being written: host and process, and Slurm's number of the job."""
-    about = writer(folder)
-    slurm = f", Slurm job {about['slurm']}" if about.get("slurm") else ""
-    return f"on {about['host']}, process {about['process']}{slurm}" if about else ""
+    """Host, process and Slurm job that write the run, as text."""
+    content = writer(folder)
+    slurm = f", Slurm job {content['slurm']}" if content.get("slurm") else ""
+    return f"on {content['host']}, process {content['process']}{slurm}" if content else ""
 
 
 def counted(standings: Iterable[Standing]) -> str:
-    """How many runs are in each state, without states that none is in."""
+    """The number of runs in each state, as text, without empty states."""
     numbers = Counter(each.state for each in standings)
     return ", ".join(f"{numbers[state]} {state}" for state in STATES if numbers[state])
 
 
 def seconds_left(standings: Collection[Standing]) -> float | None:
-    """About how long the runs take that are not finished and have not failed, as many at once as now; None if unknown.
+    """An estimate of the time until all runs have ended, with as many at once as now, s; None if unknown.
 
-    One that has not begun takes as long as the others do on average.
+    A run that has not begun counts with the mean time of the others.
     """
     unfinished = [each for each in standings if each.state not in ("finished", "failed")]
     whole = [each.seconds / each.done for each in standings if each.done > 0]

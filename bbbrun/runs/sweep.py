@@ -1,4 +1,4 @@
-"""A sweep is a folder: what was asked for, and its jobs, each a run in a numbered folder below it."""
+"""A sweep is a folder: its command lines, and its jobs, each a run in a numbered folder below it."""
 
 import json
 from collections.abc import Callable, Sequence
@@ -11,7 +11,7 @@ from bbbrun.runs.identity import FREE_ON_RESUME
 
 SWEEP = "sweep.json"
 _LOCK = "sweep.lock"
-_PATIENCE = 60.0  # s; a call holds the lock for as long as it takes to write the list
+_PATIENCE = 60.0  # s; a process has the lock while it writes the list
 
 
 class SweepJob(NamedTuple):
@@ -22,14 +22,14 @@ class SweepJob(NamedTuple):
 
 
 class Sweep(NamedTuple):
-    """What was asked for, a command line's flags and settings a row, without `-m` and `resume=`; and the jobs."""
+    """asked: the flags and settings of each command line, without `-m` and `resume=`. jobs: its jobs."""
 
     asked: list[list[str]]
     jobs: list[SweepJob]
 
 
 def labels(jobs: Sequence[SweepJob]) -> dict[str, str]:
-    """What a user reads of each job, by its folder: the number, and the settings that not all jobs have."""
+    """The label of each job, by its folder: the number, and the settings that not all jobs share."""
     common = set.intersection(*(set(job.words) for job in jobs)) if len(jobs) > 1 else set()
     return {job.folder: " ".join([job.folder, *(text for text in job.words if text not in common)]) for job in jobs}
 
@@ -55,7 +55,7 @@ def read_sweep(folder: Path) -> Sweep:
 
 
 def numbered(number: int) -> str:
-    """The folder of a sweep's job: numbers of one length sort as they count."""
+    """The folder of a sweep's job: numbers of equal length, so that they sort by value."""
     return f"{number:04d}"
 
 
@@ -65,25 +65,25 @@ def enroll(
     jobs: Sequence[Sequence[str]],
     name: Callable[[Sequence[str], int], str] = lambda words, number: numbered(number),
 ) -> list[SweepJob]:
-    """The jobs of these settings, in their order; those that the sweep lacks are added to it, with the next numbers.
+    """The jobs of these settings, in their order; new ones are added to the sweep, with the next numbers.
 
-    Two calls at once give one list. asked: the command line that asks for them. name: (settings, number) -> folder.
+    Two processes at once make one list. asked: their command line. name: (settings, number) -> folder.
     Raises UserError where two jobs would share a folder.
     """
     folder.mkdir(parents=True, exist_ok=True)
     with alone(folder / _LOCK, _PATIENCE):
         sweep = read_sweep(folder) if is_sweep(folder) else Sweep([], [])
         folders = {job.folder: job for job in sweep.jobs}
-        similar: dict[frozenset[str], list[SweepJob]] = {}
+        by_settings: dict[frozenset[str], list[SweepJob]] = {}
         for job in sweep.jobs:
-            similar.setdefault(settings(job.words), []).append(job)
+            by_settings.setdefault(settings(job.words), []).append(job)
         exact = {frozenset(job.words): job for job in sweep.jobs}
         # Jobs of one call that differ only in where or how they run, as of threads=1,4, are several.
         taken = {exact[key].folder for key in map(frozenset, jobs) if key in exact}
         enrolled = []
         for words in jobs:
-            alike = (each for each in similar.get(settings(words), ()) if each.folder not in taken)
-            known = exact.get(frozenset(words)) or next(alike, None)
+            candidates = (each for each in by_settings.get(settings(words), ()) if each.folder not in taken)
+            known = exact.get(frozenset(words)) or next(candidates, None)
             if known is not None:
                 job = known
             else:
@@ -105,5 +105,5 @@ def enroll(
 
 
 def settings(words: Sequence[str]) -> frozenset[str]:
-    """What tells jobs apart: their settings, but for those that say only where and how a run runs."""
+    """The settings by which jobs differ: all but those that decide only where and how a run runs."""
     return frozenset(word for word in words if word.partition("=")[0] not in FREE_ON_RESUME)

@@ -28,8 +28,8 @@ from bbbrun.runs.record import MOST_INPUTS
 
 
 def keep_record(folder: Path, record: dict[str, str]) -> None:
-    """Write the record, texts by file name, into .hydra, unless the folder has a whole one already."""
-    # config.yaml comes last: where it is, the others are.
+    """Write the record, texts by file name, into .hydra, unless the folder has a complete one already."""
+    # config.yaml comes last: if it exists, the others do.
     if not (folder / RECORD).exists():
         (folder / RECORD).parent.mkdir(exist_ok=True)
         for name in sorted(record, key=lambda name: name == RECORD.name):
@@ -42,10 +42,10 @@ _CHECKPOINT_KEYS = {"step", "seconds", "timed_steps", "timed_seconds", "metrics"
 class RunFolder:
     """The folder of one run, locked by one process: .hydra/, metrics.csv, checkpoint.pt, summary.json, figures/.
 
-    A run on images or of a regression has predictions.csv too. record: what a new run writes into .hydra, texts by file
-    name. shared: the folder around those of replicas, which have one checkpoint there. Opening the folder of an
-    interrupted run cuts metrics.csv back to the rows that its checkpoint covers. Raises RunInUse where
-    another process has the lock, UserError where a file is damaged.
+    A run on images or of a regression has predictions.csv too. record: the files of .hydra of a new run, texts by file
+    name. shared: the parent folder of replicas, with their common checkpoint. Opening the folder of an interrupted run
+    cuts metrics.csv back to the rows that its checkpoint covers. Raises RunInUse where another process has the lock,
+    UserError where a file is damaged.
     """
 
     def __init__(self, path: Path, columns: list[str], record: dict[str, str], shared: Path | None = None) -> None:
@@ -54,7 +54,7 @@ class RunFolder:
         self._columns = columns
         self._file = self._locked()
         try:
-            # First, so that what a kill leaves can be resumed from here on.
+            # First, so that a run killed from here on can be resumed.
             keep_record(path, record)
             writer = {"host": socket.gethostname(), "process": os.getpid(), "parent": os.getppid()}
             writer |= {"slurm": os.environ.get("SLURM_JOB_ID")}
@@ -84,7 +84,7 @@ class RunFolder:
         path = self.path / METRICS
         header = ",".join(self._columns) + "\n"
         step, count = (self.checkpoint["step"], self.checkpoint["rows"]) if self.checkpoint else (-1, 0)
-        # Of the epoch that a stop cut off there is no row yet.
+        # An epoch that a stop interrupted has no row yet.
         step -= self.checkpoint.get("within", 0) if self.checkpoint else 0
         self._file.seek(0)
         try:
@@ -98,7 +98,7 @@ class RunFolder:
         if foreign or len(covered) != count or lines[1 : 1 + count] != covered:
             raise UserError(f"{path} does not hold the rows that {CHECKPOINT} covers: it cannot be continued")
         if lines != [header, *covered]:
-            # In place, under the lock: rows that are cut will be written again, so a kill here loses nothing.
+            # In place, under the lock: cut rows will be written again, so a kill here loses nothing.
             self._file.truncate(len("".join(covered)) + len(header) if lines[:1] == [header] else 0)
             if lines[:1] != [header]:
                 self._file.write(header)
@@ -110,9 +110,9 @@ class RunFolder:
         return int(next(csv.reader([line]))[self._columns.index("step")])
 
     def keep_inputs(self, text: str) -> None:
-        """Write inputs.json, a JSON object, unless a run that goes on has it already.
+        """Write inputs.json, a JSON object, unless a resumed run has it already.
 
-        Raises UserError where that was made of other files, which `files` names with their digests, or other rows.
+        Raises UserError where the existing one was made from other files (`files` has their digests) or other rows.
         """
         path = self.path / INPUTS
         if not path.exists():

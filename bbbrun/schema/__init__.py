@@ -1,1 +1,1 @@
-"""What can be asked for: a dataclass for each option, with its ranges; mirrors configs/ and imports no torch."""
+"""What can be configured: a dataclass for each option, with its ranges; mirrors configs/ and imports no torch."""

@@ -1,4 +1,4 @@
-"""Checks of configured values: each raises a UserError of one line that names the key and what it may be."""
+"""Checks of configured values: each raises a UserError of one line that names the key and the allowed values."""
 
 import itertools
 import math
@@ -31,7 +31,7 @@ def require_reward(key: str, value: float) -> None:
 
 
 def require_count(key: str, value: int, least: int = 1, most: int = _MOST, size: int = 0) -> None:
-    """size: the bytes that each of what is counted takes at least; 0 for no memory."""
+    """size: the least bytes of each counted item; 0 for no memory."""
     require(value >= least, key, f"a whole number of at least {least}", value)
     memory = f", which would need at least {_gibibytes(value * size)}" if size else ""
     require(value <= most, key, f"a whole number from {least} to {most}", f"{value}{memory}")
@@ -42,7 +42,7 @@ def require_draws(key: str, value: int) -> None:
 
 
 def require_layers(key: str, units: Sequence[int]) -> None:
-    """units: of each hidden layer. Counts the weights between them; those of inputs and outputs come on top."""
+    """units: of each hidden layer. Counts only the weights between them, not those of inputs and outputs."""
     require(all(count >= 1 for count in units), key, "a list of whole numbers of at least 1", units)
     require(len(units) <= MOST_LAYERS, key, f"a list of at most {MOST_LAYERS} layers", f"of {len(units)}")
     weights = sum(units) + sum(a * b for a, b in itertools.pairwise(units))
@@ -51,5 +51,5 @@ def require_layers(key: str, units: Sequence[int]) -> None:
 
 
 def _gibibytes(size: int) -> str:
-    """A size in bytes as text, by whole numbers, since a float holds none above 2^1024."""
+    """A size in bytes as text, by whole numbers, since no float is above 2^1024."""
     return f"{size >> 30} GiB"

@@ -48,15 +48,15 @@ class TrainConfig:
 
 
 def require_device(device: str) -> None:
-    """Raise UserError unless `device` is a word that names one, here or elsewhere."""
+    """Raise UserError unless `device` is the name of a device, on this machine or another."""
     known = re.fullmatch(r"auto|cpu|cuda(:[0-9]{1,3})?", device) is not None
     require(known, "device", "auto, cpu, cuda, or cuda:N with the number of a GPU", repr(device))
 
 
 def require_name(name: str) -> None:
-    """Raise UserError unless `name` can be the folder of a run, in the user's own words.
+    """Raise UserError unless `name` can be the folder of a run, as the user wrote it.
 
-    Hydra reads 1e5 as a number before this sees it, and writes it as 100000.0.
+    Hydra reads 1e5 as a number before this check, and writes it as 100000.0.
     """
     plain = re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9._-]*", name) is not None
     require(plain, "name", "a plain folder name: letters, digits, '.', '_' and '-'", repr(name))
@@ -104,7 +104,7 @@ class Config:
         self._check_deterministic()
 
     def _check_agent(self) -> None:
-        """A bandit has an agent and no epochs. What is learnt from a whole data set has epochs and no agent."""
+        """A bandit has an agent and no epochs; any other data set has epochs and no agent."""
         acts = self.agent.name != _NONE
         if self.dataset.bandit != acts:
             agents = [name for name in OPTIONS["agent"] if (name != _NONE) == self.dataset.bandit]
@@ -131,7 +131,7 @@ class Config:
             raise UserError(f"network.deterministic has no effect with method={self.method.name}: leave it out")
 
     def _check_prior(self) -> None:
-        """A method that uses a prior has one, and no other has."""
+        """A method that uses a prior has one; any other method has none."""
         method, prior = self.method.name, self.prior.name
         if self.method.uses_prior and prior == _NONE:
             choices = [name for name in OPTIONS["prior"] if name != _NONE]
@@ -175,7 +175,7 @@ def option(group: str, values: dict[str, Any]) -> Any:
 
 
 def validated(config: DictConfig) -> Config:
-    """A composed configuration, typed and checked; raises UserError naming the key and what it may be."""
+    """A composed configuration, typed and checked; raises UserError naming the key and the allowed values."""
     _refuse_added_keys(config)
     try:
         checked: Any = OmegaConf.to_object(config)
@@ -210,7 +210,7 @@ def _differing(prefix: str, values: dict[str, Any], usual: dict[str, Any]) -> It
 
 
 def composed(words: Sequence[str]) -> DictConfig:
-    """The configuration that the command line `bbbrun WORDS` composes, unchecked, for whoever runs nothing."""
+    """The configuration that the command line `bbbrun WORDS` composes, unchecked, for commands that run nothing."""
     register()
     with initialize_config_module("bbbrun.configs", version_base="1.3"):
         return compose("config", overrides=list(words))

@@ -1,4 +1,4 @@
-"""The options of `dataset` and `agent`: what is learnt, and who acts on it; keys, types and ranges."""
+"""The options of `dataset` and `agent`: keys, types and ranges."""
 
 import math
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ from bbbrun.schema.checks import MOST_ROWS, require, require_count, require_devi
 @dataclass(slots=True, kw_only=True)
 class DatasetConfig:
     name: str
-    bandit: ClassVar[bool] = False  # whether an agent acts on it; else it is learnt from in epochs
+    bandit: ClassVar[bool] = False  # whether an agent acts on it; else training goes through it in epochs
 
 
 @dataclass(slots=True, kw_only=True)
@@ -42,7 +42,7 @@ class RegressionCurveConfig(DatasetConfig):
     """Points of the paper's curve for x in [x_low, x_high), and the grid on which predictions are shown.
 
     scale_inputs: the network sees x with [x_low, x_high] mapped onto [-1, 1].
-    likelihood_sigma: None where the network gives mean and sigma, else the sigma of a network that gives the mean.
+    likelihood_sigma: None where the network gives mean and sigma; else the fixed sigma around the network's mean.
     """
 
     train_points: int
@@ -74,7 +74,7 @@ class RegressionCurveConfig(DatasetConfig):
 
 @dataclass(slots=True, kw_only=True)
 class BanditDatasetConfig(DatasetConfig):
-    """Base of the contextual bandits: a context is shown, one action taken, its reward seen."""
+    """Base of the contextual bandits: the agent sees a context, takes one action and gets its reward."""
 
     bandit: ClassVar[bool] = True
 

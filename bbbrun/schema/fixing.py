@@ -1,4 +1,4 @@
-"""A configuration as it is when a run begins: what the environment or the time decides is decided once."""
+"""A configuration fixed when a run begins: values from the environment or the time are resolved once."""
 
 import re
 from typing import Any
@@ -11,7 +11,7 @@ from bbbrun.schema.messages import one_line
 
 
 def fixed(config: DictConfig) -> DictConfig:
-    """A copy with a value in the place of every interpolation: the copy gives the same values anywhere, at any time.
+    """A copy with a value in place of every interpolation, so that it has the same values anywhere, at any time.
 
     Raises UserError for an interpolation that has no value here, such as a variable that is not set.
     """

@@ -1,4 +1,4 @@
-"""Errors as the one line that a user reads, without what only a developer of Hydra needs."""
+"""Errors as one line for the user, without details that only a developer of Hydra needs."""
 
 from dataclasses import fields, is_dataclass
 from typing import Any
@@ -24,7 +24,7 @@ def one_line(error: BaseException) -> str:
 
 
 def unknown_key(key: str, schema: Any) -> str:
-    """The message for a dotted key that the dataclass `schema` does not have: it lists the keys that it has."""
+    """The message for a dotted key that the dataclass `schema` lacks: it lists the keys that exist."""
     group = key.rpartition(".")[0]
     names = {field.name for field in fields(schema)} | (set() if group else {"experiment"})
     return f"unknown key '{key}': {f'the {group} chosen' if group else 'bbbrun'} takes {', '.join(sorted(names))}"

@@ -20,7 +20,7 @@ Init = StrEnum("Init", ["he", "uniform"])
 @dataclass(slots=True, kw_only=True)
 class NetworkConfig:
     name: str
-    imports: ClassVar[bool] = False  # whether it is code that a name in the configuration says
+    imports: ClassVar[bool] = False  # whether the configuration names code to import
 
 
 @dataclass(slots=True, kw_only=True)
@@ -45,7 +45,7 @@ class MlpConfig(DrawnConfig):
 
 @dataclass(slots=True, kw_only=True)
 class LenetConfig(DrawnConfig):
-    """channels: of each convolution's outputs. hidden: units of the layers behind them."""
+    """channels: outputs of each convolution. hidden: units of the layers after the convolutions."""
 
     channels: list[int]
     hidden: list[int]
@@ -59,7 +59,7 @@ class LenetConfig(DrawnConfig):
 
 @dataclass(slots=True, kw_only=True)
 class ModuleConfig(NetworkConfig):
-    """The torch.nn.Module that a function, or class, of the user's own makes of `args`.
+    """The torch.nn.Module that a user's own function or class makes from `args`.
 
     deterministic: patterns of the names of parameters that stay single numbers. weights: a state dict to start from.
     """

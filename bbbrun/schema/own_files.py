@@ -1,4 +1,4 @@
-"""Configuration files of the user's own: what is wrong with one, in a line that names it and the remedy."""
+"""Configuration files of the user's own: errors in one line that names the file and the remedy."""
 
 import re
 from collections.abc import Sequence
@@ -25,13 +25,13 @@ def own_folders(config_dir: str | None, words: Sequence[str]) -> list[Path]:
             try:
                 value: Any = OverridesParser.create().parse_override(text).value()
             except HydraException:
-                continue  # which Hydra will say
+                continue  # Hydra reports this
             folders += [str(entry).removeprefix("file://") for entry in (value if isinstance(value, list) else [])]
     return [Path(folder) for folder in folders if not folder.startswith("pkg://")]
 
 
 def require_sound(folders: Sequence[Path], words: Sequence[str]) -> None:
-    """Raise UserError for a file that Hydra would pass over, and for one that the words choose and that is wrong."""
+    """Raise UserError for a file that Hydra would ignore, and for a wrong file that the words choose."""
     for folder in folders:
         _require_own_names(folder)
         for text in words:
@@ -44,7 +44,7 @@ def require_sound(folders: Sequence[Path], words: Sequence[str]) -> None:
 
 
 def require_all_sound(folders: Sequence[Path], groups: Sequence[str]) -> None:
-    """Raise UserError for the first file of these groups that is wrong: it may be what Hydra could not compose."""
+    """Raise UserError for the first wrong file of these groups: Hydra may have failed to compose it."""
     for folder in folders:
         for group in groups:
             for path in sorted((folder / group).glob("*.yaml")):

@@ -1,4 +1,4 @@
-"""Values in the grammar of Hydra's overrides, so that what is printed or recorded can be given back."""
+"""Values in the grammar of Hydra's overrides, so that a printed or recorded command can be given again."""
 
 import re
 from typing import Any
@@ -7,7 +7,7 @@ from typing import Any
 def quoted(value: Any) -> str:
     """The text that Hydra's parser reads as `value`: None, a bool, a number, a string, or a list or dict of these.
 
-    Strings stand in single quotes. There a backslash counts only before a quote or an interpolation, and is doubled.
+    Strings are in single quotes. A backslash in them counts only before a quote or an interpolation, and is doubled.
     """
     if value is None:
         return "null"
@@ -22,11 +22,11 @@ def quoted(value: Any) -> str:
     return f"'{re.sub(_BEFORE, _escaped, str(value))}'"
 
 
-# Backslashes and what they stand before: an interpolation, a quote, or the end.
+# Backslashes before an interpolation, a quote, or the end.
 _BEFORE = re.compile(r"(\\*)(\$\{|'|\Z)")
 
 
-# What Hydra reads as text that stands without quotes. Words such as 1e5, null and inf are not in it.
+# Text that Hydra reads without quotes. Words such as 1e5, null and inf are excluded.
 _PLAIN = re.compile(r"(?:/|[A-Za-z_])[A-Za-z0-9_/.-]*")
 _READ_OTHERWISE = ("null", "true", "false", "nan", "inf")
 

@@ -8,8 +8,8 @@ from omegaconf.errors import OmegaConfBaseException
 from bbbrun.errors import UserError
 from bbbrun.schema.checks import require, require_count
 
-# What a training starts from, or its step reads as a tensor; anything else would be another graph. With the numbers of
-# every prior. The splits of a UCI set are data of one shape.
+# Keys from which a training starts, or that its step reads as tensors; any other key would change the graph. Also the
+# numbers of every prior. The splits of a UCI set are data of one shape.
 REPLICABLE = (
     "seed",
     "network.init_scale",
@@ -23,7 +23,7 @@ _MOST = 1000  # each has a folder, open files and a configuration of its own
 
 
 class Replica(NamedTuple):
-    """One of the runs: its folder below that of the command, its override, and the configuration it would have alone.
+    """One of the runs: its folder below the command's, its override, and its configuration if it were run alone.
 
     Both are empty where a run is the only one. The folder (`seed-3`) has no `=`, which would end a key in `resume=`.
     """
@@ -34,7 +34,7 @@ class Replica(NamedTuple):
 
 
 def require_replicas(replicas: Any) -> None:
-    """Raise UserError unless `replicas` is how many seeds, or {key: [values]} of one key of REPLICABLE."""
+    """Raise UserError unless `replicas` is a number of seeds, or {key: [values]} of one key of REPLICABLE."""
     if isinstance(replicas, dict):
         form = "{key: [values]} of one key"
         require(len(replicas) == 1, "replicas", form, replicas)
@@ -51,10 +51,10 @@ def require_replicas(replicas: Any) -> None:
 
 
 def replicas_of(composed: DictConfig, replicas: Any) -> list[Replica]:
-    """The runs that a composed configuration and its valid `replicas` ask for, in the order of their values.
+    """The runs of a composed configuration and its valid `replicas`, in the order of their values.
 
     replicas=R: the seeds seed, seed + 1, ...; {key: [values]}: the values of that key, all of one seed.
-    Raises UserError where the configuration has no such key, or not for such values.
+    Raises UserError where the configuration has no such key, or where a value is out of its range.
     """
     if replicas == 1:
         return [Replica("", "", composed)]

@@ -1,4 +1,4 @@
-"""The options of `dataset` that are tables: a user's own file, and the UCI regression sets; keys, types and ranges."""
+"""The options of `dataset` that are tables: a user's own file, and the UCI regression sets."""
 
 from dataclasses import dataclass
 from enum import StrEnum
@@ -17,10 +17,10 @@ MOST_SPLITS = 20  # the standard ones of a UCI set
 
 @dataclass(slots=True, kw_only=True)
 class TabularConfig(DatasetConfig):
-    """Rows of columns. valid_share: of the rows that are not test rows, or of all, by the set.
+    """Rows of columns. valid_share: of the training rows in a UCI set, of all rows in a user's table.
 
-    noise: whether a number's predicted deviation is a function of the inputs, or one that all rows share. sigma_floor:
-    the least of it, in deviations of the training part's target.
+    noise: whether the predicted deviation of a number is a function of the inputs, or one number for all rows.
+    sigma_floor: its lower bound, in deviations of the training part's target.
     """
 
     valid_share: float

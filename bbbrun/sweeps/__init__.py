@@ -1,1 +1,1 @@
-"""Many runs at once: a sweep's jobs are given to a launcher of Hydra's, watched, and gone on with."""
+"""Many runs at once: a sweep's jobs are launched by Hydra, watched, continued and searched."""

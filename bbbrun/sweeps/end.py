@@ -1,4 +1,4 @@
-"""How a sweep ends: which jobs are left, why, and the one command that goes on with them."""
+"""The end of a sweep: its unfinished jobs, why they are unfinished, and the command that continues them."""
 
 import os
 import shlex
@@ -10,28 +10,28 @@ from bbbrun.runs.sweep import labels
 from bbbrun.schema.quoting import word
 from bbbrun.sweeps.launch import Calls
 
-_MOST_LINES = 20  # of jobs that are left: status has them all
+_MOST_LINES = 20  # of unfinished jobs; `bbbrun status` lists them all
 
 
 def report_end(calls: Calls) -> bool:
-    """Say how the sweep has ended; return whether all of its jobs are finished."""
-    left, number = calls.left(), len(calls.jobs)
-    if not left:
+    """Print how the sweep ended; return whether all of its jobs are finished."""
+    unfinished, number = calls.left(), len(calls.jobs)
+    if not unfinished:
         print(f"finished: {calls.folder} ({number} job{'s' * (number > 1)})", file=sys.stderr)
         return True
     names = labels(list(calls.jobs.values()))
-    print(f"{len(left)} of {number} jobs are not finished, in {calls.folder}:", file=sys.stderr)
-    for job, now in left[:_MOST_LINES]:
-        detail = f": {now.detail}" if now.detail else ""
-        print(f"  {names[job.folder]}: {now.state}{detail}", file=sys.stderr)
-    if len(left) > _MOST_LINES:
-        print(f"  ... and {len(left) - _MOST_LINES} more: bbbrun status {calls.folder}", file=sys.stderr)
+    print(f"{len(unfinished)} of {number} jobs are not finished, in {calls.folder}:", file=sys.stderr)
+    for job, standing in unfinished[:_MOST_LINES]:
+        detail = f": {standing.detail}" if standing.detail else ""
+        print(f"  {names[job.folder]}: {standing.state}{detail}", file=sys.stderr)
+    if len(unfinished) > _MOST_LINES:
+        print(f"  ... and {len(unfinished) - _MOST_LINES} more: bbbrun status {calls.folder}", file=sys.stderr)
     print(f"to go on with them: {_again(calls)}", file=sys.stderr)
     return False
 
 
 def remedy(calls: Calls) -> str:
-    """What to do after a stop: on Slurm jobs go on without this process."""
+    """What to do after a stop, in one line. On Slurm jobs continue without this process."""
     assert isinstance(calls.folder, Path)
     if calls.on_slurm and (numbers := queued(calls.folder)):
         arrays = sorted({number.partition("_")[0] for number in numbers.values()})
@@ -43,6 +43,6 @@ def remedy(calls: Calls) -> str:
 
 
 def _again(calls: Calls) -> str:
-    """The command that goes on with the sweep. scripts/run names itself in BBBRUN_COMMAND."""
+    """The command that continues the sweep. scripts/run names itself in BBBRUN_COMMAND."""
     assert isinstance(calls.folder, Path)
     return shlex.join([os.environ.get("BBBRUN_COMMAND", "bbbrun"), word("resume", str(calls.folder))])

@@ -1,4 +1,4 @@
-"""A job of a sweep, in whichever process it runs: its log, its error, and what it returns to a sweeper."""
+"""A job of a sweep, in whichever process it runs: its log, its error file, and its return value for a sweeper."""
 
 import atexit
 import json
@@ -22,17 +22,17 @@ from bbbrun.runs.files import ERROR, LOG, SUMMARY, lock, write_atomically
 from bbbrun.runtime import stops
 from bbbrun.schema.messages import one_line
 
-# What settings may be chosen by; a sweeper of Hydra's is given the first that a run has. None is a test metric.
+# Metrics by which settings may be chosen; Hydra's sweepers receive the first that a run has. None is a test metric.
 OBJECTIVES = ("valid_error", "valid_nll", "valid_error_mean", "cumulative_regret", "cumulative_expected_regret")
 
 
 def objective(metrics: Mapping[str, Any]) -> float:
-    """The validation metric that a job returns, to be made small; nan where it has none."""
+    """The validation metric that a job returns, to be minimised; nan where it has none."""
     return next((float(metrics[name]) for name in OBJECTIVES if name in metrics), math.nan)
 
 
 def metrics_of(folder: Path) -> dict[str, float]:
-    """The final metrics of the finished run in `folder`, of the first of replicas; empty where there are none."""
+    """The final metrics of the finished run in `folder`, or of its first replica; empty where there are none."""
     for path in (folder / SUMMARY, *sorted(folder.glob(f"*/{SUMMARY}"))):
         try:
             metrics = json.loads(path.read_text("utf-8"))["metrics"]
@@ -43,10 +43,10 @@ def metrics_of(folder: Path) -> dict[str, float]:
 
 
 def run_job(folder: Path, work: Callable[[], Mapping[str, Any]]) -> float:
-    """Do a sweep's job in its folder; what it prints goes into its log there, and why it fails into its error file.
+    """Do a sweep's job in its folder: its output goes to the log there, its error to the error file.
 
-    A job that another process is doing is left to it. Raises UserError with the line of any error, so that it can be
-    sent to another process; KeyboardInterrupt at a stop.
+    A job that another process is doing is skipped. Raises UserError with the line of any error, which can be sent to
+    another process, and KeyboardInterrupt at a stop.
     """
     folder.mkdir(parents=True, exist_ok=True)
     with _requeued(), _logged(folder) as locked:
@@ -64,12 +64,12 @@ def run_job(folder: Path, work: Callable[[], Mapping[str, Any]]) -> float:
             print(text, file=sys.stderr)
             write_atomically(folder / ERROR, text.encode())
             if _on_slurm():
-                atexit.register(os._exit, 1)  # failed for Slurm, too; submitit has its result by then
+                atexit.register(os._exit, 1)  # so that Slurm counts it as failed; submitit has the result by then
             raise UserError(text.partition("\n")[0]) from None
 
 
 def error_text(error: BaseException) -> str:
-    """What an error file holds: the error in one line, and of a bug its traceback below."""
+    """The content of an error file: the error in one line, and for a bug the traceback below."""
     if isinstance(error, UserError | HydraException | OmegaConfBaseException | OSError):
         return one_line(error) + "\n"
     trace = "".join(traceback.format_exception(error))
@@ -82,7 +82,7 @@ def _on_slurm() -> bool:
 
 @contextmanager
 def _requeued() -> Iterator[None]:
-    """On Slurm, have a job save what it has before submitit requeues it: at SIGUSR2, sent before a time limit."""
+    """On Slurm, save a checkpoint before submitit requeues the job: at SIGUSR2, sent before a time limit."""
     requeue = signal.getsignal(signal.SIGUSR2) if _on_slurm() else None
     if not callable(requeue):
         yield
@@ -98,15 +98,15 @@ def _requeued() -> Iterator[None]:
 
 @contextmanager
 def _logged(folder: Path) -> Iterator[bool]:
-    """Have standard error and warnings go into the job's log; warnings are shown as well.
+    """Redirect standard error and warnings to the job's log; warnings are shown as well.
 
-    The log is locked meanwhile, from before data are read on; gives False where another process has the lock.
+    The log is locked from before data are read; gives False where another process has the lock.
     """
-    shown, show = sys.stderr, warnings.showwarning
+    terminal, showwarning = sys.stderr, warnings.showwarning
     with (folder / LOG).open("a", encoding="utf-8", buffering=1) as log:
 
         def warn(message: Warning | str, *_: Any, **__: Any) -> None:
-            for stream in (log, shown):
+            for stream in (log, terminal):
                 print(f"bbbrun: warning: {message}", file=stream)
 
         if not lock(log):
@@ -118,4 +118,4 @@ def _logged(folder: Path) -> Iterator[bool]:
         try:
             yield True
         finally:
-            sys.stderr, warnings.showwarning = shown, show
+            sys.stderr, warnings.showwarning = terminal, showwarning

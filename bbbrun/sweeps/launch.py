@@ -1,4 +1,4 @@
-"""Between Hydra's sweepers and its launchers: which jobs of a sweep are still to be done, and where each lies."""
+"""Between Hydra's sweepers and launchers: selects the unfinished jobs of a sweep and gives each its folder."""
 
 import os
 import signal
@@ -30,26 +30,26 @@ from bbbrun.sweeps.job import metrics_of, objective
 from bbbrun.sweeps.shares import shared
 from bbbrun.sweeps.watch import Watch
 
-# Packages whose launchers raise an error of their own where the process of a job is killed.
+# Packages whose launchers raise an error of their own if a job's process is killed.
 _BREAKING = ("joblib", "submitit", "ray", "concurrent")
-_MOST_BREAKS = 2  # a job that was going on at as many is given up
+_MOST_BREAKS = 2  # a job that was running at this many breaks has failed
 _SLURM_ROUND = 2.0  # s between two looks at the queue
-_PATIENCE = 30.0  # s; the jobs of a stopped sweep may take as long to save what they have
+_PATIENCE = 30.0  # s; the longest wait for a stopped sweep's jobs to save their checkpoints
 
 
 class Left(NamedTuple):
-    """A job that is not finished, and how far it is."""
+    """An unfinished job and its progress."""
 
     job: SweepJob
     standing: Standing
 
 
 class Calls:
-    """What Hydra's launcher is called for, and the sweep that came of it.
+    """The calls of Hydra's launcher for one command line, and their sweep.
 
-    asked: the command line. again: do the sweep's jobs, all or those in `only`, not those that the sweeper gives.
-    words: settings that each job gets in addition. folder: the sweep's, once there is one. on_slurm: whether jobs
-    outlive this process.
+    asked: the command line. again: do the jobs already listed in the sweep, all or those in `only`, in place of the
+    sweeper's. words: additional settings of each job. folder: the sweep's, once known. on_slurm: whether jobs outlive
+    this process.
     """
 
     def __init__(self, asked: Sequence[str], *, again: bool = False, words: Sequence[str] = ()) -> None:
@@ -60,20 +60,20 @@ class Calls:
         self.jobs: dict[str, SweepJob] = {}
 
     def left(self) -> list[Left]:
-        """The jobs that are not finished."""
+        """The unfinished jobs."""
         assert self.folder is not None
         every = [Left(job, standing(self.folder / job.folder)) for job in self.jobs.values()]
         return [each for each in every if each.standing.state != "finished"]
 
 
 def between(calls: Calls) -> None:
-    """Have the sweepers of Hydra in this process launch what `calls` says."""
+    """Make Hydra's sweepers in this process launch through a SweepLauncher with `calls`."""
     plugins: Any = Plugins.instance()
     original = type(plugins).instantiate_launcher
 
-    def instantiate(**about: Any) -> Launcher:
-        launcher: Launcher = original(plugins, **about)
-        return SweepLauncher(launcher, about["config"], about["hydra_context"], calls)
+    def instantiate(**arguments: Any) -> Launcher:
+        launcher: Launcher = original(plugins, **arguments)
+        return SweepLauncher(launcher, arguments["config"], arguments["hydra_context"], calls)
 
     plugins.instantiate_launcher = instantiate
 
@@ -83,7 +83,7 @@ def _keys(words: Sequence[str]) -> frozenset[str]:
 
 
 class SweepLauncher(Launcher):
-    """Gives a launcher the jobs that are not finished, each with its folder in the sweep's."""
+    """Gives a launcher the unfinished jobs, each with its folder in the sweep's."""
 
     def __init__(self, launcher: Launcher, config: DictConfig, context: HydraContext, calls: Calls) -> None:
         super().__init__()
@@ -92,60 +92,60 @@ class SweepLauncher(Launcher):
         self._folder = calls.folder = Path(str(config.hydra.sweep.dir)).absolute()
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
-        """Nothing: the launcher within is set up as it is made."""
+        """Do nothing: the inner launcher is set up when it is made."""
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
-        """Launch the jobs that are not finished; return for each that was given its run's validation metric."""
+        """Launch the unfinished jobs; return the validation metric of each job's run."""
         calls = self._calls
         if calls.again:
             jobs = [job for job in read_sweep(self._folder).jobs if calls.only is None or job.folder in calls.only]
         else:
-            jobs = enroll(self._folder, calls.asked, self._in_its_words(job_overrides), self._name)
+            jobs = enroll(self._folder, calls.asked, self._as_listed(job_overrides), self._name)
         calls.jobs |= {job.folder: job for job in jobs}
         for job in jobs:
             if self._standing(job).state == "failed":
                 (self._folder / job.folder / ERROR).unlink(missing_ok=True)
         breaks: Counter[str] = Counter()
-        todo = self._todo(jobs)
+        unfinished = self._open(jobs)
         with Watch(self._folder, sorted(calls.jobs.values())):
-            while todo and self._broke(todo):
-                todo = self._todo(jobs)
-                breaks.update(job.folder for job in todo if self._standing(job).state == "interrupted")
-                for job in [job for job in todo if breaks[job.folder] >= _MOST_BREAKS]:
+            while unfinished and self._launch_once(unfinished):
+                unfinished = self._open(jobs)
+                breaks.update(job.folder for job in unfinished if self._standing(job).state == "interrupted")
+                for job in [job for job in unfinished if breaks[job.folder] >= _MOST_BREAKS]:
                     text = "its process was killed, twice: does the machine have memory for as many jobs at once?\n"
                     write_atomically(self._folder / job.folder / ERROR, text.encode())
-                    todo.remove(job)
+                    unfinished.remove(job)
             while calls.on_slurm and queued(self._folder):
                 time.sleep(_SLURM_ROUND)
         return [self._returned(job) for job in jobs]
 
-    def _in_its_words(self, jobs: Sequence[Sequence[str]]) -> list[Sequence[str]]:
-        """The settings of each job, in the words that the sweep has for a job of the same configuration.
+    def _as_listed(self, jobs: Sequence[Sequence[str]]) -> list[Sequence[str]]:
+        """The settings of each job, written as in the sweep's list if a job there has the same configuration.
 
-        Configurations are compared, which takes a tenth of a second, where a job sets other keys than those before.
+        Configurations are compared, which takes a tenth of a second, only where a job sets other keys than before.
         """
         before = read_sweep(self._folder).jobs if is_sweep(self._folder) else []
         keys = {_keys(job.words) for job in before}
         if all(_keys(words) in keys for words in jobs) or not before:
             return list(jobs)
         records = [(job, self._folder / job.folder / RECORD) for job in before]
-        known = [(job, configuration_of(record)) for job, record in records if record.is_file()]
+        recorded = [(job, configuration_of(record)) for job, record in records if record.is_file()]
         translated: list[Sequence[str]] = []
         for words in jobs:
             config = self._context.config_loader.load_sweep_config(self._config, list(words))
-            now = plain(OmegaConf.masked_copy(config, [str(key) for key in config if key != "hydra"]))
-            alike = (job.words for job, config in known if not differing_on_resume(config, now))
-            translated.append(next(alike, words))
+            wanted = plain(OmegaConf.masked_copy(config, [str(key) for key in config if key != "hydra"]))
+            same = (job.words for job, config in recorded if not differing_on_resume(config, wanted))
+            translated.append(next(same, words))
         return translated
 
-    def _todo(self, jobs: Sequence[SweepJob]) -> list[SweepJob]:
-        """The jobs that have not ended, and that no process is doing or, on Slurm, is going to do."""
+    def _open(self, jobs: Sequence[SweepJob]) -> list[SweepJob]:
+        """The jobs that have not ended, that no process is doing, and that do not wait in Slurm's queue."""
         waiting = queued(self._folder) if self._calls.on_slurm else {}
-        open_jobs = [job for job in jobs if self._standing(job).state in ("interrupted", "waiting")]
-        return [job for job in open_jobs if job.folder not in waiting]
+        jobs_to_do = [job for job in jobs if self._standing(job).state in ("interrupted", "waiting")]
+        return [job for job in jobs_to_do if job.folder not in waiting]
 
-    def _broke(self, jobs: Sequence[SweepJob]) -> bool:
-        """Launch these jobs; return whether the launcher gave up because a process was killed."""
+    def _launch_once(self, jobs: Sequence[SweepJob]) -> bool:
+        """Launch these jobs; return whether the launcher stopped because a process was killed."""
         shares = shared(self._launcher, [(*job.words, *self._calls.words) for job in jobs])
         overrides = [
             [
@@ -158,25 +158,25 @@ class SweepLauncher(Launcher):
             for job, share in zip(jobs, shares, strict=True)
         ]
         folders = [self._folder / job.folder for job in jobs]
-        # joblib's tracker of semaphores, a process of its own, would warn of those of processes that a stop ends.
-        quiet = "ignore:resource_tracker:UserWarning"
-        os.environ["PYTHONWARNINGS"] = ",".join(filter(None, [os.environ.get("PYTHONWARNINGS"), quiet]))
+        # joblib's semaphore tracker, a process of its own, would warn about processes that a stop ends.
+        filter_rule = "ignore:resource_tracker:UserWarning"
+        os.environ["PYTHONWARNINGS"] = ",".join(filter(None, [os.environ.get("PYTHONWARNINGS"), filter_rule]))
         if self._calls.on_slurm:
             params: Any = self._launcher
             params.params["submitit_folder"] = submission(self._folder, [job.folder for job in jobs])
         try:
-            # hydra.job.num is the job's number again where none before it is left out.
+            # hydra.job.num equals the job's number if no job before it is left out.
             with stops.preceded_by(lambda: _save(folders)):
                 self._launcher.launch(overrides, initial_job_idx=list(self._calls.jobs).index(jobs[0].folder))
         except Exception as error:
             if stops.asked() or type(error).__module__.partition(".")[0] not in _BREAKING:
                 raise
-            # Slurm requeues what it ends itself; whom it lost or the user cancelled is not submitted unasked.
+            # Slurm requeues jobs that it ends itself. Jobs that it lost or the user cancelled are not submitted again.
             return not self._calls.on_slurm
         return False
 
     def _name(self, words: Sequence[str], number: int) -> str:
-        """The folder of the job with this number: as hydra.sweep.subdir has it, which a user may have set."""
+        """The folder of the job with this number, by hydra.sweep.subdir, which a user may have set."""
         sweep: Any = OmegaConf.to_container(self._config.hydra.sweep, resolve=False)
         if sweep["subdir"].startswith("${bbbrun."):
             return numbered(number)
@@ -194,21 +194,21 @@ class SweepLauncher(Launcher):
         return standing(self._folder / job.folder)
 
     def _returned(self, job: SweepJob) -> JobReturn:
-        """What a sweeper gets of a job; nan where it is not finished: the others go on, and the command tells it."""
+        """A job's result for a sweeper; nan where it is unfinished, so that the other jobs continue."""
         value = objective(metrics_of(self._folder / job.folder))
         return JobReturn(overrides=list(job.words), status=JobStatus.COMPLETED, _return_value=value)
 
 
 def _save(folders: Sequence[Path]) -> None:
-    """Stop those of the runs that a child of this process writes, and wait until they have saved what they have.
+    """Stop the runs that children of this process write, and wait until they have saved their checkpoints.
 
-    A launcher that is stopped would kill its processes.
+    A stopped launcher would kill its processes.
     """
-    here = {"host": socket.gethostname(), "parent": os.getpid()}
-    ours = [folder for folder in folders if writer(folder).items() >= here.items() and in_use(folder)]
-    for folder in ours:
+    this_process = {"host": socket.gethostname(), "parent": os.getpid()}
+    children = [folder for folder in folders if writer(folder).items() >= this_process.items() and in_use(folder)]
+    for folder in children:
         with suppress(OSError, KeyError):
             os.kill(writer(folder)["process"], signal.SIGTERM)
     deadline = time.monotonic() + _PATIENCE
-    while any(in_use(folder) for folder in ours) and time.monotonic() < deadline:
+    while any(in_use(folder) for folder in children) and time.monotonic() < deadline:
         time.sleep(0.1)

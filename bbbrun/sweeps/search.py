@@ -1,4 +1,4 @@
-"""A search: a study of Optuna's, each trial of which is a job of one sweep; several workers share both."""
+"""A search: an Optuna study whose trials are jobs of one sweep; several workers share both."""
 
 import contextlib
 import csv
@@ -27,13 +27,13 @@ STUDY = "study.json"
 _LOCK = "search.lock"
 _ROUND = 0.5  # s between two looks at a trial's rows
 _PATIENCE = 120.0  # s; a worker holds the search's lock while it asks for one trial
-_JOB, _WHY = "job", "why"  # what a trial's record in the study says besides: the folder of its run, and why it failed
+_JOB, _WHY = "job", "why"  # attributes of a trial in the study: the folder of its run, and the reason of a failure
 
 
 class Search(NamedTuple):
-    """What is searched: settings, of which some are ranges; the metric to be made small; how many trials; the study.
+    """A search. settings: of which some are ranges. objective: the metric to be minimised. trials: how many.
 
-    prune: whether a trial that does badly is stopped early.
+    storage: Optuna's address of the study. prune: whether a trial that is worse than most is stopped early.
     """
 
     folder: Path
@@ -45,7 +45,7 @@ class Search(NamedTuple):
 
 
 def write_search(search: Search) -> None:
-    """Write into the search's folder what another worker needs in order to join."""
+    """Write the search into its folder, so that another worker can join."""
     search.folder.mkdir(parents=True, exist_ok=True)
     content = search._asdict() | {"folder": str(search.folder)}
     write_atomically(search.folder / STUDY, (json.dumps(content, indent=1) + "\n").encode())
@@ -61,7 +61,7 @@ def read_search(folder: Path) -> Search:
 
 
 def study_of(search: Search) -> optuna.Study:
-    """The study, made where it is not there yet: by one worker, since two would make its tables twice."""
+    """The study, created if it does not exist: under a lock, since two workers would create its tables twice."""
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     pruner = optuna.pruners.MedianPruner(n_startup_trials=5) if search.prune else optuna.pruners.NopPruner()
     with alone(search.folder / _LOCK, _PATIENCE):
@@ -78,55 +78,55 @@ def study_of(search: Search) -> optuna.Study:
 
 
 def work(search: Search, study: optuna.Study) -> None:
-    """Do trials until the study has as many as were asked for; first those whose worker has gone.
+    """Do trials until the study has `search.trials`; first those whose worker was killed.
 
     Raises UserError where a run has no metric of the objective's name.
     """
     while True:
         with contextlib.ExitStack() as stack:
-            begun = _next(search, study, stack)
-            if begun is None:
+            claimed = _next(search, study, stack)
+            if claimed is None:
                 return
-            trial, job = begun
+            trial, job = claimed
             _finish(search, study, trial, job)
 
 
 def _next(search: Search, study: optuna.Study, stack: contextlib.ExitStack) -> tuple[optuna.Trial, SweepJob] | None:
-    """A trial to do, which is this worker's until `stack` ends; None where there is none left."""
+    """A trial to do, locked by this worker until `stack` ends; None if no trial is left."""
     fixed, space = space_of(search.settings)
     with alone(search.folder / _LOCK, _PATIENCE):
-        for old in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
-            if not _taken(search.folder, old.number, stack):
+        for abandoned in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
+            if not _claim(search.folder, abandoned.number, stack):
                 continue
-            # Its worker may have ended it since.
-            if study.get_trials(deepcopy=False)[old.number].state is TrialState.RUNNING:
-                trial = optuna.Trial(study, old._trial_id)
-                return trial, _job(search, [*fixed, *settings_of(old.params)], trial)
+            # Its worker may have ended it in the meantime.
+            if study.get_trials(deepcopy=False)[abandoned.number].state is TrialState.RUNNING:
+                trial = optuna.Trial(study, abandoned._trial_id)
+                return trial, _job(search, [*fixed, *settings_of(abandoned.params)], trial)
         if len(study.get_trials(deepcopy=False)) >= search.trials:
             return None
         trial = study.ask(fixed_distributions=space)
-        _taken(search.folder, trial.number, stack)
+        _claim(search.folder, trial.number, stack)
         return trial, _job(search, [*fixed, *settings_of(trial.params)], trial)
 
 
 def _job(search: Search, settings: list[str], trial: optuna.Trial) -> SweepJob:
-    """The trial's job: a trial of the same settings as another has the same one."""
+    """The trial's job; trials of the same settings share one job."""
     [job] = enroll(search.folder, search.settings, [job_words(settings)], lambda words, number: numbered(trial.number))
     trial.set_user_attr(_JOB, job.folder)
     return job
 
 
 def _finish(search: Search, study: optuna.Study, trial: optuna.Trial, job: SweepJob) -> None:
-    """Run the trial's job, or what remains of it, and tell the study what came of it."""
+    """Run the trial's job, or the rest of it, and tell the study its result."""
     folder = search.folder / job.folder
     hydra_words = [text for text in search.settings if text.startswith(("hydra.", "hydra/"))]
     command = [sys.executable, "-m", "bbbrun", "-m", *job.words, *hydra_words]
     command += [word("hydra.sweep.dir", str(search.folder)), word("hydra.sweep.subdir", job.folder)]
     print(f"trial {trial.number}: {' '.join(settings_of(trial.params))}", file=sys.stderr)
     pruned = False
-    while (now := standing(folder)).state != "finished":
-        if now.state == "running":
-            time.sleep(_ROUND)  # the child of a worker that was killed, or another trial of the same settings
+    while (progress := standing(folder)).state != "finished":
+        if progress.state == "running":
+            time.sleep(_ROUND)  # by the child of a killed worker, or by another trial of the same settings
             continue
         with stops.shown_here(), subprocess.Popen(command, stderr=subprocess.DEVNULL) as child:
             try:
@@ -141,7 +141,7 @@ def _finish(search: Search, study: optuna.Study, trial: optuna.Trial, job: Sweep
 
 
 def _watched(child: "subprocess.Popen[bytes]", folder: Path, search: Search, trial: optuna.Trial) -> bool:
-    """Wait for the run; with pruning, stop it where its rows so far are worse than most; return whether that was so."""
+    """Wait for the run's end; return whether it was pruned, since its rows so far are worse than most."""
     steps = set[int]()
     while child.poll() is None:
         time.sleep(_ROUND)
@@ -159,7 +159,7 @@ def _watched(child: "subprocess.Popen[bytes]", folder: Path, search: Search, tri
 
 
 def _rows(folder: Path, name: str) -> list[tuple[int, float]]:
-    """The values of a column by epoch or interaction, of the whole rows that the run has so far."""
+    """(epoch or interaction, value of the column) for each whole row that the run has so far."""
     try:
         text = (folder / METRICS).read_text("utf-8").rpartition("\n")[0]
     except OSError:
@@ -169,7 +169,7 @@ def _rows(folder: Path, name: str) -> list[tuple[int, float]]:
 
 
 def _tell(search: Search, study: optuna.Study, trial: optuna.Trial, end: Standing, folder: Path, pruned: bool) -> None:
-    """Tell the study, and on standard error, how the trial has ended."""
+    """Tell the study how the trial ended, and print it on standard error."""
     if end.state == "finished":
         metrics = metrics_of(folder)
         if search.objective not in metrics:
@@ -181,20 +181,20 @@ def _tell(search: Search, study: optuna.Study, trial: optuna.Trial, end: Standin
         study.tell(trial, state=TrialState.PRUNED)
         print(f"trial {trial.number}: stopped early", file=sys.stderr)
     else:
-        why = end.detail or "its process was killed"
-        trial.set_user_attr(_WHY, why)
+        reason = end.detail or "its process was killed"
+        trial.set_user_attr(_WHY, reason)
         study.tell(trial, state=TrialState.FAIL)
-        print(f"bbbrun: error: {why} (trial {trial.number}, in {folder})", file=sys.stderr)
+        print(f"bbbrun: error: {reason} (trial {trial.number}, in {folder})", file=sys.stderr)
 
 
 def best_of(study: optuna.Study) -> optuna.trial.FrozenTrial | None:
-    """The best trial that was not stopped; None where none is."""
-    done = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
-    return min(done, key=lambda trial: trial.value if trial.value is not None else float("inf"), default=None)
+    """The best completed trial; None where there is none."""
+    completed = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+    return min(completed, key=lambda trial: trial.value if trial.value is not None else float("inf"), default=None)
 
 
-def _taken(folder: Path, number: int, stack: contextlib.ExitStack) -> bool:
-    """Take the trial of this number until `stack` ends; False where another worker has it."""
+def _claim(folder: Path, number: int, stack: contextlib.ExitStack) -> bool:
+    """Lock the trial of this number until `stack` ends; False where another worker has the lock."""
     path = folder / numbered(number)
     path.mkdir(exist_ok=True)
     file: IO[str] = (path / "trial.lock").open("a")

@@ -1,4 +1,4 @@
-"""What a search may choose from: settings whose values are ranges, in Hydra's grammar, and log(LOW,HIGH)."""
+"""The space of a search: settings whose values are ranges, in Hydra's grammar, and log(LOW,HIGH)."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -12,13 +12,13 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution, Floa
 from bbbrun.errors import UserError
 from bbbrun.schema.quoting import word
 
-# Hydra makes numbers with a point of both.
+# Hydra reads both ends as floats, so whole numbers are recognised in the text.
 _WHOLE = re.compile(r"interval\(\s*-?\d+\s*,\s*-?\d+\s*\)")
 _LOG = re.compile(r"([^=]+)=log\((.+)\)")
 
 
 def space_of(settings: Sequence[str]) -> tuple[list[str], dict[str, BaseDistribution]]:
-    """The settings that are fixed, and for each other key what its values are drawn from.
+    """The fixed settings, and for each other key the distribution of its values.
 
     log(1e-4,1e-2): log-uniform; interval(0,1): uniform, whole numbers where both ends are; range(1,9) or range(1,9,2);
     0.25,0.5,0.75 or choice(0.25,0.5): one of these. Raises UserError for any other.
@@ -57,5 +57,5 @@ def _between(start: Any, end: Any, log: bool, whole: bool) -> BaseDistribution:
 
 
 def settings_of(values: Mapping[str, Any]) -> list[str]:
-    """The settings that give keys these values: texts are as the user typed them."""
+    """The settings that give keys these values; texts stay as the user typed them."""
     return [f"{key}={value}" if isinstance(value, str) else word(key, value) for key, value in values.items()]

@@ -15,28 +15,30 @@ _SECTIONS = {"trials": "Trials", "history": "History", "importance": "Importance
 
 
 def write_study_page(study: optuna.Study, output: Path, paragraphs: list[str], objective: str) -> None:
-    """Write REPORT.md and report.html about a study into `output`, and trials.csv, and a figure in each section.
+    """Write REPORT.md and report.html of a study into `output`, with trials.csv and a figure in each section.
 
-    paragraphs: what the page begins with. objective: what its axes say.
+    paragraphs: the opening of the page. objective: the label of its axes.
     """
     plots = optuna.visualization.matplotlib
-    done = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
-    varied = {key for trial in done for key in trial.params if len({repr(each.params.get(key)) for each in done}) > 1}
+    trials = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+    varied = {
+        key for trial in trials for key in trial.params if len({repr(each.params.get(key)) for each in trials}) > 1
+    }
     figures: dict[str, Any] = {}
-    if done:
+    if trials:
         figures["history"] = lambda: plots.plot_optimization_history(study, target_name=objective)
-    if len(done) > 1 and varied:
+    if len(trials) > 1 and varied:
         keys = sorted(varied)
         figures["importance"] = lambda: plots.plot_param_importances(study, params=keys, target_name=objective)
         figures["slices"] = lambda: plots.plot_slice(study, params=keys, target_name=objective)
     for name, draw in figures.items():
         (output / name).mkdir(parents=True, exist_ok=True)
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # Optuna calls its plots experimental
+            warnings.simplefilter("ignore")  # Optuna warns that its plots are experimental
             try:
                 draw()
             except (RuntimeError, ValueError):
-                continue  # importance of values that are all the same
+                continue  # there is no importance if all values are equal
             for kind in ("png", "svg"):
                 plt.savefig(output / name / f"{name}.{kind}", bbox_inches="tight")
             plt.close("all")

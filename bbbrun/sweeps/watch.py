@@ -1,4 +1,4 @@
-"""A sweep as its jobs go on, told on standard error: one bar on a terminal, a line for each job elsewhere."""
+"""The progress of a running sweep on standard error: one bar on a terminal, a line for each job elsewhere."""
 
 import sys
 import threading
@@ -18,9 +18,9 @@ _ROUND = 0.5  # s between two looks at the folders
 
 
 class Watch:
-    """Looks at the jobs of a sweep from a thread of its own, and tells each one's end once, at once.
+    """Reads the state of a sweep's jobs in a thread of its own, and prints each job's end once, as it happens.
 
-    folder: the sweep's. jobs: all of it; what has ended before is not told.
+    folder: the sweep's. jobs: all of its jobs; those that ended earlier are not printed.
     """
 
     def __init__(self, folder: Path, jobs: Sequence[SweepJob]) -> None:
@@ -30,7 +30,7 @@ class Watch:
         self._standings: dict[str, Standing] = {}
         self._finished = 0
         self._over = threading.Event()
-        self._thread = threading.Thread(target=self._look_on, daemon=True)
+        self._thread = threading.Thread(target=self._run, daemon=True)
         self._bar: Any = None
 
     def __enter__(self) -> "Watch":
@@ -57,37 +57,37 @@ class Watch:
         self._look()
         self._bar.close()
 
-    def _look_on(self) -> None:
+    def _run(self) -> None:
         while not self._over.wait(_ROUND):
             self._look()
 
     def _look(self) -> None:
         for job in self._jobs:
-            before = self._standings.get(job.folder)
-            if before is not None and before.state == "finished":
+            previous = self._standings.get(job.folder)
+            if previous is not None and previous.state == "finished":
                 continue
-            now = self._standings[job.folder] = standing(self._folder / job.folder)
-            if job.folder in self._awaited and now.state in ("finished", "failed"):
+            current = self._standings[job.folder] = standing(self._folder / job.folder)
+            if job.folder in self._awaited and current.state in ("finished", "failed"):
                 self._awaited.discard(job.folder)
-                self._tell(job, now)
+                self._tell(job, current)
         self._show()
 
     def _tell(self, job: SweepJob, end: Standing) -> None:
-        """The line of a job that has ended: of a failed one always, of a finished one where there is no bar."""
-        place = self._folder / job.folder
+        """Print the line of a job that has ended: always if it failed, if it finished only where there is no bar."""
+        folder = self._folder / job.folder
         if end.state == "failed":
-            self._print(f"bbbrun: error: {end.detail} (job {self._labels[job.folder]}; its log: {place / LOG})")
+            self._print(f"bbbrun: error: {end.detail} (job {self._labels[job.folder]}; its log: {folder / LOG})")
             return
         self._finished += 1
         if self._bar.disable:
-            result = f"{_result(place)}, {duration(end.seconds)}"
+            result = f"{_result(folder)}, {duration(end.seconds)}"
             self._print(f"{self._finished}/{len(self._jobs)} finished: {self._labels[job.folder]}{result}")
 
     def _print(self, text: str) -> None:
         tqdm.write(text, file=self._stream)
 
     def _show(self) -> None:
-        """Move the bar to where the jobs are together."""
+        """Move the bar to the jobs' total progress."""
         if self._bar.disable:
             return
         standings = list(self._standings.values())
@@ -96,6 +96,6 @@ class Watch:
 
 
 def _result(folder: Path) -> str:
-    """What a finished job is judged by, from its summary."""
+    """The objective of a finished job and its value, from its summary."""
     metrics = metrics_of(folder)
     return next((f", {name} {metrics[name]:.5g}" for name in OBJECTIVES if name in metrics), "")

@@ -1,1 +1,1 @@
-"""Runs as other tools read them: what their folders hold, written where TensorBoard and MLflow look."""
+"""Runs in other tools: the content of their folders, copied to TensorBoard and MLflow."""

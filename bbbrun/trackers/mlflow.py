@@ -6,7 +6,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-# No call to anybody's server. Read as MLflow is imported.
+# MLflow reads this at import: it must not call any server.
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 
 from mlflow.entities import Metric, Param
@@ -15,25 +15,25 @@ from mlflow.tracking import MlflowClient
 from bbbrun.trackers.tracked import Tracked, summary_of
 
 _FOLDER, _ROWS, _DONE = "bbbrun.folder", "bbbrun.rows", "bbbrun.done"
-_MOST_METRICS, _MOST_PARAMETERS, _LONGEST = 1000, 100, 6000  # what MLflow takes in one call, and of one value
+_MOST_METRICS, _MOST_PARAMETERS, _LONGEST = 1000, 100, 6000  # MLflow's limits of one call, and of one value's length
 _STATES = {"finished": "FINISHED", "failed": "FAILED", "running": "RUNNING", "interrupted": "KILLED"}
 
 
 class MLflow:
-    """An MLflow run for each run, known by its folder, in an experiment of its name."""
+    """An MLflow run for each run, identified by its folder, in an experiment of the run's name."""
 
     def __init__(self, target: str) -> None:
         for name in ("mlflow", "alembic"):
-            logging.getLogger(name).setLevel(logging.WARNING)  # it tells of each table it makes
+            logging.getLogger(name).setLevel(logging.WARNING)  # each table that it makes would be logged
         self._client, self._target = MlflowClient(target), target
 
     def update(self, run: Tracked) -> None:
-        """Write the rows that MLflow's run lacks; of a finished run its files, once."""
+        """Write the rows that MLflow's run lacks, and once the files of a finished run."""
         number, tags = self._run(run)
-        known = int(tags.get(_ROWS, "0"))
+        written = int(tags.get(_ROWS, "0"))
         metrics = [
             Metric(name, value, int(1000 * row.moment), row.step)
-            for row in run.rows[known:]
+            for row in run.rows[written:]
             for name, value in row.numbers.items()
         ]
         for start in range(0, len(metrics), _MOST_METRICS):
@@ -49,28 +49,28 @@ class MLflow:
         self._client.set_terminated(number, _STATES.get(run.state, "KILLED"), end)
 
     def _run(self, run: Tracked) -> tuple[str, dict[str, str]]:
-        """MLflow's number of the run, made where there is none yet, and its tags."""
+        """The id and tags of the run in MLflow, created if it does not exist."""
         experiment = self._experiment(run.settings.get("name", "bbbrun"))
-        place = str(run.folder).replace("'", "")
-        for known in self._client.search_runs([experiment], f"tags.`{_FOLDER}` = '{place}'", max_results=1):
-            return known.info.run_id, dict(known.data.tags)
+        location = str(run.folder).replace("'", "")
+        for existing in self._client.search_runs([experiment], f"tags.`{_FOLDER}` = '{location}'", max_results=1):
+            return existing.info.run_id, dict(existing.data.tags)
         start = int(1000 * (run.rows[0].moment if run.rows else time.time()))
-        made = self._client.create_run(experiment, start_time=start, run_name=run.name, tags={_FOLDER: place})
-        number: str = made.info.run_id
+        created = self._client.create_run(experiment, start_time=start, run_name=run.name, tags={_FOLDER: location})
+        number: str = created.info.run_id
         settings = [Param(key, value[:_LONGEST]) for key, value in run.settings.items()]
         for begin in range(0, len(settings), _MOST_PARAMETERS):
             self._client.log_batch(number, params=settings[begin : begin + _MOST_PARAMETERS])
         return number, {}
 
     def _experiment(self, name: str) -> Any:
-        known = self._client.get_experiment_by_name(name)
-        if known is not None:
-            return known.experiment_id
-        place = None
+        existing = self._client.get_experiment_by_name(name)
+        if existing is not None:
+            return existing.experiment_id
+        location = None
         if self._target.startswith("sqlite:///"):
-            # Beside the store, not in the folder that the command is called in.
-            place = Path(self._target.removeprefix("sqlite:///")).absolute().with_suffix(".files").as_uri()
-        return self._client.create_experiment(name, artifact_location=place and f"{place}/{name}")
+            # Beside the store, not in the current folder.
+            location = Path(self._target.removeprefix("sqlite:///")).absolute().with_suffix(".files").as_uri()
+        return self._client.create_experiment(name, artifact_location=location and f"{location}/{name}")
 
     def close(self) -> None:
-        """Nothing: each call is written at once."""
+        """Do nothing: each call writes at once."""

@@ -24,7 +24,7 @@ class TensorBoard:
         self._rows: dict[str, int] = {}
 
     def update(self, run: Tracked) -> None:
-        """Write the rows that the run has more than at the last call; at the first, an event file anew."""
+        """Write the rows that are new since the last call; the first call replaces the event file."""
         folder = self._target / run.name
         if run.name not in self._writers:
             for path in folder.glob("events.out.tfevents.*"):
@@ -48,7 +48,7 @@ class TensorBoard:
         self._writers[run.name].add_event(Event(wall_time=moment, step=step, summary=summary))
 
     def close(self) -> None:
-        """End the event files."""
+        """Close the event files."""
         for writer in self._writers.values():
             writer.close()
 
@@ -61,9 +61,9 @@ def _image(path: Path) -> Summary.Value:
 
 
 def _text(tag: str, text: str) -> Summary.Value:
-    """Text as TensorBoard's own plugin keeps it, in Markdown: indented, it is shown as it is."""
+    """Text in the form of TensorBoard's plugin, which shows Markdown: indentation makes it verbatim."""
     shown = "\n".join(f"    {line}" for line in text.splitlines())
     shape = TensorShapeProto(dim=[TensorShapeProto.Dim(size=1)])
     tensor = TensorProto(dtype="DT_STRING", string_val=[shown.encode()], tensor_shape=shape)
-    about = metadata.create_summary_metadata(display_name=tag, description="")
-    return Summary.Value(tag=tag, metadata=about, tensor=tensor)
+    description = metadata.create_summary_metadata(display_name=tag, description="")
+    return Summary.Value(tag=tag, metadata=description, tensor=tensor)

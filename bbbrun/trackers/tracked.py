@@ -1,4 +1,4 @@
-"""A run as a tracker wants it, read from its folder at whatever moment."""
+"""A run as a tracker needs it, read from its folder at any moment."""
 
 import csv
 import io
@@ -16,7 +16,7 @@ from bbbrun.runs.standing import jobs_in, standing
 
 
 class Row(NamedTuple):
-    """A row of metrics.csv: its step, the moment it was written (s since 1970, about), and its numbers by name."""
+    """A row of metrics.csv: its step, the approximate time of writing (s since 1970), and its numbers by name."""
 
     step: int
     moment: float
@@ -24,7 +24,7 @@ class Row(NamedTuple):
 
 
 class Tracked(NamedTuple):
-    """A run. settings: its configuration by dotted keys. files: what else is to be seen, figures first."""
+    """A run. settings: its configuration by dotted keys. files: files to copy, figures first."""
 
     folder: Path
     name: str
@@ -35,7 +35,7 @@ class Tracked(NamedTuple):
 
 
 def tracked_runs(folder: Path) -> list[Tracked]:
-    """The runs in and below `folder` that have begun, each replica one; raises UserError where there is none."""
+    """The runs in and below `folder` that have begun, each replica by itself; raises UserError where there is none."""
     folders = [each for path, _ in jobs_in(folder) for each in _with_tables(path)]
     if not folders:
         raise UserError(f"{folder} holds no run that has begun (no {METRICS} in or below it)")
@@ -43,26 +43,26 @@ def tracked_runs(folder: Path) -> list[Tracked]:
 
 
 def _with_tables(folder: Path) -> Iterable[Path]:
-    """The folder, or those of the replicas in it."""
+    """The folder itself, or the folders of its replicas."""
     return [folder] if (folder / METRICS).exists() else sorted(path.parent for path in folder.glob(f"*/{METRICS}"))
 
 
 def _tracked(folder: Path) -> Tracked:
     try:
         settings = leaves(configuration_of(folder / RECORD))
-        text = table_text(folder / METRICS).rpartition("\n")[0]  # a row without its end is being written
+        text = table_text(folder / METRICS).rpartition("\n")[0]  # without a row that is still being written
         rows = list(csv.DictReader(io.StringIO(text)))
         numbers = [{name: float(cell) for name, cell in row.items() if cell} for row in rows]
     except (OSError, ValueError, TypeError) as error:
         raise UserError(f"the run in {folder} cannot be read: leave its folder out") from error
-    written = (folder / METRICS).stat().st_mtime - (numbers[-1]["seconds"] if numbers else 0.0)
+    start = (folder / METRICS).stat().st_mtime - (numbers[-1]["seconds"] if numbers else 0.0)
     files = [*sorted((folder / FIGURES).glob("*.png")), folder / METRICS, folder / RECORD, folder / SUMMARY]
     return Tracked(
         folder.absolute(),
         _name(folder.absolute()),
         standing(folder).state,
         settings,
-        [Row(int(each["step"]), written + each["seconds"], _finite(each)) for each in numbers],
+        [Row(int(each["step"]), start + each["seconds"], _finite(each)) for each in numbers],
         [path for path in files if path.exists()],
     )
 
@@ -72,7 +72,7 @@ def _finite(numbers: dict[str, float]) -> dict[str, float]:
 
 
 def _name(folder: Path) -> str:
-    """What tells the run apart: its folder below that of all runs, else the last two parts of its path."""
+    """The run's name: its path below the last folder `runs`, else the last two parts of its path."""
     parts = folder.parts
     start = len(parts) - parts[::-1].index("runs") if "runs" in parts[:-1] else len(parts) - 2
     return "/".join(parts[start:])

@@ -1,4 +1,4 @@
-"""`bbbrun check`: each number of the paper beside ours, pass or miss. With --smoke: short runs, by bands."""
+"""`bbbrun check`: each number of the paper beside ours, pass or miss. With --smoke: short runs against bands."""
 
 import argparse
 import sys
@@ -27,17 +27,17 @@ def main(words: Sequence[str] | None = None) -> None:
     add("folder", type=named_folder, help="what bbbrun report wrote, such as results/paper, or finished runs")
     text = "some tables and figures, by default the paper's, or uci where FOLDER has nothing else"
     add("--only", nargs="+", choices=SOURCES, help=text)
-    text = "judge FOLDER's short runs instead, by those of other seeds in this folder, such as results/smoke"
+    text = "judge FOLDER's short runs instead, by runs of other seeds in this folder, such as results/smoke"
     add("--smoke", type=named_folder, metavar="BANDS", help=text)
     add("--seeds", help="with --smoke: seeds, joined by commas, in place of those that bbbrun reproduce lists")
-    text = "hold Table 1's tempered rows, which are not the paper's, to what runs in this folder had, too"
+    text = "also compare Table 1's tempered rows, which are not the paper's, with runs in this folder"
     add("--records", type=named_folder, metavar="RECORDS", help=text)
     add("--json", type=Path, metavar="FILE", help="write the verdicts there, too")
     add("--junit", type=Path, metavar="FILE", help="write them there as tests in JUnit's XML, which CI systems show")
     arguments = parser.parse_args(words)
-    given = arguments.only is not None
+    named = arguments.only is not None
     arguments.only = arguments.only or _items(arguments.folder)
-    if arguments.smoke and given:
+    if arguments.smoke and named:
         parser.error("--only has no effect with --smoke, which judges all short runs")
     if arguments.records and (arguments.smoke or "table1" not in arguments.only):
         parser.error("--records has no effect where Table 1 is not judged")
@@ -45,9 +45,9 @@ def main(words: Sequence[str] | None = None) -> None:
         parser.error("--seeds has no effect without --smoke")
     try:
         table = _verdicts(arguments)
-        for file, written in ((arguments.json, as_json), (arguments.junit, as_junit)):
+        for file, formatted in ((arguments.json, as_json), (arguments.junit, as_junit)):
             if file:
-                file.write_text(written(table), "utf-8")
+                file.write_text(formatted(table), "utf-8")
     except (UserError, OSError) as error:
         print(f"bbbrun check: error: {error}", file=sys.stderr)
         sys.exit(1)
@@ -58,9 +58,9 @@ def main(words: Sequence[str] | None = None) -> None:
 
 
 def _items(folder: Path) -> list[str]:
-    """What a folder is judged by: the paper's tables and figures, or those beyond it where it has these alone."""
-    made = [item for item, (name, _) in SOURCES.items() if (folder / item / name).is_file()]
-    return made if made and not set(made) & set(ITEMS) else list(ITEMS)
+    """The items to judge a folder by: the paper's, or those beyond the paper if the folder has no others."""
+    available = [item for item, (name, _) in SOURCES.items() if (folder / item / name).is_file()]
+    return available if available and not set(available) & set(ITEMS) else list(ITEMS)
 
 
 def _verdicts(arguments: argparse.Namespace) -> pd.DataFrame:

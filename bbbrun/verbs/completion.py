@@ -18,12 +18,12 @@ _INTERNAL = ("schema", "experiment_for")
 
 
 def asked(words: Sequence[str]) -> bool:
-    """Whether a shell asks how a line may go on."""
+    """Whether a shell asks for the completion of a line."""
     return bool({"-sc", "--shell-completion"} & set(words)) and any(word.startswith("query=") for word in words)
 
 
 def main(words: Sequence[str]) -> None:
-    """Print the words that may come next; nothing, hence the shell's file names, among a verb's words."""
+    """Print the words that may come next; among a verb's words nothing, so that the shell offers file names."""
     line = os.environ.get("COMP_LINE", "")
     typed = _split(line)[1:]
     current = "" if line[-1:].isspace() or not typed else typed.pop()
@@ -35,7 +35,7 @@ def main(words: Sequence[str]) -> None:
 
 
 def _hydra_choices(words: Sequence[str], typed: Sequence[str], current: str) -> list[str]:
-    """Hydra's choices; none where the line so far is not right, as no message may appear in the line being typed."""
+    """Hydra's choices; none where the line is not valid, since no message may appear in the line being typed."""
     output = io.StringIO()
     with suppress(SystemExit, Exception), redirect_stdout(output), redirect_stderr(io.StringIO()):
         os.environ["COMP_LINE"] = " ".join(["bbbrun", *flags_first(typed), current])

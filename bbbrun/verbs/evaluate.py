@@ -33,14 +33,14 @@ def main(words: Sequence[str] | None = None) -> None:
     _evaluate(arguments, draw_options(parser, arguments))
 
 
-def _evaluate(arguments: argparse.Namespace, how: DrawOptions) -> None:
+def _evaluate(arguments: argparse.Namespace, options: DrawOptions) -> None:
     from bbbrun.report.evaluation.evaluate import evaluate, judged_of
     from bbbrun.runtime.device import keep_freed_memory
     from bbbrun.training.progress import Progress
 
     if arguments.output.exists() and not arguments.output.is_dir():
         raise UserError(f"--output {arguments.output} is no folder")
-    judged = judged_of(members_of(arguments.runs, how))
+    judged = judged_of(members_of(arguments.runs, options))
     keep_freed_memory()
     progress: list[Progress] = []
 

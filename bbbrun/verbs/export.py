@@ -48,7 +48,7 @@ def main(words: Sequence[str] | None = None) -> None:
 
 def _export(arguments: argparse.Namespace) -> None:
     output: Path = arguments.output
-    code = output.with_suffix(".py")
+    code_path = output.with_suffix(".py")
     if output.suffix not in (".pt", ".pt2"):
         raise UserError(f"--output must end in .pt or .pt2, not {output.name}")
     if output.is_dir() or not output.absolute().parent.is_dir():
@@ -58,8 +58,8 @@ def _export(arguments: argparse.Namespace) -> None:
     from bbbrun.runs.reader import finished_runs
     from bbbrun.tasks.export import HEADER, error_of, exported, program_of, weights_of
 
-    if output.suffix == ".pt" and code.exists() and not code.read_text(errors="replace").startswith(HEADER):
-        raise UserError(f"--output {output}: {code} is there, and is not bbbrun's: name another file")
+    if output.suffix == ".pt" and code_path.exists() and not code_path.read_text(errors="replace").startswith(HEADER):
+        raise UserError(f"--output {output}: {code_path} is there, and is not bbbrun's: name another file")
     runs = finished_runs([arguments.run], arguments.trust)
     if len(runs) > 1:
         raise UserError(f"{arguments.run} holds {len(runs)} runs: name one, such as {runs[0].folder}")
@@ -72,10 +72,10 @@ def _export(arguments: argparse.Namespace) -> None:
     if arguments.prune is not None:
         root = str(arguments.data) if arguments.data else None
         name, error = error_of(run, weights, root)
-        whole = error_of(run, weights_of(run, None, 0, None), root)[1]
+        unpruned = error_of(run, weights_of(run, None, 0, None), root)[1]
         share = 100 * (weights == 0).double().mean().item()
         remarks = [
-            f"{share:.4g} % of {len(weights)} weights are zero; {name} {error:.4g}, with none removed {whole:.4g}"
+            f"{share:.4g} % of {len(weights)} weights are zero; {name} {error:.4g}, with none removed {unpruned:.4g}"
         ]
     network = exported(run, weights, origin)
     content = io.BytesIO()
@@ -84,7 +84,7 @@ def _export(arguments: argparse.Namespace) -> None:
         lines = network.lines(output.name)
         comments = [HEADER, *(f"# {' '.join(text.split())}" for text in (origin, *remarks))]
         write_atomically(output, content.getvalue())
-        write_atomically(code, ("\n".join([*comments, *lines]) + "\n").encode())
+        write_atomically(code_path, ("\n".join([*comments, *lines]) + "\n").encode())
     else:
         torch.export.save(program_of(network), content)
         lines = ["import torch", f"module = torch.export.load({output.name!r}).module()"]

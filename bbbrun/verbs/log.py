@@ -1,4 +1,4 @@
-"""`bbbrun log`: what runs left, written where TensorBoard or MLflow look. It reads runs and never trains."""
+"""`bbbrun log`: copies runs to TensorBoard or MLflow. It reads runs and never trains."""
 
 import argparse
 import sys
@@ -12,7 +12,7 @@ from bbbrun.errors import UserError
 from bbbrun.runs.files import named_folder
 from bbbrun.trackers.tracked import tracked_runs
 
-# name -> module and class, where it writes by default, and what is to be installed.
+# name -> module and class, default target, and packages to install.
 TRACKERS = {
     "tensorboard": ("tensorboard", "TensorBoard", "results/tensorboard", "tensorboard"),
     "mlflow": ("mlflow", "MLflow", "sqlite:///results/mlflow.db", "mlflow-skinny sqlalchemy alembic"),
@@ -22,28 +22,28 @@ _ROUND = 5.0  # s between two looks of --follow
 
 def main(words: Sequence[str] | None = None) -> None:
     """Run `bbbrun log`; exit code 0, 1 where no run has begun or a tool is missing, 2 for wrong words."""
-    parser = argparse.ArgumentParser(prog="bbbrun log", description="Runs, for TensorBoard or MLflow to show.")
+    parser = argparse.ArgumentParser(prog="bbbrun log", description="Copies runs to TensorBoard or MLflow.")
     add = parser.add_argument
     add("runs", nargs="+", type=named_folder, help="folders with runs in or below them, finished or not")
     add("--to", choices=TRACKERS, required=True, help="the tool")
-    places = ", ".join(f"{place} for {name}" for name, (_, _, place, _) in TRACKERS.items())
-    add("-o", "--output", help=f"a folder, or MLflow's address of a store; by default {places}")
-    add("--follow", action="store_true", help="go on until all of the runs are finished")
+    defaults = ", ".join(f"{default} for {name}" for name, (_, _, default, _) in TRACKERS.items())
+    add("-o", "--output", help=f"a folder, or MLflow's address of a store; by default {defaults}")
+    add("--follow", action="store_true", help="repeat until all runs are finished")
     arguments = parser.parse_args(words)
     if arguments.output == "":
         parser.error("--output takes a folder or an address, not an empty word")
     for folder in arguments.runs:
         if not folder.is_dir():
             raise UserError(f"{folder} is not a folder: name one that holds runs, such as results/runs")
-    module, name, place, packages = TRACKERS[arguments.to]
-    target = arguments.output or place
-    tracked_runs(arguments.runs[0])  # before a store is made
+    module, name, default, packages = TRACKERS[arguments.to]
+    target = arguments.output or default
+    tracked_runs(arguments.runs[0])  # before a store is created
     if target.startswith("sqlite:///"):
         Path(target.removeprefix("sqlite:///")).absolute().parent.mkdir(parents=True, exist_ok=True)
     try:
         tracker: Any = getattr(import_module(f"bbbrun.trackers.{module}"), name)(target)
     except ModuleNotFoundError as error:
-        raise UserError(f"--to {arguments.to} wants more: pip install {packages} ({error})") from error
+        raise UserError(f"--to {arguments.to} needs packages: pip install {packages} ({error})") from error
     try:
         _write(tracker, arguments.runs, arguments.follow)
     finally:
@@ -52,7 +52,7 @@ def main(words: Sequence[str] | None = None) -> None:
 
 
 def _write(tracker: Any, folders: Sequence[Path], follow: bool) -> None:
-    """Write all runs; those that are not finished again and again, to follow them."""
+    """Write all runs; with `follow`, write unfinished ones again and again."""
     finished: set[Path] = set()
     while True:
         runs = [run for folder in folders for run in tracked_runs(folder)]

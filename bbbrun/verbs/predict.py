@@ -1,4 +1,4 @@
-"""`bbbrun predict`: what finished runs say of new inputs, a row for each, and how unsure they are."""
+"""`bbbrun predict`: predictions of finished runs for new inputs, a row for each, with their uncertainty."""
 
 import argparse
 import sys
@@ -19,7 +19,7 @@ DRAWS = 100
 
 
 class DrawOptions(NamedTuple):
-    """How to draw. draws, seed: None where not given. trust: whether code that a record names may be imported."""
+    """Options of draws. draws, seed: None where not given. trust: whether code that a record names may be imported."""
 
     draws: int | None
     seed: int | None
@@ -87,7 +87,7 @@ def draw_options(parser: argparse.ArgumentParser, arguments: argparse.Namespace)
     return DrawOptions(arguments.draws, arguments.seed, arguments.mean, arguments.trust)
 
 
-def members_of(folders: Sequence[Path], how: DrawOptions) -> "list[Member]":
+def members_of(folders: Sequence[Path], options: DrawOptions) -> "list[Member]":
     """The runs in and below these folders, with their draws.
 
     Raises UserError for a folder without a finished run, and where --draws or --seed would change nothing.
@@ -95,14 +95,17 @@ def members_of(folders: Sequence[Path], how: DrawOptions) -> "list[Member]":
     from bbbrun.runs.reader import finished_runs
     from bbbrun.tasks.prediction import member_of
 
-    members = [member_of(run, how.draws or DRAWS, how.seed or 0, how.mean) for run in finished_runs(folders, how.trust)]
-    if not any(member.random for member in members) and (how.draws is not None or how.seed is not None):
+    members = [
+        member_of(run, options.draws or DRAWS, options.seed or 0, options.mean)
+        for run in finished_runs(folders, options.trust)
+    ]
+    if not any(member.random for member in members) and (options.draws is not None or options.seed is not None):
         method = members[0].run.method
         raise UserError(f"--draws and --seed have no effect: method={method} has no draws of its weights")
     return members
 
 
-def _predict(runs: Sequence[Path], file: Path, output: Path, how: DrawOptions, least: float | None) -> None:
+def _predict(runs: Sequence[Path], file: Path, output: Path, options: DrawOptions, threshold: float | None) -> None:
     from bbbrun.data.sources import open_source, require_parquet
     from bbbrun.runtime.device import keep_freed_memory
     from bbbrun.tasks.prediction import Ensemble, without_unsure
@@ -116,11 +119,11 @@ def _predict(runs: Sequence[Path], file: Path, output: Path, how: DrawOptions, l
         raise UserError(f"--output {output} {'is a folder' if output.is_dir() else 'is the file of inputs itself'}")
     if not output.absolute().parent.is_dir():
         raise UserError(f"--output {output}: there is no folder {output.parent}")
-    members = members_of(runs, how)
+    members = members_of(runs, options)
     if len(members) > 1:
         print(f"an ensemble of {len(members)} runs", file=sys.stderr)
     ensemble = Ensemble(members)
-    if least is not None and not ensemble.classes:
+    if threshold is not None and not ensemble.classes:
         raise UserError("--min-probability is for classes, and this run predicts numbers")
     source = open_source(file, ensemble.layout.size)
     keep_freed_memory()
@@ -135,7 +138,7 @@ def _predict(runs: Sequence[Path], file: Path, output: Path, how: DrawOptions, l
                     raise UserError(f"{file}: {error}") from None
                 if chunk.files is not None:
                     table.insert(0, "file", chunk.files)
-                write(table if least is None else without_unsure(table, least))
+                write(table if threshold is None else without_unsure(table, threshold))
                 rows += len(table)
             if not rows:
                 raise UserError(f"{file} has no rows")
@@ -148,7 +151,7 @@ def _predict(runs: Sequence[Path], file: Path, output: Path, how: DrawOptions, l
 
 @contextmanager
 def _writing(path: Path) -> Iterator[Writer]:
-    """What appends tables to `path`, which appears, whole, at the end."""
+    """A function that appends tables to `path`, which appears whole at the end."""
     with replacing(path) as file:
         if path.suffix == ".csv":
 

@@ -1,4 +1,4 @@
-"""`bbbrun report`: the paper's tables and figures out of finished runs. It reads runs and never trains."""
+"""`bbbrun report`: the paper's tables and figures from finished runs. It reads runs and never trains."""
 
 import argparse
 import sys
@@ -19,14 +19,14 @@ def main(words: Sequence[str] | None = None) -> None:
 
     Exit code 0, 1 where a folder holds no finished runs or an item is not made, 2 for wrong words.
     """
-    parser = argparse.ArgumentParser(prog="bbbrun report", description="Tables and figures out of finished runs.")
+    parser = argparse.ArgumentParser(prog="bbbrun report", description="Tables and figures from finished runs.")
     add = parser.add_argument
     add("runs", nargs="*", type=named_folder, help="folders with finished runs in or below them")
     add("-o", "--output", type=named_folder, default=_OUTPUT, help=f"the folder to write into, by default {_OUTPUT}")
     add("--only", nargs="+", choices=MAKERS, default=list(MAKERS), help="some of the tables and figures")
-    text = "folders of other reports, whose runs count among all that were tried"
+    text = "folders of other reports, whose runs count as trials"
     add("--tried", nargs="+", type=named_folder, metavar="FOLDER", default=[], help=text)
-    add("--by", nargs="+", metavar="KEY", help="instead: one table of the runs by these keys, over seeds")
+    add("--by", nargs="+", metavar="KEY", help="instead: one table of the runs by these keys, means over seeds")
     add_trust(parser)
     arguments = parser.parse_args(words)
     if not arguments.runs and arguments.by:
@@ -52,7 +52,7 @@ def main(words: Sequence[str] | None = None) -> None:
 
 
 def _report(arguments: argparse.Namespace) -> list[str]:
-    """Write the report and print what was made; return the errors."""
+    """Write the report and print its messages; return the errors."""
     runs = finished_runs(arguments.runs, arguments.trust)
     if arguments.by:
         report = write_by(runs, arguments.output, arguments.by)

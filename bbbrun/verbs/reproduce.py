@@ -22,11 +22,11 @@ from bbbrun.schema.config import require_device
 from bbbrun.schema.quoting import word
 from bbbrun.sweeps.shares import cores, jobs_at_once, setting, threads_each
 
-_SWEEP = RUNS / "reproduce"  # the sweep of all runs that were given to a launcher
+_SWEEP = RUNS / "reproduce"  # the sweep of all runs that a launcher runs
 
 
 def main(words: Sequence[str] | None = None) -> None:
-    """Run `bbbrun reproduce`; exit code 0 when all that was asked for is finished, 1 otherwise, 2 for wrong words."""
+    """Run `bbbrun reproduce`; exit code 0 when all its runs are finished, 1 otherwise, 2 for wrong words."""
     parser = argparse.ArgumentParser(
         prog="bbbrun reproduce",
         description="The paper's experiments as ordinary runs. Skips finished ones and resumes interrupted ones.",
@@ -38,13 +38,13 @@ def main(words: Sequence[str] | None = None) -> None:
     add(
         "--records",
         type=named_folder,
-        help="a folder whose finished runs count too, and into which ours are copied without their weights",
+        help="a folder whose finished runs count, too; ours are copied into it without their weights",
     )
-    text = "how many runs at once, which share the cores; by default one a core, and one where a GPU is used"
+    text = "how many runs at once, which share the cores; by default one per core, and one where a GPU is used"
     add("--jobs", type=int, metavar="N", help=text)
     text = "give the runs to a launcher of Hydra's: --launcher slurm hydra.launcher.partition=NAME"
     add("--launcher", nargs="+", metavar=("NAME", "SETTING"), help=text)
-    add("--list", action="store_true", help="show what remains, and run nothing")
+    add("--list", action="store_true", help="list the missing runs, and run nothing")
     arguments = parser.parse_args(words)
     if arguments.jobs is not None and arguments.jobs < 1:
         parser.error("--jobs takes a whole number of at least 1")
@@ -74,7 +74,7 @@ def main(words: Sequence[str] | None = None) -> None:
 
 
 def _run(jobs: list[Job], remaining: list[Job], records: Path | None, device: str, at_once: int) -> list[str]:
-    """Run what remains of the jobs, and copy finished ones into `records`; return a line for each failure."""
+    """Run the remaining jobs, and copy finished ones into `records`; return a line for each failure."""
     threads = threads_each(cores(), len(remaining), at_once) if at_once > 1 and remaining else []
     shares = {job.words: share for job, share in zip(remaining, threads, strict=False)}
     children: list[subprocess.Popen[str]] = []
@@ -95,7 +95,7 @@ def _run(jobs: list[Job], remaining: list[Job], records: Path | None, device: st
         try:
             return [failure for future in futures for failure in future.result()]
         except BaseException:
-            # The runs save what they have.
+            # The stopped runs save a checkpoint.
             pool.shutdown(wait=False, cancel_futures=True)
             for child in children:
                 child.terminate()
@@ -103,7 +103,7 @@ def _run(jobs: list[Job], remaining: list[Job], records: Path | None, device: st
 
 
 def _launched(jobs: list[Job], launcher: list[str], device: str) -> list[str]:
-    """Have a launcher do these jobs, as those of one sweep, which knows what is queued; return a line for failures."""
+    """Run these jobs by a launcher, as one sweep, which knows the queued ones; return a line if any fails."""
     from bbbrun.sweeps.asked import job_words
     from bbbrun.verbs import train
 
@@ -113,8 +113,8 @@ def _launched(jobs: list[Job], launcher: list[str], device: str) -> list[str]:
     runs = runs_on_disk(RUNS)
     for job, each in zip(jobs, enrolled, strict=True):
         run, folder = match(job, runs), _SWEEP / each.folder
-        begun_elsewhere = run is not None and not run.in_progress and run.folder.absolute() != folder.absolute()
-        if run is not None and begun_elsewhere and has_checkpoint(run.folder) and not folder.exists():
+        elsewhere = run is not None and not run.in_progress and run.folder.absolute() != folder.absolute()
+        if run is not None and elsewhere and has_checkpoint(run.folder) and not folder.exists():
             print(f"moved, to go on there: {run.folder} -> {folder}", file=sys.stderr)
             run.folder.rename(folder)
     name, *others = launcher
@@ -129,7 +129,7 @@ def _launched(jobs: list[Job], launcher: list[str], device: str) -> list[str]:
 
 
 def _queued(job: Job) -> str | None:
-    """Slurm's number of the job, where it stands in its queue."""
+    """Slurm's number of the job, if it is in the queue."""
     if not is_sweep(_SWEEP):
         return None
     numbers = queued(_SWEEP)
@@ -164,7 +164,7 @@ def _require_device(device: str) -> None:
 
 
 def _remaining(jobs: list[Job], records: Path | None) -> list[Job]:
-    """The jobs that no finished run answers, here or in `records`; prints them, and about how long they take."""
+    """The jobs without a finished run, here or in `records`; prints them and an estimate of their time."""
     folders = [RUNS, records] if records else [RUNS]
     runs = [run for folder in folders for run in runs_on_disk(folder, warn=True)]
     matches = [(job, match(job, runs)) for job in jobs]
@@ -182,10 +182,10 @@ def _remaining(jobs: list[Job], records: Path | None) -> list[Job]:
 
 
 def _finish(job: Job, device: str, threads: int | None, children: "list[subprocess.Popen[str]]") -> str | None:
-    """Run the job, or what remains of it; return why it is not finished, None where it is.
+    """Run the job, or the rest of it; return the reason why it is not finished, None if it is.
 
-    threads: its share of the cores where several run at once; what it says then begins with its seed's words.
-    children: gets the process.
+    threads: its share of the cores if several run at once; each line that it prints then begins with its words.
+    children: the processes, to which its own is added.
     """
     run = match(job, runs_on_disk(RUNS))
     if run is not None and run.finished:

@@ -24,13 +24,16 @@ def main(words: Sequence[str] | None = None) -> None:
         "shares the folder, is another worker of the same study.",
     )
     add = parser.add_argument
-    text = "key=value, fixed; or key=log(1e-4,1e-2), key=interval(0,1), key=1,2,3: what to choose from"
+    text = "key=value, fixed; or key=log(1e-4,1e-2), key=interval(0,1), key=1,2,3: the values to choose from"
     add("settings", nargs="*", help=text)
-    add("--trials", type=int, default=20, help="how many trials the study has in the end, by default 20")
-    add("--objective", default=OBJECTIVES[0], help=f"what is made small, by default {OBJECTIVES[0]}")
-    add("--storage", help="where Optuna keeps the study, by default a file in its folder: sqlite:///study.db")
+    add("--trials", type=int, default=20, help="the total number of trials of the study, by default 20")
+    add("--objective", default=OBJECTIVES[0], help=f"the metric to minimise, by default {OBJECTIVES[0]}")
+    add(
+        "--storage",
+        help="Optuna's address of the study, as sqlite:///study.db; by default a file in the search's folder",
+    )
     add("--prune", action="store_true", help="stop trials whose rows are worse than most at the same epoch")
-    add("--resume", type=named_folder, metavar="FOLDER", help="join or go on with the search in this folder")
+    add("--resume", type=named_folder, metavar="FOLDER", help="join or continue the search in this folder")
     # Settings may stand between the options.
     arguments = parser.parse_intermixed_args(words)
     if arguments.objective not in OBJECTIVES:
@@ -43,7 +46,7 @@ def main(words: Sequence[str] | None = None) -> None:
         import optuna  # noqa: F401
     except ModuleNotFoundError as error:
         raise UserError(
-            "bbbrun search wants Optuna: pip install 'optuna>=5', or bbbrun with its extra `search`"
+            "bbbrun search needs Optuna: pip install 'optuna>=5', or bbbrun with its extra `search`"
         ) from error
     _search(arguments)
 
@@ -74,7 +77,7 @@ def _search(arguments: argparse.Namespace) -> None:
 
 
 def _new(arguments: argparse.Namespace) -> "Search":
-    """The search that these words ask for: the same words give the same folder, and so the same study."""
+    """The search of these words: the same words give the same folder, and so the same study."""
     from bbbrun.schema.config import composed, validated
     from bbbrun.sweeps.search import Search
     from bbbrun.sweeps.space import space_of
@@ -82,9 +85,9 @@ def _new(arguments: argparse.Namespace) -> "Search":
     fixed, space = space_of(arguments.settings)
     if not space:
         raise UserError("nothing to search: give a key a range, such as 'optimizer.lr=log(1e-4,1e-2)'")
-    of_runs = [text for text in fixed if not text.startswith(("hydra.", "hydra/"))]
-    name = validated(composed(of_runs)).name
-    about = json.dumps([sorted(arguments.settings), arguments.objective])
-    folder = (RUNS / name / f"search_{hashlib.sha256(about.encode()).hexdigest()[:8]}").absolute()
+    run_settings = [text for text in fixed if not text.startswith(("hydra.", "hydra/"))]
+    name = validated(composed(run_settings)).name
+    identity = json.dumps([sorted(arguments.settings), arguments.objective])
+    folder = (RUNS / name / f"search_{hashlib.sha256(identity.encode()).hexdigest()[:8]}").absolute()
     storage = arguments.storage or f"sqlite:///{folder / 'study.db'}"
     return Search(folder, arguments.settings, arguments.objective, arguments.trials, storage, arguments.prune)

@@ -1,4 +1,4 @@
-"""`bbbrun status`: how far the jobs of a sweep are, or any runs in and below a folder."""
+"""`bbbrun status`: the progress of a sweep's jobs, or of any runs in and below a folder."""
 
 import argparse
 import sys
@@ -17,31 +17,31 @@ _BRIEF = ("finished", "waiting")  # states of which the number is enough
 
 def main(words: Sequence[str] | None = None) -> None:
     """Run `bbbrun status` with `words`; exit code 0, 1 where the folder holds no runs, 2 for wrong words."""
-    parser = argparse.ArgumentParser(prog="bbbrun status", description="How far the runs in a folder are.")
+    parser = argparse.ArgumentParser(prog="bbbrun status", description="Progress of the runs in a folder.")
     add = parser.add_argument
     add("folder", type=named_folder, help="a sweep's folder, or any with runs in and below it")
-    add("--all", action="store_true", help="a line for each run, for those that are finished or wait, too")
-    add("--watch", action="store_true", help="go on telling until all are finished")
+    add("--all", action="store_true", help="a line for each run, also for finished and waiting ones")
+    add("--watch", action="store_true", help="repeat until all are finished")
     arguments = parser.parse_args(words)
     if not arguments.folder.is_dir():
         raise UserError(f"{arguments.folder} is not a folder: name a sweep's, or one that holds runs")
     if not arguments.watch:
         print("\n".join(_lines(arguments.folder, _standings(arguments.folder), arguments.all)))
         return
-    shown: list[str] = []
+    printed: list[str] = []
     while True:
         standings = _standings(arguments.folder)
         lines = _lines(arguments.folder, standings, arguments.all)
-        if lines != shown:
+        if lines != printed:
             clear = "\x1b[H\x1b[2J" if sys.stdout.isatty() else ""
             print(clear + "\n".join(lines), flush=True)
-            shown = lines
+            printed = lines
         if all(each.state == "finished" for _, _, each in standings):
             return
         try:
             time.sleep(_ROUND)
         except KeyboardInterrupt:
-            return  # the runs go on, and there is nothing else to say
+            return  # the runs continue, so there is nothing to report
 
 
 def _standings(folder: Path) -> list[tuple[Path, str, Standing]]:
@@ -61,11 +61,11 @@ def _standings(folder: Path) -> list[tuple[Path, str, Standing]]:
 
 
 def _lines(folder: Path, runs: list[tuple[Path, str, Standing]], every: bool) -> list[str]:
-    """The line of all runs together, and those of single ones, by their states."""
+    """The line of all runs together, and lines of single runs, by state."""
     standings = [each for _, _, each in runs]
     done = sum(each.done for each in standings) / len(standings)
-    left = "" if done == 1 else f", about {duration(seconds_left(standings))} left"
-    lines = [f"{folder}: {len(runs)} run{'s' * (len(runs) > 1)}: {counted(standings)}; {done:.0%} done{left}"]
+    remaining = "" if done == 1 else f", about {duration(seconds_left(standings))} left"
+    lines = [f"{folder}: {len(runs)} run{'s' * (len(runs) > 1)}: {counted(standings)}; {done:.0%} done{remaining}"]
     for state in STATES:
         for path, name, each in runs:
             if each.state == state and (every or state not in _BRIEF):
@@ -74,7 +74,7 @@ def _lines(folder: Path, runs: list[tuple[Path, str, Standing]], every: bool) ->
 
 
 def _detail(folder: Path, run: Standing) -> str:
-    """What else there is to say of a run, from its folder."""
+    """Further details of a run, from its folder."""
     parts = []
     if run.state in ("running", "interrupted"):
         parts.append(f"{run.done:.0%}")

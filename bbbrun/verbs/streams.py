@@ -1,4 +1,4 @@
-"""Standard output and error that may go away: what is said is lost then, and the run goes on."""
+"""Standard output and error that may be closed: output is lost then, and the run continues."""
 
 import os
 import sys
@@ -6,15 +6,15 @@ from typing import Any
 
 
 def forgive() -> None:
-    """Have standard output and error swallow the errors of a closed pipe, a full disk or a terminal that left."""
+    """Make standard output and error ignore a closed pipe, a full disk or a closed terminal."""
     for number, name in ((1, "stdout"), (2, "stderr")):
         stream = getattr(sys, name)
         if stream is None:
-            # Closed at the start: a file of the run must not get its number, which libraries write to.
+            # Closed at the start: a file of the run must not get this number, to which libraries write.
             _discard(number)
             stream = open(number, "w", closefd=False)  # noqa: SIM115
         if hasattr(stream, "reconfigure"):
-            stream.reconfigure(errors="backslashreplace")  # a locale of C has no letters but ASCII's
+            stream.reconfigure(errors="backslashreplace")  # the C locale has only ASCII letters
         if not isinstance(stream, _Forgiving):
             setattr(sys, name, _Forgiving(stream, number))
 
@@ -27,7 +27,7 @@ def _discard(number: int) -> None:
 
 
 class _Forgiving:
-    """A text stream whose first failure sends it, and all that follows, nowhere."""
+    """A text stream that discards all output from its first failure on."""
 
     def __init__(self, stream: Any, number: int) -> None:
         self._stream, self._number = stream, number

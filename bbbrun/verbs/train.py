@@ -1,4 +1,4 @@
-"""What `bbbrun` does without a verb: Hydra composes, this validates, gives each run its folder and reports errors."""
+"""`bbbrun` without a verb: Hydra composes, this module validates, gives each run its folder and reports errors."""
 
 import os
 import shlex
@@ -38,7 +38,7 @@ from bbbrun.verbs.words import flags_first, parsed
 def main(words: Sequence[str], only: Collection[str] | None = None) -> None:
     """Train what the words configure; exit code 0 when every job finished, 1 on any error, 130 when interrupted.
 
-    only: of a sweep that goes on, the folders of the jobs to do.
+    only: the folders of the jobs to do, of a continued sweep.
     """
     debug = os.environ.get("HYDRA_FULL_ERROR") == "1"
     # Hydra then raises instead of printing in its own way, and all errors take the one path below.
@@ -107,7 +107,7 @@ def main(words: Sequence[str], only: Collection[str] | None = None) -> None:
 
 
 def _cause(error: Exception, folders: Sequence[Path]) -> Exception:
-    """What is wrong with a file of the user's own where that may be why Hydra composed nothing; else `error`."""
+    """The error of a user's own file if that may be why Hydra could not compose; else `error`."""
     try:
         require_all_sound(folders, ("experiment", *OPTIONS))
     except (UserError, OSError) as fault:
@@ -116,7 +116,7 @@ def _cause(error: Exception, folders: Sequence[Path]) -> Exception:
 
 
 def _remedy(sweep: Asked | None, started: bool) -> str:
-    """What to do after a stop that came outside of any job: one that comes within a run says so itself."""
+    """What to do after a stop outside of any job; a stop within a run prints its own remedy."""
     if sweep and sweep.calls.jobs:
         return remedy(sweep.calls)
     return "the run was finished" if started and not sweep else "nothing was begun"
@@ -137,7 +137,7 @@ def _run(composed: DictConfig) -> dict[str, float]:
         if config.resume is None and not (of_sweep and (folder / RECORD).is_file()):
             require_unused(folder)
         else:
-            # A sweep's job that finds its own record goes on: it may have been begun in another process.
+            # A sweep's job that finds its own record is resumed: another process may have begun it.
             folder = folder if config.resume is None else Path(config.resume).expanduser().absolute()
             words = require_same_run(composed, folder)
             if is_finished(folder, replicas):
@@ -155,7 +155,7 @@ def _run(composed: DictConfig) -> dict[str, float]:
         if not isinstance(error, KeyboardInterrupt) and not stops.asked():
             raise
         if hydra_config.mode is RunMode.MULTIRUN:
-            raise KeyboardInterrupt from error  # the sweep says how it goes on
+            raise KeyboardInterrupt from error  # the sweep prints how to continue
         begun = (folder / RECORD).exists()
         again = _command([*_fixed_words(words, composed), word("resume", str(folder))])
         remedy = f"continue with: {again}" if begun else "nothing was begun"
@@ -166,7 +166,7 @@ def _run(composed: DictConfig) -> dict[str, float]:
 
 
 def _command(words: list[str]) -> str:
-    """The command line for a shell: the user's words, and the flags that say where else configurations lie.
+    """The command line for a shell: the user's words, and the flags that name other folders of configurations.
 
     scripts/run names itself in BBBRUN_COMMAND.
     """
@@ -176,7 +176,7 @@ def _command(words: list[str]) -> str:
 def _sources() -> list[str]:
     """--config-dir, --config-path, --config-name and hydra.searchpath, as far as they are not bbbrun's own.
 
-    From what Hydra keeps of each job: a job may run in another process than the one that was given the flags.
+    Read from Hydra's record of each job: a job may run in another process than the one that parsed the flags.
     """
     hydra_config = HydraConfig.get()
     flags = []
@@ -194,7 +194,7 @@ def _sources() -> list[str]:
 
 
 def _fixed_words(words: list[str], composed: DictConfig) -> list[str]:
-    """The words with a value in the place of an interpolation: pasted, they mean the run that was begun."""
+    """The words with values in place of interpolations, so that the command means the same run when pasted."""
     values = []
     for text in words:
         key, _, value = text.partition("=")
@@ -224,7 +224,7 @@ def _record(composed: DictConfig, override: str) -> dict[str, str]:
 
 
 def _remove_if_empty(folder: Path) -> None:
-    """Delete the folder that Hydra made for a run that was refused afterwards, and those made around it."""
+    """Delete the folder that Hydra made for a run that was then refused, and its empty parents."""
     runs = Path.cwd() / RUNS
     for each in (folder, *folder.parents):
         ours = each in (folder, runs.parent) or each.is_relative_to(runs)

@@ -33,7 +33,7 @@ def parsed(words: Sequence[str]) -> Namespace:
 
 
 def _require_folder(key: str, value: str) -> None:
-    """Raise UserError for a folder of Hydra's that would not be the one that was meant."""
+    """Raise UserError where Hydra would use another folder than the one that the user meant."""
     folder = value.strip("'\"")
     if key in ("resume", "dataset.root") and value.startswith("~"):
         raise UserError(f"{key} must be a folder, not {value}: no shell expands ~ there, write $HOME")

@@ -1,1 +1,1 @@
-"""Tables of columns: read, split into parts, and made inputs of a network by a form kept as plain data."""
+"""Tables of columns: read, split into parts, and turned into inputs of a network by a form stored as plain data."""

@@ -1,4 +1,4 @@
-"""What was done to a table's columns, as plain data: kept with a run, and done again to whatever it predicts."""
+"""How a table's columns become inputs, as plain data: stored with a run, and applied again in prediction."""
 
 import json
 import math
@@ -27,7 +27,7 @@ class Feature(NamedTuple):
 
     @property
     def width(self) -> int:
-        """How many inputs of the network it takes."""
+        """The number of inputs of the network that it becomes."""
         return len(self.mean)
 
 
@@ -43,8 +43,8 @@ class Target(NamedTuple):
 class Form(NamedTuple):
     """How the rows of a table become inputs (N, D) of a network.
 
-    ignored: columns that are passed over. fill: whether missing values are replaced by `Feature.mean`. rows: of the
-    training, validation and test parts. files: name -> SHA-256, of the files that the rows came from.
+    ignored: columns that are not used. fill: whether missing values are replaced by `Feature.mean`. rows: their numbers
+    in the training, validation and test parts. files: name -> SHA-256 of the files of the rows.
     """
 
     features: tuple[Feature, ...]
@@ -61,7 +61,7 @@ class Form(NamedTuple):
 
     @property
     def meaning(self) -> tuple[Any, ...]:
-        """What two forms share where their networks take the same columns and tell the same things apart."""
+        """Equal for two forms whose networks take the same columns and predict the same classes or target."""
         return tuple((each.name, each.levels) for each in self.features), self.target.name, self.target.classes
 
     def scaled(self, raw: Tensor) -> Tensor:
@@ -77,12 +77,12 @@ class Form(NamedTuple):
             else:
                 part = ((column - mean) / feature.scale).masked_fill(missing, 0).unsqueeze(1)
             parts.append(part)
-        # Beyond float32's range there is no number to compute with: a number so far off is as far as can be.
+        # Numbers beyond float32's range are clipped to it.
         limit = torch.finfo(torch.float32).max
         return torch.cat(parts, dim=1).clamp(-limit, limit).to(torch.float32)
 
     def labels(self, values: "np.ndarray[Any, Any]") -> Tensor:
-        """What the network learns for values of the target: classes 0 .. K - 1, or (y - mean) / scale float32 (N,)."""
+        """The network's targets for values of the target: classes 0 .. K - 1, or (y - mean) / scale float32 (N,)."""
         if self.target.classes:
             return torch.from_numpy(values.astype(np.int64))
         return torch.from_numpy(((values - self.target.mean) / self.target.scale).astype(np.float32))
@@ -110,7 +110,7 @@ def text_of(form: Form) -> str:
 
 
 def form_of(text: str, source: str) -> Form:
-    """The form that `text_of` wrote; raises UserError naming `source` for anything else, which may be anybody's."""
+    """The form that `text_of` wrote; raises UserError naming `source` for any other text, since it may be anybody's."""
     try:
         content = json.loads(text)
         features = tuple(_feature(each) for each in _list(content["features"], dict))

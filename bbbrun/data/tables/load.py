@@ -1,4 +1,4 @@
-"""A table as whole tensors: the form that the training part gives, and the three parts in it."""
+"""A table as whole tensors: the form fitted to the training part, and the three parts in it."""
 
 from typing import Any, NamedTuple
 
@@ -17,7 +17,7 @@ from bbbrun.errors import UserError
 from bbbrun.schema.datasets import DatasetConfig
 from bbbrun.schema.tables import Kind, TableConfig, TabularConfig, UciConfig
 
-_MOST_CLASSES = 20  # whole numbers of more values than these are told to be numbers
+_MOST_CLASSES = 20  # whole numbers with more distinct values are numbers
 _MOST_LEVELS = 1000
 
 
@@ -37,7 +37,7 @@ class Table(NamedTuple):
 def rows_of(config: TabularConfig, root: str | None = None, digests: dict[str, str] | None = None) -> Rows:
     """The rows that the configuration names.
 
-    root: the folder of the data in place of the configuration's. digests: those that a user's files must have.
+    root: the folder of the data in place of the configuration's. digests: the required ones of a user's files.
     """
     match config:
         case UciConfig():
@@ -49,7 +49,7 @@ def rows_of(config: TabularConfig, root: str | None = None, digests: dict[str, s
 
 
 def load_table(config: DatasetConfig) -> Table:
-    """The table that the configuration names, on the CPU; raises UserError where it is missing or unfit."""
+    """The table that the configuration names, on the CPU; raises UserError where it is missing or not usable."""
     assert isinstance(config, TabularConfig)
     rows = rows_of(config)
     form = fitted(rows)
@@ -78,7 +78,7 @@ def target_values(target: Target, column: Any) -> NDArray[np.float64]:
 def fitted(rows: Rows) -> Form:
     """The form of these rows: levels of all parts, means and deviations of the training part alone.
 
-    A level that only other parts have is an input that training never saw, on which the posterior stays the prior.
+    A level that only other parts have is an input that is always 0 in training.
     Raises UserError that names a column which is neither numbers nor categories.
     """
     whole = pd.concat(rows.parts, ignore_index=True)
@@ -128,7 +128,7 @@ def _within_range(values: NDArray[np.float64], name: str) -> NDArray[np.float64]
 
 
 def _require_categories(column: Any) -> None:
-    """Raise ValueError for a column of dates, and for numbers among which some texts stand."""
+    """Raise ValueError for a column of dates, and for a column that mixes numbers and texts."""
     if pd.api.types.is_datetime64_any_dtype(column.dtype) or pd.api.types.is_timedelta64_dtype(column.dtype):
         raise ValueError(f"column {column.name!r} has dates: make numbers of them, or leave it out with dataset.ignore")
     texts = column.map(text_of_value, na_action="ignore")

@@ -1,4 +1,4 @@
-"""A user's file as rows that are training, validation and test parts, checked, in the file's own units."""
+"""A user's file as the rows of a training, a validation and a test part, checked, in the file's own units."""
 
 import hashlib
 from collections.abc import Sequence
@@ -18,10 +18,10 @@ PARTS = ("train", "valid", "test")
 
 
 class Rows(NamedTuple):
-    """The rows of each part, and what is to be made of their columns.
+    """The rows of each part, and how their columns are to be read.
 
     kind: regression or classification, auto where the target decides. categorical: columns of numbers that stand for
-    kinds. ignored: columns that the file has beside these. files: name -> SHA-256.
+    kinds. ignored: further columns of the file. files: name -> SHA-256.
     """
 
     train: pd.DataFrame
@@ -40,9 +40,9 @@ class Rows(NamedTuple):
 
 
 def table_rows(config: TableConfig, folder: str | None = None, digests: dict[str, str] | None = None) -> Rows:
-    """The rows of the files that the configuration names; folder: where these are looked for by their names alone.
+    """The rows of the files that the configuration names; folder: where to look for files by their names alone.
 
-    digests: those that the files must have, as `Rows.files`.
+    digests: the required ones of the files, as `Rows.files`.
 
     Raises UserError where a key is missing, a file cannot be read, a column is not there, or a value is missing.
     """
@@ -50,36 +50,36 @@ def table_rows(config: TableConfig, folder: str | None = None, digests: dict[str
         raise UserError("dataset.path must be the file of the table, as dataset.path=houses.csv")
     paths = [config.path, config.valid_path, config.test_path]
     files = [None if path is None else _place(path, folder) for path in paths]
-    own = {path.name: _digest(path) for path in files if path is not None}
-    if digests is not None and own != digests:
+    hashes = {path.name: _digest(path) for path in files if path is not None}
+    if digests is not None and hashes != digests:
         raise UserError(f"{', '.join(map(str, filter(None, files)))}: not what the run learnt from, by their SHA-256")
     frames = [None if path is None else read_table(path, config.target) for path in files]
-    whole, target = frames[0], _target(config, files[0], frames[0])
-    assert whole is not None
-    named = [config.split_column] if config.split_column else []
-    ignored = [*config.ignore, *named]
-    for key, names in (("ignore", config.ignore), ("categorical", config.categorical), ("split_column", named)):
-        for name in (name for name in names if name not in whole.columns):
-            raise UserError(f"dataset.{key}={name}: {files[0]} has no such column; it has {some_of(whole.columns)}")
+    main, target = frames[0], _target(config, files[0], frames[0])
+    assert main is not None
+    split_column = [config.split_column] if config.split_column else []
+    ignored = [*config.ignore, *split_column]
+    for key, names in (("ignore", config.ignore), ("categorical", config.categorical), ("split_column", split_column)):
+        for name in (name for name in names if name not in main.columns):
+            raise UserError(f"dataset.{key}={name}: {files[0]} has no such column; it has {some_of(main.columns)}")
     names = [path.name for path in files if path is not None]
     if len(set(names)) < len(names):
         raise UserError(
             f"dataset.path, valid_path and test_path must be files of different names, not {some_of(names)}"
         )
     for path, frame in zip(files[1:], frames[1:], strict=True):
-        if frame is not None and set(frame.columns) != set(whole.columns):
-            odd = sorted(set(frame.columns) ^ set(whole.columns))
-            raise UserError(f"{path} and {files[0]} must have the same columns: they differ in {some_of(odd)}")
-    more = [[] if frame is None else [frame[whole.columns]] for frame in frames[1:]]
-    parts = _split(config, _without_gaps(config, whole, target, ignored, files[0]))
-    for number, given in enumerate(more, start=1):
-        parts[number] = [_without_gaps(config, each, target, ignored, files[number]) for each in given] or parts[number]
+        if frame is not None and set(frame.columns) != set(main.columns):
+            differing = sorted(set(frame.columns) ^ set(main.columns))
+            raise UserError(f"{path} and {files[0]} must have the same columns: they differ in {some_of(differing)}")
+    extras = [[] if frame is None else [frame[main.columns]] for frame in frames[1:]]
+    parts = _split(config, _without_gaps(config, main, target, ignored, files[0]))
+    for number, extra in enumerate(extras, start=1):
+        parts[number] = [_without_gaps(config, each, target, ignored, files[number]) for each in extra] or parts[number]
     train, valid, test = joined = [pd.concat(part, ignore_index=True).drop(columns=ignored) for part in parts]
     for name, part in zip(PARTS, joined, strict=True):
         if not len(part) and name != "valid":
             raise UserError(f"dataset.path={config.path}: no row is left for the {name} part")
     fill = config.missing is Missing.mean
-    return Rows(train, valid, test, target, config.kind, config.categorical, ignored, fill, own)
+    return Rows(train, valid, test, target, config.kind, config.categorical, ignored, fill, hashes)
 
 
 def read_table(path: Path, target: str | None) -> pd.DataFrame:
@@ -109,11 +109,11 @@ def read_table(path: Path, target: str | None) -> pd.DataFrame:
 
 
 def _place(path: str, folder: str | None) -> Path:
-    place = Path(folder) / Path(path).name if folder else Path(path).expanduser()
-    if not place.is_file():
+    file = Path(folder) / Path(path).name if folder else Path(path).expanduser()
+    if not file.is_file():
         hint = "" if folder is None else " in the folder of the data"
-        raise UserError(f"dataset.path={path}: there is no file {place}{hint}")
-    return place
+        raise UserError(f"dataset.path={path}: there is no file {file}{hint}")
+    return file
 
 
 def _target(config: TableConfig, path: Path | None, frame: pd.DataFrame | None) -> str:
@@ -134,27 +134,27 @@ def _without_gaps(
     config: TableConfig, frame: pd.DataFrame, target: str, ignored: Sequence[str], path: Path | None
 ) -> pd.DataFrame:
     """The rows to use; raises UserError that names the columns in which values are missing."""
-    used = frame.drop(columns=list(config.ignore))
-    counts = used.isna().sum()
-    empty = [name for name in used.columns if counts[name] == len(used)]
+    table = frame.drop(columns=list(config.ignore))
+    counts = table.isna().sum()
+    empty = [name for name in table.columns if counts[name] == len(table)]
     if empty:
         raise UserError(f"{path}: no value in column {some_of(empty)}: leave it out with dataset.ignore=[{empty[0]}]")
     if config.missing is Missing.drop:
-        kept = frame[~used.isna().any(axis=1)]
-        if kept.empty:
+        complete = frame[~table.isna().any(axis=1)]
+        if complete.empty:
             raise UserError(f"{path}: no row is without a missing value: dataset.missing=mean fills them")
-        return kept
-    # A mean can stand in for an input, not for what is to be learnt.
-    needed = [name for name in counts.index if config.missing is Missing.error or name in (target, *ignored)]
-    gaps = [f"{name} ({counts[name]})" for name in needed if counts[name]]
+        return complete
+    # A mean can replace an input, but not a target.
+    required = [name for name in counts.index if config.missing is Missing.error or name in (target, *ignored)]
+    gaps = [f"{name} ({counts[name]})" for name in required if counts[name]]
     if gaps:
-        ways = "drop leaves their rows out" + (", mean fills them" if config.missing is Missing.error else "")
-        raise UserError(f"{path}: values are missing in {some_of(gaps)}: dataset.missing={ways}")
+        remedy = "drop leaves their rows out" + (", mean fills them" if config.missing is Missing.error else "")
+        raise UserError(f"{path}: values are missing in {some_of(gaps)}: dataset.missing={remedy}")
     return frame
 
 
 def _split(config: TableConfig, frame: pd.DataFrame) -> list[list[pd.DataFrame]]:
-    """The rows of the three parts, by the column that names them, or by shares of the rows in the seed's order."""
+    """The rows of the three parts, by the column that names them, or by shares of the rows in a random order."""
     if config.split_column is not None:
         words = frame[config.split_column].astype(str)
         odd = words[~words.isin(PARTS)]

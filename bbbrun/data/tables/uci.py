@@ -21,7 +21,7 @@ _TRAINED = 0.9  # of the rows
 
 
 class UciSet(NamedTuple):
-    """A set: its folder, how many columns of inputs it has from the first on, the target's, and SHA-256 of its file."""
+    """A set: its folder, its number of input columns from the first on, its target column, its file's SHA-256."""
 
     folder: str
     inputs: int
@@ -47,10 +47,10 @@ UCI_SETS = {
 
 
 def uci_rows(config: UciConfig, root: str | None) -> Rows:
-    """The rows of the set by its split: a tenth to test, of the others the last `valid_share` to validate.
+    """The rows of the set by its split: a tenth for test, the last `valid_share` of the others for validation.
 
     root: the folder that holds uci/, or the sets; None for $BBBRUN_DATA, or else the user's cache, the only folder
-    into which a missing file is downloaded. Raises UserError naming the file that is missing or another one.
+    to which a missing file is downloaded. Raises UserError naming a file that is missing or not the published one.
     """
     chosen = UCI_SETS[config.name]
     folder = data_root(root, f"uci/{chosen.folder}/{_FILE}")
@@ -68,7 +68,7 @@ def uci_rows(config: UciConfig, root: str | None) -> Rows:
 def uci_split(rows: int, number: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """The training rows of split `number`, from 0, and its test rows.
 
-    The published code draws one permutation after the other from NumPy's old generator with seed 1, and trains on
+    The published code draws one permutation after another from NumPy's legacy generator with seed 1, and trains on
     the first round(0.9 n) rows of each.
     """
     random = np.random.RandomState(1)

@@ -1,4 +1,4 @@
-"""The values of a table's columns as numbers, or as the positions of a category's levels, checked one by one."""
+"""The values of a table's columns as numbers or as indices of a category's levels, checked one by one."""
 
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -17,7 +17,7 @@ _SHOWN = 12  # names in a message
 class TableLayout(NamedTuple):
     """Rows of the columns that a run learnt from, by name in any order, or without names in the order of `form`.
 
-    Columns that the run ignored, and its target, may be there: they are passed over.
+    The columns that the run ignored, and its target, may be present; they are ignored.
     """
 
     form: Form
@@ -66,7 +66,7 @@ def column_numbers(column: Any, first: int = 0) -> NDArray[np.float64]:
     if pd.api.types.is_numeric_dtype(column.dtype) and not pd.api.types.is_bool_dtype(column.dtype):
         values = column.to_numpy(np.float64, na_value=np.nan)
     else:
-        # Texts and nothing else: pandas would take a date for its nanoseconds, and True for 1.
+        # Only texts: pandas would convert a date to nanoseconds, and True to 1.
         texts = column.map(text_of_value, na_action="ignore")
         values = pd.to_numeric(texts, errors="coerce").to_numpy(np.float64)
         bad = np.flatnonzero(np.isnan(values) & column.notna().to_numpy())
@@ -83,15 +83,15 @@ def positions(column: Any, levels: Sequence[str], first: int = 0) -> NDArray[np.
     """The position of each value among `levels`, float64 (N,), NaN where it is missing; ValueError for any other."""
     codes, values = pd.factorize(column)
     numbers = {level: number for number, level in enumerate(levels)}
-    known = [numbers.get(text_of_value(value), -1) for value in values]
-    found = np.array([*known, np.nan], np.float64)[codes]
-    if -1 in known:
-        row = int(np.argmax(found == -1))
+    indices = [numbers.get(text_of_value(value), -1) for value in values]
+    result = np.array([*indices, np.nan], np.float64)[codes]
+    if -1 in indices:
+        row = int(np.argmax(result == -1))
         raise ValueError(
             f"row {first + row + 1}, column {column.name!r}: {str(column.iloc[row])[:40]!r} is not among the "
             f"{len(levels)} values that this run knows: {some_of(levels)}"
         )
-    return found
+    return result
 
 
 def levels_of(column: Any) -> list[str]:
@@ -100,7 +100,7 @@ def levels_of(column: Any) -> list[str]:
 
 
 def text_of_value(value: Any) -> str:
-    """A value as text: a whole number the same whether its column holds fractions, or gaps, elsewhere."""
+    """A value as text: a whole number has no decimals, even if its column has fractions or gaps elsewhere."""
     if isinstance(value, float | np.floating) and float(value).is_integer():
         return str(int(value))
     return str(value)
@@ -114,6 +114,6 @@ def _frame(values: Any) -> pd.DataFrame:
 
 
 def some_of(names: "Sequence[str] | pd.Index[str]") -> str:
-    """The first names as text for a message, and how many more there are."""
+    """The first names as text for a message, and the number of further ones."""
     more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
     return ", ".join(str(name)[:40] for name in names[:_SHOWN]) + more
