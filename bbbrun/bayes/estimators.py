@@ -140,8 +140,8 @@ def data_term(estimator: Estimator, network: Network, likelihood: Likelihood) ->
                 weight, bias = 2 * number, 2 * number + 1
                 mean = F.linear(x, mu[weight], mu[bias])
                 spread = F.linear(x.square(), variance[weight], variance[bias])
-                which = draw * stride + (int(Stream.ACTIVATION) + number)
-                noise = standard_normal(seed, step, which, mean.numel(), mean.device).view(mean.shape)
+                stream = draw * stride + (int(Stream.ACTIVATION) + number)
+                noise = standard_normal(seed, step, stream, mean.numel(), mean.device).view(mean.shape)
                 # Above 0, where the root has no gradient.
                 return mean + spread.clamp_min(1e-30).sqrt() * noise
 
@@ -171,9 +171,9 @@ def data_term(estimator: Estimator, network: Network, likelihood: Likelihood) ->
                 weight, bias = 2 * number, 2 * number + 1
                 operation = network.operation(number)
                 mean = operation(x, mu[weight], mu[bias])
-                which = draw * stride + (int(Stream.SIGN) + weight)
+                stream = draw * stride + (int(Stream.SIGN) + weight)
                 r, s = (
-                    signs(seed, step, which + side, len(part) * part.shape[1], x.device).view(
+                    signs(seed, step, stream + side, len(part) * part.shape[1], x.device).view(
                         *part.shape[:2], *[1] * (part.dim() - 2)
                     )
                     for side, part in ((0, x), (1, mean))

@@ -152,7 +152,7 @@ class BayesByBackprop:
             free_energy(
                 DiagonalGaussian(mu.double(), rho.double()), prior, noise.double(), none, 1.0, self.config.temperature
             )
-            for mu, rho, noise in zip(*(whole.split(_BLOCK) for whole in (*posterior, eps)), strict=True)
+            for mu, rho, noise in zip(*(vector.split(_BLOCK) for vector in (*posterior, eps)), strict=True)
         ]
         row = {name: sum(getattr(part, name).item() for part in parts) for name in FreeEnergy._fields if name != "nll"}
         # The blocks' free energies lack the nll, one number for all of them.

@@ -83,25 +83,25 @@ def network_of_module(config: ModuleConfig, input_shape: Sequence[int], outputs:
     for pattern in config.deterministic:
         if not any(fnmatchcase(name, pattern) for name in names):
             raise UserError(f"network.deterministic: {pattern!r} is none of the parameters {', '.join(names[:12])}")
-    single = [any(fnmatchcase(name, pattern) for pattern in config.deterministic) for name in names]
-    if all(single):
+    deterministic = [any(fnmatchcase(name, pattern) for pattern in config.deterministic) for name in names]
+    if all(deterministic):
         raise UserError("network.deterministic leaves no parameter a posterior: say method=mle")
     state = None if config.weights is None else read_state(config.weights)
 
     def start(seed: int) -> Tensor:
-        own = made_module(config, seed)
+        fresh = made_module(config, seed)
         if state is not None:
             try:
-                own.load_state_dict(state)
+                fresh.load_state_dict(state)
             except (RuntimeError, TypeError) as error:
                 raise UserError(f"network.weights={config.weights} does not fit: {_line(error)[:200]}") from error
-        return torch.cat([parameter.detach().reshape(-1).float() for parameter in own.parameters()])
+        return torch.cat([parameter.detach().reshape(-1).float() for parameter in fresh.parameters()])
 
     if state is not None:
         start(0)  # before a run has its folder
     sizes = [math.prod(shape) for shape in network.shapes]
-    random = torch.cat([torch.full((size,), float(not each)) for size, each in zip(sizes, single, strict=True)])
-    return network._replace(start=start, random=random if any(single) else None)
+    random = torch.cat([torch.full((size,), float(not each)) for size, each in zip(sizes, deterministic, strict=True)])
+    return network._replace(start=start, random=random if any(deterministic) else None)
 
 
 def _line(error: Exception) -> str:

@@ -1,4 +1,4 @@
-"""A contextual bandit's agent: what it remembers, how it acts and how it learns (paper, sections 4 and 5.3)."""
+"""A contextual bandit's agent: its memory, how it acts and how it learns (paper, sections 4 and 5.3)."""
 
 from typing import NamedTuple
 
@@ -20,7 +20,7 @@ _BLOCK = 64  # interactions whose minibatches are drawn at once
 
 
 class Memory(NamedTuple):
-    """The latest interactions as a ring: interaction t lies in place t mod size.
+    """The latest interactions as a ring: interaction t is at index t mod size.
 
     inputs (size, D + K): the context and the action taken, one-of-K. targets (size,): its reward.
     """
@@ -29,29 +29,29 @@ class Memory(NamedTuple):
     targets: Tensor
 
     def remember(self, t: int, taken: Tensor, reward: float) -> None:
-        """Keep interaction t, its input `taken` (D + K,), in place of the oldest."""
+        """Store interaction t, with its input `taken` (D + K,), over the oldest."""
         place = t % len(self.targets)
         self.inputs[place] = taken
         self.targets[place] = reward
 
 
 def action_inputs(contexts: Tensor, actions: int) -> Tensor:
-    """Each context (N, D) with each of K actions, one-of-K: (N, K, D + K), what the network judges."""
+    """Each context (N, D) with each of K actions, one-of-K: the network's inputs (N, K, D + K)."""
     one_of_k = torch.eye(actions, device=contexts.device).expand(len(contexts), -1, -1)
     return torch.cat([contexts.unsqueeze(1).expand(-1, actions, -1), one_of_k], dim=2)
 
 
 def minibatch_places(seed: int, first: int, filled: Tensor, size: int) -> Tensor:
-    """`size` places in memory after each of the interactions from `first` on, int64 (T, size), with repetition.
+    """`size` indices into memory after each of the interactions from `first` on, int64 (T, size), with repetition.
 
-    Uniform on 0 .. filled - 1, filled (T,): how many memory holds then. A function of (seed, t, filled) alone.
+    Uniform on 0 .. filled - 1, filled (T,): the interactions in memory then. A function of (seed, t, filled) alone.
     """
     t = first + torch.arange(len(filled), dtype=torch.int32)
     return integers(seed, t.unsqueeze(1), Stream.SHUFFLE, size, filled.unsqueeze(1))
 
 
 def agent_network(config: Config, bandit: Bandit) -> Network:
-    """The network that judges what `action_inputs` makes of the bandit's contexts: (..., D + K) -> (..., 1)."""
+    """The network of expected rewards for the inputs of `action_inputs`: (..., D + K) -> (..., 1)."""
     return build_network(config.network, (bandit.contexts.shape[1] + bandit.expected.shape[1],), 1)
 
 
@@ -77,10 +77,10 @@ class Agent:
         return int(self._chances[t] if self._random[t] else self.values(t, row).argmax())
 
     def values(self, t: int, row: int) -> Tensor:
-        """The expected reward of each action (K,) as the agent sees it at interaction t.
+        """The agent's estimate of the expected reward of each action (K,) at interaction t.
 
-        Bayes by Backprop: the mean over method.test_samples draws of the weights, made anew at each interaction,
-        so that acting on the best is Thompson sampling (paper, section 4). Otherwise the network's output.
+        Bayes by Backprop: the mean over method.test_samples draws of the weights, new ones at each interaction, so that
+        taking the best action is Thompson sampling (paper, section 4). Otherwise the network's output.
         """
         method = self.trainer.method
         draws = self.trainer.draws(t, method.draws(last=False))
@@ -88,7 +88,7 @@ class Agent:
         return network_outputs(self.network, weights, self._inputs[row]).mean(dim=0)[:, 0]
 
     def learn(self, t: int, row: int, action: int, reward: float) -> None:
-        """Remember interaction t, then take agent.updates steps on minibatches of what is remembered.
+        """Store interaction t, then take agent.updates steps on minibatches from memory.
 
         The minibatches of one interaction form an epoch: the paper's 64 of 64, as many as its buffer holds. With n
         examples in memory each counts draws / n times. cold_start=false counts the complexity equally often:
@@ -107,11 +107,11 @@ class Agent:
         self.trainer.steps(self._agent.updates)
 
     def saved(self) -> list[Tensor]:
-        """The tensors a checkpoint holds, on the CPU: the trainer's, then memory's."""
+        """The tensors of a checkpoint, on the CPU: the trainer's, then memory's."""
         return [*self.trainer.saved(), self.memory.inputs.cpu(), self.memory.targets.cpu()]
 
     def load(self, tensors: list[Tensor]) -> None:
-        """Continue from what `saved` made."""
+        """Load the tensors of `saved`."""
         *trained, inputs, targets = tensors
         self.trainer.load(trained)
         self.memory.inputs.copy_(inputs)

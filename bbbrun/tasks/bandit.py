@@ -36,7 +36,7 @@ _UNTIMED = 2  # the first interactions compile and warm up
 
 
 def bandit_of(config: Config) -> Bandit:
-    """The bandit of a run; raises UserError where its data is missing or wrong."""
+    """The bandit of a run; raises UserError where its data are missing or wrong."""
     assert isinstance(config.agent, ContextualAgentConfig)
     return load_bandit(config.dataset, config.seed, config.agent.steps)
 
@@ -57,7 +57,7 @@ def play(config: Config, bandit: Bandit, run: RunFolder, device: torch.device) -
         if agent.trainer.compiled:
             session.progress.say("compiling the training step: about a minute the first time, cached afterwards")
         tally = Tally(*session.saved["tally"])
-        # Those of the last row, which a stop leaves behind.
+        # The metrics of the last row, which a checkpoint of a stop contains.
         last_tally = Tally(*session.saved.get("last_tally", tally))
         last_step: int = session.saved.get("last_step", session.step)
         step, warned = session.step, False

@@ -33,7 +33,7 @@ COLUMNS = (
 
 
 def classification_task(config: Config, images: Images) -> Task:
-    """Say how the network is trained and judged on these images."""
+    """The task of training and judging the network on these images."""
     train, method = images.train, build_method(config.method)
     network = build_network(config.network, train.inputs.shape[1:], images.classes)
     held_out = torch.cat([images.valid.inputs, images.test.inputs])
@@ -61,7 +61,7 @@ def classification_task(config: Config, images: Images) -> Task:
 def _each_image(probabilities: Tensor, labels: Tensor) -> pd.DataFrame:
     """A row for each test image, so that two networks can be compared image by image.
 
-    label: its class. class: the predicted one. probability: what its own class is given, to four digits.
+    label: the true class. class: the predicted one. probability: that of the true class, to four digits.
     """
     of_label = probabilities.gather(1, labels.unsqueeze(1)).squeeze(1)
     columns = {"label": labels, "class": probabilities.argmax(dim=1)}
@@ -72,7 +72,7 @@ def _each_image(probabilities: Tensor, labels: Tensor) -> pd.DataFrame:
 class ClassTable(ClassMixture):
     """The predictive of classes as a table: the class, its probability, all of them, and the uncertainty in nats.
 
-    labels: what the classes are called, numbers or texts.
+    labels: the names of the classes, numbers or texts.
     """
 
     def __init__(self, rows: int, labels: Sequence[Any], shares: Sequence[float]) -> None:
@@ -93,7 +93,7 @@ class ClassTable(ClassMixture):
 
 
 def predictor(dataset: ImageDatasetConfig, options: NetworkConfig) -> Predictor:
-    """How a network of these options predicts the classes of images in pixel values."""
+    """The predictor of a network of these options, for the classes of images in pixel values."""
     shape, classes, _, brightest = IMAGES[dataset.name]
     layout = ImageLayout(shape, dataset.pixel_divisor, brightest)
     return Predictor(

@@ -1,4 +1,4 @@
-"""How trained runs are judged: numbers of what an ensemble predicts for a set, or of what it tells apart."""
+"""Scores of trained runs: of an ensemble's predictions for a set, or of its detection of foreign inputs."""
 
 from collections.abc import Callable
 from typing import Any
@@ -22,7 +22,7 @@ from bbbrun.bayes.uncertainty import ClassPrediction, NumberMixture, class_predi
 from bbbrun.tasks.prediction import Ensemble
 from bbbrun.training.task import Column
 
-# What foreign inputs are told by: more of it is more foreign.
+# Scores that detect foreign inputs: a higher one is more foreign.
 SUSPICIONS: dict[str, Callable[[ClassPrediction], Tensor]] = {
     "entropy": lambda predicted: predicted.total,
     "mutual_information": lambda predicted: predicted.epistemic,
@@ -63,7 +63,7 @@ COLUMNS = {column.name: column for column in (*NUMBERS, *CLASSES, *FOREIGN_COLUM
 
 
 def predicted_classes(ensemble: Ensemble, inputs: Any) -> ClassPrediction:
-    """What the ensemble predicts for any number of inputs; raises ValueError for inputs that are not the runs'."""
+    """The ensemble's predictions for any number of inputs; raises ValueError for inputs of another layout."""
     table = pd.concat(list(ensemble.tables(inputs)), ignore_index=True)
     # After the class and its probability.
     probabilities = table.iloc[:, 2 : 2 + ensemble.classes].to_numpy(copy=True)
@@ -72,13 +72,13 @@ def predicted_classes(ensemble: Ensemble, inputs: Any) -> ClassPrediction:
 
 
 def joined(predictions: list[ClassPrediction]) -> ClassPrediction:
-    """The ensemble of runs that predicted alone, each counting the same."""
+    """The ensemble of runs that predicted alone, with equal weights."""
     probabilities = torch.stack([each.probabilities for each in predictions]).mean(dim=0)
     return class_prediction(probabilities, torch.stack([each.aleatoric for each in predictions]).mean(dim=0))
 
 
 def class_scores(predicted: ClassPrediction, labels: NDArray[Any]) -> dict[str, float]:
-    """The numbers of CLASSES; labels (N,), 0 .. K - 1."""
+    """The scores named in CLASSES; labels (N,), 0 .. K - 1."""
     probabilities, truth = predicted.probabilities, torch.from_numpy(np.asarray(labels, np.int64))
     risk = risks(predicted, labels)
     return {
@@ -93,13 +93,13 @@ def class_scores(predicted: ClassPrediction, labels: NDArray[Any]) -> dict[str, 
 
 
 def risks(predicted: ClassPrediction, labels: NDArray[Any]) -> Tensor:
-    """`risk_by_coverage` where the least probable classes are left out first, (N,)."""
+    """`risk_by_coverage` by the probability of the predicted class, (N,)."""
     confidence, classes = predicted.probabilities.max(dim=1)
     return risk_by_coverage(confidence, classes != torch.from_numpy(np.asarray(labels, np.int64)))
 
 
 def foreign_scores(test: ClassPrediction, foreign: ClassPrediction) -> dict[str, float]:
-    """The numbers of FOREIGN_COLUMNS; none by mutual information where a single network has none of it."""
+    """The scores named in FOREIGN_COLUMNS; without mutual information for a single network, which has none."""
     numbers: dict[str, float] = {}
     for by, suspicion in SUSPICIONS.items():
         here, there = suspicion(test).numpy(), suspicion(foreign).numpy()
@@ -114,7 +114,7 @@ def _uncertainty(predicted: ClassPrediction) -> dict[str, float]:
 
 
 def number_scores(ensemble: Ensemble, inputs: Any, y: NDArray[Any]) -> dict[str, float]:
-    """The numbers of NUMBERS; y (N,). Raises ValueError for inputs that are not the runs'."""
+    """The scores named in NUMBERS; y (N,). Raises ValueError for inputs of another layout."""
     tables, densities = [], []
     truth = torch.from_numpy(np.asarray(y, np.float64))
     for first in range(0, len(y), ensemble.rows):

@@ -1,4 +1,4 @@
-"""What trained runs are judged on: the test set, the same images made harder, foreign images, files with labels."""
+"""The sets that runs are judged on: the test set, harder versions of its images, foreign images, labelled files."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -27,14 +27,14 @@ from bbbrun.tasks.kinds import form_in
 FOREIGN = (*SETS, "noise")
 HARDER = ("rotated", "shifted", "corrupted")
 NAMES = ("test", *FOREIGN, *HARDER)
-FILE = "file"  # the set that any file is a part of
+FILE = "file"  # the set of all files
 
 
 class Part(NamedTuple):
     """A part of a set: `load` gives its inputs, in the runs' own units, and their labels, None for foreign inputs.
 
-    level: how far it is from the test set, such as an angle; None where that is no number. rows: which rows of the
-    data set these are, where runs of one data set may have learnt from different ones.
+    level: its distance from the test set, such as an angle; None where that is not a number. rows: the rows of the data
+    set, where runs of one data set may have learnt from different ones.
     """
 
     set: str
@@ -45,10 +45,10 @@ class Part(NamedTuple):
 
 
 def parts_of(run: Run, names: Sequence[str], root: str | None) -> list[Part]:
-    """The parts of the sets with these names, or in these files, for the run and others of its data set.
+    """The parts of the sets with these names, or of these files, for the run and others of its data set.
 
-    root: the folder of the data in place of the record's, which may be anybody's; None for $BBBRUN_DATA or the cache.
-    Raises UserError for a set that the run has not, and for a file that is not there.
+    root: the folder of the data in place of the record's, which may come from anybody; None for $BBBRUN_DATA or the
+    cache. Raises UserError for a set that the run does not have, and for a missing file.
     """
     dataset = option("dataset", run.config["dataset"])
     if isinstance(dataset, ImageDatasetConfig):
@@ -110,7 +110,7 @@ def _table_part(dataset: TabularConfig, form: Form, name: str, root: str | None)
         return frame.drop(columns=form.target.name), target_values(form.target, frame[form.target.name])
 
     if name == "test":
-        # A UCI set's record may be anybody's: its folder is not looked into.
+        # A UCI set's record may come from anybody: the folder that it names is not read.
         own = replace(dataset, root=root) if isinstance(dataset, UciConfig) else dataset
         return Part(name, name, None, lambda: labelled(rows_of(own, root, form.files).test), repr(own))
     if name in NAMES:

@@ -26,10 +26,10 @@ HEADER = "# Written by bbbrun export."
 
 
 class Usage(NamedTuple):
-    """How inputs in raw units become the module's, (inputs - shift) / scale, and what that is called in code.
+    """How inputs in raw units become the module's, (inputs - shift) / scale, and its names in code.
 
-    Lists have a number for each column of the inputs. result: a name for its outputs. comment: what inputs and outputs
-    are.
+    Lists have a number for each column of the inputs. result: a name for its outputs. comment: describes inputs and
+    outputs.
     """
 
     shift: float | list[float]
@@ -40,7 +40,7 @@ class Usage(NamedTuple):
 
 
 class Exported(NamedTuple):
-    """A module, where it comes from in words, and the lines that make it again from the file NAME.
+    """A module, its origin in words, and the lines that make it again from the file NAME.
 
     code: the lines that make the module without its weights.
     """
@@ -64,7 +64,7 @@ class Exported(NamedTuple):
 def weights_of(run: Run, draw: int | None, seed: int, prune: float | None) -> Tensor:
     """The weights (P,) to export: a draw, or the mean, of which `prune` percent are set to zero by signal-to-noise.
 
-    Of a run without a posterior its only ones. Raises UserError for a draw or a pruning that it does not have.
+    A run without a posterior has a single vector. Raises UserError for a draw or a pruning that the run lacks.
     """
     network, method = predictor(run).network, build_method(option("method", run.config["method"]))
     parameters = parameters_of(run, network.size)
@@ -88,7 +88,7 @@ def _count(draws: int, copies: int) -> str:
 
 
 def error_of(run: Run, weights: Tensor, root: str | None) -> tuple[str, float]:
-    """What these weights alone, (P,), miss on the test set: the name of the number, and the number.
+    """The error of these weights alone, (P,), on the test set: the name of the number, and the number.
 
     root: the folder of the data. Raises UserError where it is missing.
     """
@@ -103,13 +103,13 @@ def error_of(run: Run, weights: Tensor, root: str | None) -> tuple[str, float]:
 
 
 def exported(run: Run, weights: Tensor, origin: str) -> Exported:
-    """The run's network with these weights (P,); raises UserError for one that is no plain module of torch.nn."""
+    """The run's network with these weights (P,); raises UserError for a network that is no plain torch.nn module."""
     predicts = predictor(run)
     options, module, usage = run.network(), nn.Module(), _usage(run)
     shapes, parts = predicts.network.shapes, predicts.network.unflatten(weights)
     dataset = option("dataset", run.config["dataset"])
     if isinstance(dataset, TabularConfig) and dataset.noise is Noise.constant and not predicts.classes:
-        # The deviation of all rows is no part of the module.
+        # The common deviation of all rows is no part of the module.
         deviation = predicts.components(torch.stack([torch.zeros(1), parts[-1]], dim=1))[1].item()
         usage = usage._replace(comment=f"{usage.comment.rpartition(', standard deviation')[0]}, deviation {deviation}")
         shapes, parts = shapes[:-2], parts[:-2]
@@ -120,7 +120,7 @@ def exported(run: Run, weights: Tensor, origin: str) -> Exported:
         module, code = nn.Sequential(*layers), ["from torch import nn", f"module = nn.Sequential({_codes(layers)})"]
     else:
         raise UserError(f"network={options.name} cannot be exported: only {', '.join(_MODULES)}")
-    # Clones: of a view the whole vector would be saved with each part.
+    # Clones: torch would save the whole vector with each view of it.
     state = dict(zip(module.state_dict(), (part.clone() for part in parts), strict=True))
     module.load_state_dict(state)
     return Exported(module.eval(), usage, predicts.layout.shape, origin, code)
@@ -134,7 +134,7 @@ def program_of(network: Exported) -> torch.export.ExportedProgram:
 
 
 class _Raw(nn.Module):
-    """The module behind the scaling of its inputs."""
+    """The module applied to scaled inputs."""
 
     shift: Tensor
     scale: Tensor
@@ -235,5 +235,5 @@ def _table_usage(form: Form, floor: float) -> Usage:
         sigma = f"{target.scale!r} * ({floor!r} + softplus(outputs[:, 1]))"
         mean = f"{target.mean!r} + {target.scale!r} * outputs[:, 0]"
         result, meaning = "outputs", f"mean {mean}, standard deviation {sigma}"
-    # In one line, whatever a column's name holds: what follows a line's end would be code.
+    # On one line, whatever a column's name contains: text after a line's end would be code.
     return Usage(shift, scale, "rows", result, " ".join(f"{columns}; {meaning}".split()))

@@ -1,4 +1,4 @@
-"""The kinds of task, by data set: how a run of each is prepared and played to its end."""
+"""The kinds of task, by data set: how a run of each is prepared and carried out."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -27,9 +27,9 @@ from bbbrun.training.task import EPOCHS, Column, Predictor, Task
 
 
 class Prepared(NamedTuple):
-    """A run whose data are there: the columns of its metrics.csv, and what plays it, one folder a replica.
+    """A run whose data are loaded: the columns of its metrics.csv, and a function that runs it, one folder per replica.
 
-    inputs: of each replica, what was done to a table's columns, to be kept with it. about: lines for the user.
+    inputs: the text of inputs.json of each replica. about: lines for the user.
     """
 
     columns: tuple[Column, ...]
@@ -38,7 +38,7 @@ class Prepared(NamedTuple):
     about: tuple[str, ...] = ()
 
 
-# Data are read before a run has its folder, so that what is missing leaves none: (configurations, device) -> run
+# Data are read before a run has its folder, so that missing data leave no folder: (configurations, device) -> run
 Prepare = Callable[[list[Config], torch.device], Prepared]
 
 
@@ -74,7 +74,7 @@ def _bandit(configs: list[Config], device: torch.device) -> Prepared:
 
 
 class Kind(NamedTuple):
-    """prepare: how a run is made. predictor: (options of its data set and network, run) -> what predicts with it.
+    """prepare: makes a run. predictor: (options of its data set and network, run) -> its Predictor.
 
     None where predictions are not of inputs: a bandit's network judges actions.
     """
@@ -96,7 +96,7 @@ def _kind(dataset: Any) -> Kind:
     return kind
 
 
-# Every column of any metrics.csv, by name: where figures and tables read labels from.
+# Every column of any metrics.csv, by name, for the labels of figures and tables.
 COLUMNS: dict[str, Column] = {
     column.name: column
     for column in (*EPOCHS, *classification.COLUMNS, *regression.COLUMNS, *table.COLUMNS, *bandit.COLUMNS)
@@ -104,12 +104,12 @@ COLUMNS: dict[str, Column] = {
 
 
 def form_in(run: Run) -> Form:
-    """What was done to the columns of the table that a run learnt; raises UserError where that cannot be read."""
+    """The form of the table that a run learnt; raises UserError where it cannot be read."""
     return form_of(run.inputs(), str(run.folder / INPUTS))
 
 
 def predictor(run: Run) -> Predictor:
-    """How the network of a run predicts, by its record; its data need not be there.
+    """The predictor of a run's network, from its record alone, without its data.
 
     Raises UserError for a bandit, whose network judges actions.
     """
@@ -121,7 +121,7 @@ def predictor(run: Run) -> Predictor:
 
 
 def prepare(configs: list[Config], device: torch.device) -> Prepared:
-    """Read the data of a run, or of its replicas, and say how it is played.
+    """Read the data of a run, or of its replicas, and prepare it.
 
     Raises UserError where data are missing or wrong, and where the method cannot train the network.
     """

@@ -1,4 +1,4 @@
-"""Trained runs in use: the predictive mixture of any number of inputs, over all draws of one run or of an ensemble."""
+"""Predictions of trained runs: the mixture over all draws of one run or of an ensemble, for any number of inputs."""
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -17,8 +17,8 @@ from bbbrun.schema.config import option
 from bbbrun.tasks.kinds import predictor
 from bbbrun.training.task import Mixture, Predictor
 
-# Rows in one forward pass. All rows are cut into such blocks from the first one on, whatever is predicted at once, so
-# that each product has the same factors and no rounding depends on how the rows arrive.
+# Rows in one forward pass. Rows are always cut into such blocks from the first one on, so that each product has the
+# same factors and no rounding depends on how many rows arrive at once.
 _BLOCK = 1000
 _NUMBERS = 1 << 24  # numbers that the rows predicted at once may take
 _MOST = 50  # blocks predicted at once: beyond, the next draw's weights cost next to nothing
@@ -27,7 +27,7 @@ _MOST = 50  # blocks predicted at once: beyond, the next draw's weights cost nex
 class Member(NamedTuple):
     """A run of an ensemble: how it predicts, and its draws' weights, each (P,), made anew and the same at each call.
 
-    random: whether the seed changes anything.
+    random: whether the seed changes its predictions.
     """
 
     run: Run
@@ -53,7 +53,7 @@ def parameters_of(run: Run, size: int) -> list[Tensor]:
 
 
 def member_of(run: Run, draws: int, seed: int, mean: bool) -> Member:
-    """The run as a member of an ensemble: `draws` draws of its weights, or one where there is nothing to draw.
+    """The run as a member of an ensemble: `draws` draws of its weights, or its only weights.
 
     mean: w = mu in place of draws. Raises UserError for a run that does not predict.
     """
@@ -68,10 +68,10 @@ def member_of(run: Run, draws: int, seed: int, mean: bool) -> Member:
 
 
 class Ensemble:
-    """The predictive mixture of one run's draws, or of those of several runs, each run counting the same.
+    """The predictive mixture of one run's draws, or of several runs' draws with equal weight for each run.
 
-    rows: how many to predict at once, a function of the network and the number of draws alone. classes: how
-    many it tells apart, 0 where it predicts a number.
+    rows: how many to predict at once, a function of the network and the number of draws alone. classes: their number, 0
+    where it predicts a number.
     """
 
     def __init__(self, members: Sequence[Member]) -> None:

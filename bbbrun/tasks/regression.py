@@ -1,4 +1,4 @@
-"""The regression task: a number in, a Gaussian of its value out, judged on test points and drawn over a grid."""
+"""The regression task: a number in, a Gaussian out, judged on test points and drawn over a grid."""
 
 import pandas as pd
 import torch
@@ -35,14 +35,14 @@ QUANTILES = (5, 25, 50, 75, 95)  # percent, of the table of predictions
 
 
 def conditional_gaussian(config: RegressionCurveConfig) -> tuple[Conditional, int]:
-    """How outputs give the Gaussian of y given x and w, and how many outputs that takes."""
+    """The map from outputs to the Gaussian of y given x and w, and the number of outputs that it takes."""
     if config.likelihood_sigma is not None:
         return fixed_sigma(config.likelihood_sigma), 1
     return predicted_sigma(config.sigma_scale, config.sigma_floor), 2
 
 
 def on_unit_range(network: Network, low: float, high: float) -> Network:
-    """The network behind the map of [low, high] onto [-1, 1]."""
+    """The network applied to inputs mapped from [low, high] onto [-1, 1]."""
     apply, layers, middle, half = network.apply, network.layers, (low + high) / 2, (high - low) / 2
     if layers is None:
         return network._replace(apply=lambda weights, x: apply(weights, (x - middle) / half))
@@ -61,7 +61,7 @@ class NumberTable(NumberMixture):
 
 
 def predictor(dataset: RegressionCurveConfig, options: NetworkConfig) -> Predictor:
-    """How a network of these options predicts y at x."""
+    """The predictor of a network of these options, for y at x."""
     network, conditional = _network(dataset, options)
     return Predictor(network, ColumnsLayout(("x",)), 0, lambda outputs: conditional(outputs.double()), NumberTable)
 
@@ -73,7 +73,7 @@ def _network(dataset: RegressionCurveConfig, options: NetworkConfig) -> tuple[Ne
 
 
 def regression_task(config: Config, device: torch.device) -> Task:
-    """Draw the points and say how the network is trained, judged and shown."""
+    """The task of the regression curve, with its points drawn from the seed."""
     dataset, method = config.dataset, build_method(config.method)
     assert isinstance(dataset, RegressionCurveConfig)
     train, test = (split.to(device) for split in curve_points(dataset, config.seed))

@@ -1,4 +1,4 @@
-"""Tables learnt: a number or a class of each row, judged in the target's own units, and predicted from raw columns."""
+"""The task of a table: a number or a class per row, judged in the target's own units, predicted from raw columns."""
 
 from collections.abc import Sequence
 
@@ -30,7 +30,7 @@ COLUMNS = (
 
 
 def table_task(config: Config, table: Table) -> Task:
-    """Say how the network is trained and judged on this table, on whose device it is."""
+    """The task of training and judging the network on this table, on the table's device."""
     parts = (table.train, table.valid, table.test)
     classes = table.form.target.classes
     if classes:
@@ -39,7 +39,7 @@ def table_task(config: Config, table: Table) -> Task:
 
 
 def _regression(config: Config, form: Form, parts: Sequence[Split]) -> Task:
-    """The network learns the standardised target: nll and free energy are its. Judged are its own units."""
+    """Trained on the standardised target, to which nll and free energy refer; judged in the target's own units."""
     train, valid, test = parts
     dataset, method = config.dataset, build_method(config.method)
     assert isinstance(dataset, TabularConfig)
@@ -71,14 +71,14 @@ def _regression(config: Config, form: Form, parts: Sequence[Split]) -> Task:
 
 
 def _gaussian_network(dataset: TabularConfig, options: NetworkConfig, form: Form) -> Network:
-    """The network whose two outputs are a Gaussian: the second is a function of the inputs, or a weight of its own."""
+    """The network with two outputs, the parameters of a Gaussian: the second depends on the inputs or is one weight."""
     if dataset.noise is Noise.varying:
         return build_network(options, (form.width,), 2)
     return with_constant(build_network(options, (form.width,), 1))
 
 
 def _in_own_units(conditional: Conditional, target: Target) -> Conditional:
-    """The Gaussian of the target itself, where `conditional` gives that of the standardised one."""
+    """The Gaussian of the target itself, from the `conditional` of the standardised target."""
 
     def restored(outputs: Tensor) -> tuple[Tensor, Tensor]:
         mean, sigma = conditional(outputs)
@@ -88,7 +88,7 @@ def _in_own_units(conditional: Conditional, target: Target) -> Conditional:
 
 
 def predictor(dataset: TabularConfig, options: NetworkConfig, form: Form) -> Predictor:
-    """How a network of these options predicts rows in the units of the table that `form` was made from."""
+    """The predictor of a network of these options, for rows in the units of the table of `form`."""
     classes = form.target.classes
     layout = TableLayout(form)
     if classes:
@@ -106,7 +106,7 @@ def predictor(dataset: TabularConfig, options: NetworkConfig, form: Form) -> Pre
 
 
 def about(form: Form) -> str:
-    """What a table was taken for, in a line."""
+    """How a table was read, in one line."""
     kinds = f"{len(form.features)} columns ({sum(bool(each.levels) for each in form.features)} of categories)"
     rows = " / ".join(f"{count:,}" for count in form.rows)
     classes = form.target.classes

@@ -1,22 +1,22 @@
-"""What an agent earned, missed and did, from its first interaction on."""
+"""The sums of an agent's rewards, regrets and actions since its first interaction."""
 
 from typing import NamedTuple
 
 from bbbrun.data.bandit import Bandit
 
-# An agent is stuck that took one action this often in a row while another was best in at least this share of them.
+# An agent is stuck if it took one action _LONG times in a row while another was best in at least this share of them.
 _LONG = 1000
 _SHARE = 0.05
 
 
 class Tally(NamedTuple):
-    """What an agent earned and missed, summed over its interactions.
+    """An agent's rewards, regrets and actions, summed over its interactions.
 
-    reward: what it was paid. regret: the oracle's expected reward less that, as in the paper's Figure 6, where the
-    oracle always gets 5 for an edible mushroom and 0 for a poisonous one. expected_regret: the oracle's expected
-    reward less that of the action taken. eaten_edible, eaten_poisonous: how often; stay 0 where nothing is eaten.
-    best: how often the action was the oracle's. taken: how often each action was. run: how many of the latest
-    interactions in a row had the same action, run_best: in how many of these it was the oracle's, last: that action.
+    reward: the rewards paid. regret: the oracle's expected reward less the reward paid, as in the paper's Figure 6,
+    where the oracle always gets 5 for an edible mushroom and 0 for a poisonous one. expected_regret: the oracle's
+    expected reward less that of the action taken. eaten_edible, eaten_poisonous: counts, 0 for other bandits. best: the
+    count of the oracle's actions. taken: the count of each action. last: the latest action. run: how many times in a
+    row it was taken until now. run_best: how often in that run it was the oracle's.
     """
 
     reward: float = 0.0
@@ -62,7 +62,7 @@ class Tally(NamedTuple):
         )
 
     def row(self, before: "Tally", bandit: Bandit) -> dict[str, float]:
-        """The columns of a row: means and shares over the interactions since `before`, the others are sums."""
+        """The columns of a row: means and shares over the interactions since `before`, and sums."""
         taken = [now - then for now, then in zip(self.taken, before.taken or [0] * len(self.taken), strict=True)]
         interactions = sum(taken)
         row: dict[str, float] = {

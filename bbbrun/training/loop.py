@@ -16,7 +16,7 @@ from bbbrun.training.task import EPOCHS, Column, Judgement, Task
 from bbbrun.training.trainer import Trainer
 
 _UNTIMED_STEPS = 100  # the first steps compile and warm up
-_EARLY_STEPS = 100  # nothing can be expected of a network after fewer
+_EARLY_STEPS = 100  # a network may still be at chance after fewer
 
 
 def columns(task: Task) -> tuple[Column, ...]:
@@ -40,7 +40,7 @@ def fit(configs: list[Config], tasks: list[Task], runs: list[RunFolder], device:
             session.progress.say("compiling the training step: half a minute to a minute and a half, cached afterwards")
         warned = False
         judgements: list[Judgement] = []
-        # The steps of the epoch that a stop cut off, all of them where it came before the epoch's row.
+        # The completed steps of an interrupted epoch; all of them if the stop came before the epoch's row.
         within: int = session.saved.get("within", 0)
         first = (session.step - within) // minibatches
         open_epoch = first
@@ -87,7 +87,7 @@ def fit(configs: list[Config], tasks: list[Task], runs: list[RunFolder], device:
             session.save(step, trainer.saved, last)
     step = epochs * minibatches
     if not judgements:
-        # A run that was stopped after its last row.
+        # The run was stopped after its last row.
         judgements = _judgements(trainer, tasks, step, last=True)
     outcomes = []
     for replica, (judgement, run) in enumerate(zip(judgements, runs, strict=True)):
@@ -101,7 +101,7 @@ def fit(configs: list[Config], tasks: list[Task], runs: list[RunFolder], device:
 
 
 def _judgements(trainer: Trainer, tasks: list[Task], step: int, last: bool) -> list[Judgement]:
-    """What each replica's network is worth after so many steps, with the draws of the last evaluation if it is that."""
+    """The judgement of each replica's network after `step` steps; `last`: with the draws of the last evaluation."""
     count = trainer.method.draws(last)
     return [
         task.evaluate(trainer.parameters(replica), trainer.draws(step, count, replica))
@@ -115,16 +115,16 @@ def _means(names: tuple[str, ...], metrics: list[dict[str, float]]) -> dict[str,
 
 
 def _at_chance(task: Task, metrics: dict[str, float]) -> bool:
-    """Whether what has a complexity predicts no better than the most frequent class."""
+    """Whether a network with a complexity predicts no better than the most frequent class."""
     if "complexity" not in metrics or task.chance is None:
         return False
     return metrics.get("valid_error", metrics["test_error"]) > 0.9 * task.chance
 
 
 def _run_epoch(trainer: Trainer, session: Session, standing: Standing, done: int, untimed: int) -> None:
-    """Take an epoch's steps but the first `done`; of these all but the first `untimed` are timed.
+    """Take the steps of an epoch after the first `done`; all of these but the first `untimed` are timed.
 
-    standing: what a stop saves, between any two steps.
+    standing: makes the checkpoint that a stop saves, between any two steps.
     """
     session.start_lap()
     for number in range(done, trainer.minibatches):

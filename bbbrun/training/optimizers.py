@@ -11,14 +11,14 @@ from bbbrun.schema.optimizers import OptimizerConfig, Schedule
 
 
 class Optimizer(Protocol):
-    """What a training step asks of an optimizer."""
+    """The contract of an optimizer for a training step."""
 
     @property
     def slots(self) -> int:
-        """How many state tensors of the parameter's shape it keeps, all starting at 0."""
+        """The number of its state tensors of the parameter's shape, all starting at 0."""
 
     def rates(self, lr: Tensor, first: int) -> Tensor:
-        """What `update` needs at each of M steps, (M, r) float64, from their learning rates (M,).
+        """The numbers that `update` needs at each of M steps, (M, r) float64, from their learning rates (M,).
 
         first: the number of the first of these steps, counted from 0. Computed ahead on the host: powers and
         divisions of scalars would otherwise be repeated for every weight inside the compiled update.

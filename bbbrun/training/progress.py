@@ -1,4 +1,4 @@
-"""Progress a person can watch: a tqdm bar on a terminal, a line now and then elsewhere."""
+"""The progress of a run: a tqdm bar on a terminal, a line now and then elsewhere."""
 
 import sys
 import time
@@ -11,7 +11,7 @@ _LINE_SECONDS = 10.0
 class Progress:
     """Counts steps; shows the latest numbers, steps per second and the time left, on standard error.
 
-    unit: what a step is called.
+    unit: the name of a step.
     """
 
     def __init__(self, total: int, done: int, label: str, unit: str = "step") -> None:
@@ -47,7 +47,7 @@ class Progress:
         print(f"{self._label}: {self._unit} {self._done}/{self._total}{numbers}{speed}", file=sys.stderr, flush=True)
 
     def close(self, *, failed: bool = False) -> None:
-        """Show the last numbers once more, unless what they count has failed, and end the bar."""
+        """Show the last numbers once more, unless the run has failed, and end the bar."""
         if self._bar.disable and not failed:
             self._line()
         self._bar.close()

@@ -16,12 +16,12 @@ from bbbrun.schema.config import Config
 from bbbrun.training.progress import Progress
 from bbbrun.training.task import Predictions
 
-# What makes the checkpoint of where a run stands, for a stop; None where it must not be kept.
+# Makes the checkpoint that a stop saves; gives None where none must be saved.
 Standing = Callable[[], dict[str, Any] | None]
 
 
 class Outcome(NamedTuple):
-    """What a finished training leaves for the summary, and its predictions where the task has some."""
+    """The results of a finished training for the summary, and its predictions where the task has some."""
 
     metrics: dict[str, float]
     seconds: float
@@ -31,10 +31,10 @@ class Outcome(NamedTuple):
 
 
 class Session:
-    """One stretch of a run, from its start or its checkpoint to its end or its interruption.
+    """One session of a run, from its start or its checkpoint to its end or its interruption.
 
-    step: steps done before this stretch. metrics: the last row, as it was given to `checkpoint`. total: all steps.
-    more: what else a checkpoint holds, from which a run starts. A stop saves what `standing` gives.
+    step: steps done before this session. metrics: the last row, as it was given to `checkpoint`. total: all steps.
+    more: further entries of the checkpoint from which the run starts. A stop saves the checkpoint of `standing`.
     """
 
     def __init__(
@@ -64,10 +64,10 @@ class Session:
         self.progress.close()
 
     def take(self, step: Callable[[], None], settled: bool, standing: Standing) -> None:
-        """Take a step, which a stop lets end; from then on a stop saves what `standing` gives.
+        """Take a step, which a stop does not interrupt; from then on a stop saves the checkpoint of `standing`.
 
-        settled: whether nothing compiles in it. Compiling takes long, so a stop may cut it off: the checkpoint before
-        then stands.
+        settled: whether nothing compiles in it. Compiling takes long, so a stop may interrupt it; the earlier
+        checkpoint then stays.
         """
         if not settled:
             self.standing = None
@@ -77,7 +77,7 @@ class Session:
 
     @property
     def seconds(self) -> float:
-        """The run's time so far, s, of earlier stretches too."""
+        """The run's time so far, s, including earlier sessions."""
         return float(self.saved["seconds"]) + time.monotonic() - self._start
 
     @property
@@ -99,12 +99,12 @@ class Session:
         self._lap = now
 
     def checkpoint(self, step: int, tensors: list[Tensor], **more: Any) -> dict[str, Any]:
-        """What a checkpoint at this step holds."""
+        """The content of a checkpoint at this step."""
         timed = {"timed_steps": self._timed_steps, "timed_seconds": self._timed_seconds}
         return {"step": step, "seconds": self.seconds, "metrics": self.metrics, "tensors": tensors} | timed | more
 
     def save(self, step: int, tensors: Callable[[], list[Tensor]], last: bool, **more: Any) -> None:
-        """Write a checkpoint, if it is the last step or train.checkpoint_seconds after the one before."""
+        """Write a checkpoint if it is the last step, or train.checkpoint_seconds after the previous one."""
         if last or time.monotonic() - self._last >= self._every:
             self._run.save_checkpoint(self.checkpoint(step, tensors(), **more))
             self._last = time.monotonic()

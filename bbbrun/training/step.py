@@ -1,4 +1,4 @@
-"""One training step as functions of tensors, updated in place: what torch.compile turns into a few loops."""
+"""One training step as functions that update tensors in place, which torch.compile turns into a few loops."""
 
 from collections.abc import Callable
 from typing import NamedTuple
@@ -13,21 +13,21 @@ from bbbrun.runtime.replay import Recorded
 from bbbrun.training.optimizers import Optimizer
 from bbbrun.training.task import Problem
 
-# So many draws at most are one function: one of ten compiles for minutes, and a loop over single draws sums the
+# The most draws in one function: a function of ten draws compiles for minutes. A loop over single draws sums the
 # gradients in memory, which takes a tenth of the time.
 _DRAWS_AT_ONCE = 5
 
 
 class Epoch(NamedTuple):
-    """What the steps of an epoch read; order, numbers and position are rewritten in place for each epoch.
+    """The tensors that the steps of an epoch read; order, numbers and position are rewritten in place for each epoch.
 
-    The rule of the step: these tensors, and those of State, never move, since a compiled or replayed step knows their
-    places in memory. Write into them with copy_ or another in-place function; never replace them.
+    The rule of the step: these tensors, and those of State, never move, since a compiled or replayed step keeps their
+    addresses. Write into them with copy_ or another in-place function; never replace them.
 
-    order: (M, B) int64, the examples of each minibatch, the last one filled up with example 0.
-    present: (M, B) float32, 0 where an example only fills up.
-    numbers: (M, 1 + r), the minibatch's share of the complexity times the temperature, then what the optimizer's
-    `rates` gave. position: (1,) int64, the next minibatch. R replicas have order (R, M, B), numbers (R, M, 1 + r).
+    order: (M, B) int64, the examples of each minibatch, the last one padded with example 0.
+    present: (M, B) float32, 0 for a padding example.
+    numbers: (M, 1 + r), the minibatch's share of the complexity times the temperature, then the optimizer's `rates`.
+    position: (1,) int64, the next minibatch. R replicas have order (R, M, B), numbers (R, M, 1 + r).
     """
 
     order: Tensor
@@ -37,7 +37,7 @@ class Epoch(NamedTuple):
 
 
 class State(NamedTuple):
-    """What training changes, under the rule of the step (see Epoch). A resume needs all of it but nll.
+    """The tensors that training changes, under the rule of the step (see Epoch). A resume needs all but nll.
 
     parameters: the method's, each (P,). slots: the optimizer's, for each parameter. step: int32, steps done. nll:
     float64 (1,), the sum over the epoch's examples so far, nats.
@@ -50,7 +50,7 @@ class State(NamedTuple):
     nll: Tensor
 
     def tensors(self) -> list[Tensor]:
-        """What a resume needs: parameters, slots and step."""
+        """The tensors that a resume needs: parameters, slots and step."""
         return [*self.parameters, *(slot for slots in self.slots for slot in slots), self.step]
 
 
@@ -65,7 +65,7 @@ def initial_state(parameters: list[Tensor], optimizer: Optimizer) -> State:
 
 
 class Recipe(NamedTuple):
-    """How a step learns: the method, its prior where it has one, the optimizer, and the seed of its noise.
+    """The recipe of a step: the method, its prior where it has one, the optimizer, and the seed of the noise.
 
     R seeds move R replicas at once; each number of the prior is then (R,).
     """
@@ -77,7 +77,7 @@ class Recipe(NamedTuple):
 
 
 class Part(NamedTuple):
-    """A function without arguments or result, which a step calls so many times in a row."""
+    """A function without arguments or result, and how many times in a row a step calls it."""
 
     function: Callable[[], None]
     times: int
@@ -100,7 +100,7 @@ class Step(NamedTuple):
 
 
 def make_step(problem: Problem, recipe: Recipe, epoch: Epoch, state: State) -> Step:
-    """The training step, which moves `state` by one minibatch of `epoch`.
+    """The training step, which updates `state` by one minibatch of `epoch`.
 
     The gradient is that of the SUMMED minibatch likelihood. The problem's inputs (N, ...) and targets (N, ...) are the
     whole training set, on the device. Raises UserError where the method cannot train the network.
@@ -113,7 +113,7 @@ def make_step(problem: Problem, recipe: Recipe, epoch: Epoch, state: State) -> S
     at_once = draws if draws <= _DRAWS_AT_ONCE else 1
     gradients_of = recipe.method.gradients(problem.network, problem.likelihood, state.step, at_once)
     if key.dim():
-        # Compiled, this is the same loops over R times the weights, and batched matrix products.
+        # Compiled, these are the same loops over R times the weights, and batched matrix products.
         axes = (0, 0, None, 0 if prior else None, Batch(0, 0, None), 0)  # type: ignore[arg-type]
         gradients_of = torch.vmap(gradients_of, in_dims=axes)
 
@@ -165,14 +165,14 @@ def make_step(problem: Problem, recipe: Recipe, epoch: Epoch, state: State) -> S
 
 
 class Steps:
-    """Takes a step many times, which gets faster from the third or fourth time on: each part is `Recorded`."""
+    """Takes a step many times; from the third or fourth time on it is faster, since each part is `Recorded`."""
 
     def __init__(self, step: Step) -> None:
         self.parts = [(Recorded(part.function, step.changed), part.times) for part in step.parts]
 
     @property
     def settled(self) -> bool:
-        """Whether steps are taken as they will be from here on: none compiles, records or checks."""
+        """Whether a step no longer compiles, records or checks."""
         return all(recorded.settled for recorded, _ in self.parts)
 
     def __call__(self, count: int) -> None:

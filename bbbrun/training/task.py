@@ -13,9 +13,9 @@ from bbbrun.data.layouts import Layout
 
 
 class Column(NamedTuple):
-    """A column of metrics.csv, and what figures and tables call it.
+    """A column of metrics.csv, and its label in figures and tables.
 
-    unit: empty for a number without one. less_is_better: None where neither is.
+    unit: empty for a number without one. less_is_better: None where neither less nor more is better.
     """
 
     name: str
@@ -50,7 +50,7 @@ EPOCHS = (
 
 
 class Problem(NamedTuple):
-    """What is learnt: which outputs `network` should give for the inputs (N, ...), and how the targets judge them."""
+    """What is learnt: the network's outputs for inputs (N, ...), and their likelihood given targets (N, ...)."""
 
     inputs: Tensor
     targets: Tensor
@@ -59,35 +59,35 @@ class Problem(NamedTuple):
 
 
 class Predictions(NamedTuple):
-    """What a finished training predicts: a table, and over the range of one input the training points (x, y) in it."""
+    """The predictions of a finished training: a table, and for a single input the training points (x, y)."""
 
     table: pd.DataFrame
     points: tuple[Tensor, Tensor] | None = None
 
 
 class Judgement(NamedTuple):
-    """The task's columns of a row of metrics.csv, and how to make what a finished training keeps of predictions."""
+    """The task's columns of a row of metrics.csv, and a function for the predictions of a finished training."""
 
     row: dict[str, float]
     predictions: Callable[[], Predictions] | None = None
 
 
 class Mixture(Protocol):
-    """The predictive of N inputs, a mixture over draws of the weights, as it is added up."""
+    """The predictive of N inputs, a mixture over draws of the weights, summed up draw by draw."""
 
     def add(self, rows: slice, draw: int, components: Sequence[Tensor]) -> None:
-        """Add what draw number `draw` says of these rows, in the terms of the Predictor's `components`."""
+        """Add the `components` of draw number `draw` for these rows, as of Predictor."""
 
     def table(self, rows: slice) -> pd.DataFrame:
-        """What is predicted for these rows, once all draws are added."""
+        """The predictions for these rows, once all draws are added."""
 
 
 class Predictor(NamedTuple):
     """How a trained network predicts.
 
-    layout: what its inputs look like. classes: how many it tells apart, 0 where it predicts a number. components:
+    layout: the layout of its inputs. classes: their number, 0 where it predicts a number. components:
     outputs (B, K) -> the parameters of their distribution, (B, ...) each. mixture: (N, the share of each draw) -> an
-    empty mixture of such distributions. meaning: what the predictors of one ensemble share beside the data set's name.
+    empty mixture of such distributions. meaning: equal for the predictors of one ensemble, as is the data set's name.
     """
 
     network: Network
@@ -101,9 +101,9 @@ class Predictor(NamedTuple):
 class Task(NamedTuple):
     """A problem, and how a training by epochs is judged.
 
-    columns: what `evaluate` adds to a row, from the parameters and the draws of the prediction. shown: the columns
-    that a person watches. chance: the error, percent, of always giving the most frequent class; None where there are
-    no classes.
+    columns: the columns that `evaluate` adds to a row, from the parameters and the draws of the prediction. shown: the
+    columns in the progress line. chance: the error, percent, of always predicting the most frequent class; None where
+    there are no classes.
     """
 
     problem: Problem

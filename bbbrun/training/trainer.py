@@ -1,4 +1,4 @@
-"""The tensors of one training: built from the configuration, moved by an epoch's steps, saved and loaded."""
+"""The tensors of one training: built from the configuration, updated by an epoch's steps, saved and loaded."""
 
 import math
 import warnings
@@ -30,8 +30,8 @@ _APART = 10**6  # the seeds of an ensemble's members
 class Plan(NamedTuple):
     """How one network is trained, or one of R replicas, which share everything but numbers that are tensors.
 
-    weights: the starting weights (copies * P,), on the CPU, which training there moves in place. compile: auto, true or
-    false.
+    weights: the starting weights (copies * P,), on the CPU; training on the CPU updates them in place. compile: auto,
+    true or false.
     """
 
     seed: int
@@ -44,7 +44,7 @@ class Plan(NamedTuple):
 
 
 def plan_of(config: Config, network: Network, device: torch.device) -> Plan:
-    """The plan that a configuration makes for this network."""
+    """The plan of a configuration for this network."""
     method = build_method(config.method)
     # Far apart: ensembles of neighbouring seeds have no member in common.
     seeds = [(config.seed + _APART * member) % 2**31 for member in range(method.copies)]
@@ -61,15 +61,15 @@ def plan_of(config: Config, network: Network, device: torch.device) -> Plan:
 
 
 def _joined(parts: Sequence[Tensor]) -> Tensor:
-    """The tensors of R replicas as one (R, ...); one alone stays as it is."""
+    """The tensors of R replicas as one (R, ...); a single tensor unchanged."""
     return torch.stack(list(parts)) if len(parts) > 1 else parts[0]
 
 
 class Trainer:
-    """Holds the tensors of one training, or of R replicas at once, and moves them by one epoch at a time.
+    """Holds the tensors of one training, or of R replicas at once, and updates them epoch by epoch.
 
-    plans: one, or one for each replica. problems: as many, of one shape. epochs: how many there will be.
-    An epoch has `minibatches` of them, or as many as show every example once.
+    plans: one, or one for each replica. problems: as many, of one shape. epochs: their total number.
+    An epoch has `minibatches` minibatches, by default as many as show every example once.
     """
 
     def __init__(
@@ -144,7 +144,7 @@ class Trainer:
         return cls(plans, problems, device, epochs, minibatches)
 
     def _each(self, tensor: Tensor) -> list[Tensor]:
-        """What belongs to each replica of a tensor that has all of them, as views."""
+        """The part of each replica of a tensor that holds all replicas, as views."""
         return list(tensor) if len(self._plans) > 1 else [tensor]
 
     def parameters(self, replica: int = 0) -> list[Tensor]:
@@ -154,7 +154,7 @@ class Trainer:
     def begin_epoch(self, epoch: int, order: Tensor | None = None, rounds: float = 1) -> list[Tensor]:
         """Write the tables of an epoch (counted from 0) and return the learning rates (M,) of each replica.
 
-        order: the examples to visit, minibatch by minibatch; by default all of them, in the seed's order. rounds: how
+        order: the examples to visit, minibatch by minibatch; by default all of them, shuffled by the seed. rounds: how
         often the minibatches together count the complexity.
         """
         epoch_rates: list[Tensor] = []
@@ -171,7 +171,7 @@ class Trainer:
         return epoch_rates
 
     def skip(self, steps: int, nll: Tensor) -> None:
-        """Go on with the begun epoch after its first `steps` minibatches, whose nll was the sum `nll`."""
+        """Continue the epoch after its first `steps` minibatches, with `nll` their sum of nll."""
         self.epoch.position.fill_(steps)
         self.state.nll.copy_(nll)
 
@@ -188,11 +188,11 @@ class Trainer:
 
     @property
     def settled(self) -> bool:
-        """Whether the next step is only a step, and nothing is compiled."""
+        """Whether the next step compiles nothing."""
         return not self.compiled or self._steps.settled
 
     def sample(self, posterior: DiagonalGaussian, seed: Tensor, step: Tensor, draw: Tensor) -> tuple[Tensor, Tensor]:
-        """`draw_weights`, compiled where training is; falls back as `steps` does, of which it may come first."""
+        """`draw_weights`, compiled if training is; falls back as `steps` does, and may be called before it."""
         try:
             return self._sampler(posterior, seed, step, draw)
         except compile_errors() + COMPILER_FILES as error:
@@ -226,7 +226,7 @@ class Trainer:
         return {"nll": mean_nll} | parts
 
     def load(self, tensors: list[Tensor]) -> None:
-        """Continue from what `saved` made; raises UserError where it is of another network or optimizer."""
+        """Load the tensors of `saved`; raises UserError for those of another network or optimizer."""
         shapes = [tensor.shape for tensor in self.state.tensors()]
         if [tensor.shape for tensor in tensors] != shapes:
             raise UserError(f"{CHECKPOINT} is of another network or optimizer: start a new run")
@@ -234,11 +234,11 @@ class Trainer:
             target.copy_(source)
 
     def saved(self) -> list[Tensor]:
-        """The tensors a checkpoint holds, on the CPU, of all replicas."""
+        """The tensors of a checkpoint, on the CPU, of all replicas."""
         return [tensor.cpu() for tensor in self.state.tensors()]
 
     def saved_of(self, replica: int) -> list[Tensor]:
-        """What `saved` would hold, had the replica been trained alone."""
+        """The tensors that `saved` would hold if the replica had been trained alone."""
         *each, step = self.state.tensors()
-        # Clones: of a view the whole storage would be saved, with all replicas.
+        # Clones: torch saves the whole storage of a view, with all replicas.
         return [*(self._each(tensor)[replica].cpu().clone() for tensor in each), step.cpu()]
