@@ -95,7 +95,7 @@ def _run(planned: list[Planned], folder: Path, command: str, record: dict[str, s
         for one, text in zip(runs, prepared.inputs, strict=bool(prepared.inputs)):
             one.keep_inputs(text)
         print("\n".join([f"run folder: {folder}", *prepared.about]), file=sys.stderr)
-        about = {
+        details = {
             "versions": {"python": platform.python_version()} | {name: version(name) for name in _VERSIONS},
             "commit": commit(),
             "device": torch.cuda.get_device_name(device) if device.type == "cuda" else f"cpu ({platform.machine()})",
@@ -105,7 +105,7 @@ def _run(planned: list[Planned], folder: Path, command: str, record: dict[str, s
         }
         outcomes = prepared.play(runs)
         for config, one, outcome in zip(configs, runs, outcomes, strict=True):
-            _finish(config, one, outcome, about)
+            _finish(config, one, outcome, details)
         if runs[0].shares_checkpoint:
             # Each has its own by now.
             remove_checkpoints(folder, newest=True)
@@ -113,7 +113,7 @@ def _run(planned: list[Planned], folder: Path, command: str, record: dict[str, s
     return outcomes[0].metrics
 
 
-def _finish(config: Config, run: RunFolder, outcome: Outcome, about: dict[str, Any]) -> None:
+def _finish(config: Config, run: RunFolder, outcome: Outcome, details: dict[str, Any]) -> None:
     """Draw the run's figures, and write its summary last."""
     figures = run.path / FIGURES
     title = f"{config.name}, {config.method.name}, seed {config.seed}"
@@ -127,4 +127,4 @@ def _finish(config: Config, run: RunFolder, outcome: Outcome, about: dict[str, A
             with naming(figures):
                 predictive_band(outcome.predictions.table, *outcome.predictions.points, figures, title)
     numbers = {name: getattr(outcome, name) for name in ("metrics", "seconds", "steps_per_second", "compiled")}
-    run.finish(numbers | {"seed": config.seed} | about)
+    run.finish(numbers | {"seed": config.seed} | details)

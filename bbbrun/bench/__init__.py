@@ -1,1 +1,1 @@
-"""Times one step, ours beside eager PyTorch and the peers; nothing imports it but its verb."""
+"""Times one step, ours beside eager PyTorch and other packages; only its verb imports it."""

@@ -1,4 +1,4 @@
-"""The parts of a step of Bayes by Backprop, each alone, and the memory traffic that no step can do without."""
+"""The parts of a step of Bayes by Backprop, each alone, and the memory traffic of any step."""
 
 import itertools
 from collections.abc import Callable

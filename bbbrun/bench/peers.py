@@ -1,7 +1,7 @@
 """Other packages' Bayes by Backprop, built as their own documentation does; `pip install .[peers]` installs them.
 
 Only their time is compared. Each scales its complexity as its documentation does, beside a summed loss.
-A builder takes the network's widths and the number of training examples, and gives the module to train and its
+A builder takes the network's widths and the number of training examples, and returns the module to train and its
 objective: (inputs, targets, loss, draws) -> a number to differentiate.
 """
 

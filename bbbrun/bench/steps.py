@@ -32,7 +32,7 @@ from bbbrun.training.task import Problem
 from bbbrun.training.trainer import Plan, Trainer
 
 MINIBATCHES = 32
-LR = 1e-6  # small, so that weights and timings stay where they start however many steps are timed
+LR = 1e-6  # small, so that the weights, and with them the times, hardly change however many steps are timed
 _OPTIMIZER = SgdConfig(name="sgd", lr=LR, schedule=Schedule.constant, decay_epochs=1, decay_factor=1.0, momentum=0.0)
 PRIORS: dict[str, PriorConfig] = {
     "scale_mixture": ScaleMixtureConfig(name="scale_mixture", pi=0.5, sigma1=1.0, sigma2=0.0025),
@@ -43,7 +43,7 @@ Timed = Callable[[], None]
 
 
 class Setting(NamedTuple):
-    """What every step works on: inputs (N, D), targets (N,), N = MINIBATCHES * batch, and method.train_samples."""
+    """The data of every step: inputs (N, D), targets (N,), N = MINIBATCHES * batch, and method.train_samples."""
 
     widths: list[int]
     batch: int
@@ -70,7 +70,7 @@ def make_setting(widths: list[int], batch: int, draws: int, device: torch.device
 
 
 def bayes_by_backprop(draws: int, estimator: Estimator) -> BayesByBackpropConfig:
-    """Bayes by Backprop as it is timed."""
+    """The configuration of Bayes by Backprop for timing."""
     return BayesByBackpropConfig(
         name=BayesByBackprop.name,
         train_samples=draws,

@@ -37,17 +37,17 @@ def configuration(run: Run) -> Config:
 
     Raises UserError where it is damaged, of another version, or not Bayes by Backprop on images.
     """
-    saved = (run.folder / RECORD).with_name("overrides.yaml")
+    overrides = (run.folder / RECORD).with_name("overrides.yaml")
     try:
-        words: Any = OmegaConf.to_container(OmegaConf.load(saved))
-        now = composed(words)
-        current = setting(plain(now))
+        words: Any = OmegaConf.to_container(OmegaConf.load(overrides))
+        composition = composed(words)
+        current = setting(plain(composition))
     except (OSError, ValueError, TypeError, YAMLError, HydraException, OmegaConfBaseException) as error:
-        raise UserError(f"{saved} does not hold the words of a run of this version: name another run") from error
+        raise UserError(f"{overrides} does not hold the words of a run of this version: name another run") from error
     if current != setting(run.config):
         changed = ", ".join(sorted(differing(current, setting(run.config))))
         raise UserError(f"the run in {run.folder} is of another version of bbbrun, or damaged: {changed} differ by now")
-    config = OmegaConf.to_object(now)
+    config = OmegaConf.to_object(composition)
     assert isinstance(config, Config)
     if config.method.name != BayesByBackprop.name or not isinstance(config.dataset, ImageDatasetConfig):
         raise UserError(f"the run in {run.folder} is not method=bbb on images")
@@ -55,11 +55,11 @@ def configuration(run: Run) -> Config:
 
 
 def variances(folder: Path, steps: int, cost: Callable[[Config, Task, Estimator], float]) -> pd.DataFrame:
-    """The gradient's variance, summed over the weights, where the run started and where it ended.
+    """The gradient's variance, summed over the weights, at the run's first and last weights.
 
     A row for each estimator that the run's network allows. Over `steps` draws of the noise with the training set's
     first minibatch, whose share of the complexity is that of its examples, whatever method.minibatch_weights says.
-    cost: what a step takes, ms; `mu_cost` and `rho_cost` are variance times cost, so less is better.
+    cost: the time of a step, ms; `mu_cost` and `rho_cost` are variance times cost, so less is better.
     Raises UserError where `folder` does not hold one finished run, or one of another kind.
     """
     run, *others = finished_runs([folder])
@@ -68,16 +68,16 @@ def variances(folder: Path, steps: int, cost: Callable[[Config, Task, Estimator]
     config = configuration(run)
     device = torch.device("cpu")
     task = classification_task(config, load_images(config.dataset, device))
-    places = {
+    stages = {
         "initialisation": _initial(config, task.problem.network, device),
         "trained": parameters(run),
     }
     rows = []
     for estimator in usable_estimators(task.problem.network):
         duration = cost(config, task, estimator)
-        for place, tensors in places.items():
+        for stage, tensors in stages.items():
             mu, rho = variance(gradient_at(config, task, DiagonalGaussian(*tensors), estimator), steps)
-            row = {"at": place, "estimator": estimator.name, "variance_mu": mu, "variance_rho": rho}
+            row = {"at": stage, "estimator": estimator.name, "variance_mu": mu, "variance_rho": rho}
             rows.append(row | {"step_ms": duration, "mu_cost": mu * duration, "rho_cost": rho * duration})
     return pd.DataFrame(rows).sort_values("at", kind="stable")
 
@@ -100,7 +100,7 @@ def gradient_at(
     network, likelihood = task.problem.network, task.problem.likelihood
     estimate = free_energy_estimator(estimator, method.train_samples, network, likelihood)
     assert prior is not None
-    # Not the run's own seed, with whose draws it was trained.
+    # Not the run's own seed, whose draws trained it.
     key = torch.tensor((config.seed + 1) % 2**31, dtype=torch.int32, device=device)
 
     @torch.no_grad()

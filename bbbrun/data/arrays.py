@@ -19,14 +19,14 @@ INPUTS, LABELS = ("inputs", "x", "X", "images", "x_test"), ("labels", "y", "Y", 
 
 
 class IdxHeader(NamedTuple):
-    """What an IDX file begins with: the type of its numbers, and the array's shape."""
+    """The header of an IDX file: the type of its numbers, and the array's shape."""
 
     dtype: "np.dtype[Any]"
     shape: tuple[int, ...]
 
 
 def read_npy(path: Path) -> NDArray[Any]:
-    """The array of an NPY file, read from the disk as it is used; raises UserError for anything but numbers."""
+    """The array of an NPY file, memory-mapped; raises UserError for anything but numbers."""
     try:
         return _of_numbers(np.load(path, mmap_mode="r", allow_pickle=False), path)
     except (ValueError, EOFError) as error:

@@ -1,4 +1,4 @@
-"""Contextual bandits as whole tensors: what is shown, what each action pays on average, and how far rewards scatter."""
+"""Contextual bandits as whole tensors: contexts, expected rewards of each action, and the spread of rewards."""
 
 from enum import Enum
 from typing import NamedTuple
@@ -31,11 +31,11 @@ class Bandit(NamedTuple):
     edible: Tensor | None
 
     def oracle(self, rows: int | slice = slice(None)) -> Tensor:
-        """The best action's expected reward in the contexts `rows`, by default all (N,): regret is measured from it."""
+        """The best action's expected reward in the contexts `rows`, by default all (N,), for the regret."""
         return self.expected[rows].amax(dim=-1)
 
     def rewards(self, rows: Tensor, actions: Tensor, xi: Tensor) -> Tensor:
-        """The rewards of `actions` in the contexts `rows`; all three of one shape, which the result has too."""
+        """The rewards of `actions` in the contexts `rows`; the arguments and the result have one shape."""
         return self.expected[rows, actions] + self.spread[rows, actions] * xi
 
 
@@ -59,7 +59,7 @@ def load_bandit(config: DatasetConfig, seed: int, steps: int) -> Bandit:
 
 
 def visits(config: DatasetConfig, seed: int, steps: int, rows: int) -> Tensor:
-    """Which of a bandit's `rows` contexts each interaction shows, int64 (steps,); element t depends on (seed, t) alone.
+    """The context of each interaction, of `rows` contexts, int64 (steps,); element t depends on (seed, t) alone.
 
     Mushrooms are drawn uniformly with repetition; generated contexts are shown once each, in their order.
     """

@@ -1,9 +1,9 @@
-"""Test images made harder: rotated, shifted, and eight corruptions. Each takes and gives pixels from 0 to 1, (N, H, W).
+"""Harder test images: rotated, shifted, and with eight corruptions. Pixels (N, H, W) are from 0 to 1, before and after.
 
-The corruptions are made here, from NumPy's generator with seed 0, the same ones at each call. They follow the idea of
-MNIST-C (Mu and Gilmer, "MNIST-C: a robustness benchmark for computer vision", 2019), and numbers on them cannot be
-compared with numbers on it: of its fifteen, shot noise, impulse noise, motion blur and stripe are here, with other
-settings; Gaussian noise, blur, contrast and occlusion are not among them.
+The corruptions are drawn from NumPy's generator with seed 0, the same ones at each call. They follow the idea of
+MNIST-C (Mu and Gilmer, "MNIST-C: a robustness benchmark for computer vision", 2019), but numbers on them cannot be
+compared with numbers on MNIST-C. Of its fifteen corruptions shot noise, impulse noise, motion blur and stripe are here,
+with other settings; Gaussian noise, blur, contrast and occlusion are not among the fifteen.
 """
 
 from collections.abc import Callable
@@ -21,7 +21,7 @@ ANGLES = tuple(range(0, 181, 15))  # degrees
 
 
 def rotated(pixels: Pixels, degrees: float) -> Pixels:
-    """Turned counter-clockwise about the centre, bilinear, black where nothing was."""
+    """Rotated counter-clockwise about the centre, bilinear, black outside the old image."""
     # A rotation in pixels: grid_sample's coordinates are shares of the height and width.
     height, width = pixels.shape[1:]
     angle = np.deg2rad(degrees)
@@ -33,12 +33,12 @@ def rotated(pixels: Pixels, degrees: float) -> Pixels:
 
 
 def shifts(width: int) -> tuple[int, ...]:
-    """How far `shifted` moves images of this width: from 0 to half of it, in eight steps at most, pixels."""
+    """The distances of `shifted` for images of this width, pixels: from 0 to half of it, in eight steps at most."""
     return tuple(range(0, width // 2 + 1, max(1, width // 14)))
 
 
 def shifted(pixels: Pixels, columns: int) -> Pixels:
-    """Moved to the right by so many columns, black where nothing was."""
+    """Moved to the right by this many columns, black outside the old image."""
     moved = np.zeros_like(pixels)
     moved[..., columns:] = pixels[..., : pixels.shape[-1] - columns]
     return moved
@@ -71,14 +71,14 @@ def _motion_blur(pixels: Pixels, random: np.random.Generator) -> Pixels:
 
 
 def _contrast(pixels: Pixels, random: np.random.Generator) -> Pixels:
-    """A quarter of it, about each image's mean."""
+    """A quarter of the contrast, about each image's mean."""
     mean = pixels.mean(axis=(1, 2), keepdims=True)
     paler: Pixels = mean + 0.25 * (pixels - mean)
     return paler
 
 
 def _occlusion(pixels: Pixels, random: np.random.Generator) -> Pixels:
-    """A black square, a third as wide as the image, anywhere in it."""
+    """A black square, a third as wide as the image, at a random position."""
     rows, height, width = pixels.shape
     side = width // 3
     top = random.integers(0, height - side + 1, (rows, 1, 1))

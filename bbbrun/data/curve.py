@@ -9,7 +9,7 @@ from bbbrun.data.images import Split
 from bbbrun.runtime.noise import Stream, standard_normal, uniform
 from bbbrun.schema.datasets import RegressionCurveConfig
 
-_NOISE_LEVELS = 2001  # values of the noise, of equal probability, that quartiles are taken over
+_NOISE_LEVELS = 2001  # equally probable values of the noise, over which quartiles are taken
 
 
 def curve(x: Tensor, e: Tensor | float = 0.0) -> Tensor:
@@ -33,9 +33,9 @@ def curve_points(config: RegressionCurveConfig, seed: int) -> tuple[Split, Split
     x is uniform on [x_low, x_high), e ~ N(0, noise_sigma^2); both splits are drawn alike.
     """
 
-    def split(points: int, where: Stream, noise: Stream) -> Split:
-        x = config.x_low + (config.x_high - config.x_low) * uniform(seed, 0, where, points)
-        e = config.noise_sigma * standard_normal(seed, 0, noise, points)
+    def split(points: int, x_stream: Stream, noise_stream: Stream) -> Split:
+        x = config.x_low + (config.x_high - config.x_low) * uniform(seed, 0, x_stream, points)
+        e = config.noise_sigma * standard_normal(seed, 0, noise_stream, points)
         return Split(x.unsqueeze(1), curve(x, e))
 
     return (

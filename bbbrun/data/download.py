@@ -1,4 +1,4 @@
-"""Published data files: found in a folder, or downloaded into the cache, and read only when their digest is right."""
+"""Published data files: found in a folder, or downloaded into the cache, and read only if their digest is right."""
 
 import hashlib
 import os
@@ -36,7 +36,7 @@ class Checksum(NamedTuple):
 
 
 class Digest(Protocol):
-    """What decides whether a file is the published one, as a Checksum does."""
+    """The contract of a digest, such as Checksum, which decides whether a file is the published one."""
 
     def matches(self, content: bytes) -> bool:
         """Whether this is the content of the published file."""
@@ -49,7 +49,7 @@ class Digest(Protocol):
 
 
 class DataFolder(NamedTuple):
-    """Where a data set's files are looked for. Only into the user's cache folder, `ours`, is anything downloaded."""
+    """The folder of a data set's files. ours: it is the user's cache, the only folder to which files are downloaded."""
 
     path: Path
     ours: bool
@@ -58,7 +58,7 @@ class DataFolder(NamedTuple):
 def data_root(root: str | None, holds: str) -> DataFolder:
     """The folder of the data: `root`, else $BBBRUN_DATA, else one in the user's cache that need not exist yet.
 
-    holds: what the folder holds, for the UserError that a folder which does not exist raises.
+    holds: the folder's expected content, for the UserError of a missing folder.
     """
     for key, value in (("dataset.root", root), ("BBBRUN_DATA", os.environ.get("BBBRUN_DATA"))):
         if value:
@@ -74,17 +74,17 @@ def data_root(root: str | None, holds: str) -> DataFolder:
 def file_in(root: DataFolder, folders: Sequence[str], names: Sequence[str]) -> Path:
     """The first of `names` that is in the first of `folders` below the root; else the last name in the first folder.
 
-    A user names the data set's own folder as well as the one around it: "." is the root itself.
+    A user may name the data set's own folder or its parent: "." is the root itself.
     """
     paths = [root.path / folder / name for folder in folders for name in names]
     return next((path for path in paths if path.exists()), root.path / folders[0] / names[-1])
 
 
 def read_verified(path: Path, checksum: Digest, urls: Sequence[str], *, ours: bool) -> bytes:
-    """The content of `path`. Where it is missing and `ours`, it is downloaded first, from the first of `urls` with it.
+    """The content of `path`. If it is missing and `ours`, it is downloaded first, from the first of `urls` that has it.
 
     A URL gives the file itself or a zip archive that holds it.
-    Raises UserError naming the file that is another one, missing, unreachable, or cannot be read or written.
+    Raises UserError naming a file that is not the published one, is missing, or cannot be reached, read or written.
     """
     try:
         if not path.exists():
@@ -115,13 +115,13 @@ def read_verified(path: Path, checksum: Digest, urls: Sequence[str], *, ours: bo
 
 def _download(path: Path, checksum: Digest, urls: Sequence[str]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    # A limit on waiting for a server that does not answer.
+    # A limit on the wait for a server that does not answer.
     timeout = socket.getdefaulttimeout()
     socket.setdefaulttimeout(_TIMEOUT_SECONDS)
     reasons = []
     try:
         for url in urls:
-            # Whole and checked before it takes its name: a download that is cut short leaves nothing behind.
+            # Checked before it gets its name, so that an interrupted download leaves no file.
             with tempfile.TemporaryDirectory(dir=path.parent, prefix="download-") as folder:
                 try:
                     content = _fetch(url, Path(folder), path.name)
@@ -131,9 +131,9 @@ def _download(path: Path, checksum: Digest, urls: Sequence[str]) -> None:
                 if not checksum.matches(content):
                     reasons.append(f"{url} has other content than {checksum.named()}")
                     continue
-                whole = Path(folder) / path.name
-                whole.write_bytes(content)
-                whole.replace(path)
+                verified = Path(folder) / path.name
+                verified.write_bytes(content)
+                verified.replace(path)
                 return
     finally:
         socket.setdefaulttimeout(timeout)

@@ -1,4 +1,4 @@
-"""Images that a network never learnt: the test images of other sets in MNIST's format, and noise."""
+"""Foreign images, which a network never learnt: test images of other sets in MNIST's format, and noise."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -9,7 +9,7 @@ SETS = {"mnist": "mnist", "fashion": "fashion_mnist", "kmnist": "kmnist"}  # nam
 
 
 def foreign_images(name: str, root: str | None) -> NDArray[np.uint8]:
-    """The 10,000 test images of the set that `name` stands for in SETS, (10000, 28, 28), by `load_idx`."""
+    """The 10,000 test images of the set SETS[name], (10000, 28, 28), by `load_idx`."""
     pixels: NDArray[np.uint8] = load_idx(SETS[name], root)[2].numpy()
     return pixels
 

@@ -44,7 +44,7 @@ def load_images(config: DatasetConfig, device: torch.device) -> Images:
         raise UserError(f"dataset.valid_size must be below the {len(pixels)} training images, not {config.valid_size}")
 
     def split(pixels: Tensor, labels: Tensor) -> Split:
-        # A channel, which convolutions want.
+        # A channel, which convolutions need.
         inputs = pixels.unsqueeze(1).to(torch.float32) / config.pixel_divisor
         return Split(inputs.to(device), labels.to(device, torch.int64))
 
@@ -78,7 +78,7 @@ def _digits(config: DigitsConfig) -> Pixels:
 
 
 class ImageSet(NamedTuple):
-    """A data set of images: the shape of one, classes K, what reads it by its options, the greatest pixel value."""
+    """A data set of images: the shape of one, classes K, the function that reads it, the greatest pixel value."""
 
     shape: tuple[int, int, int]
     classes: int

@@ -1,4 +1,4 @@
-"""What one input of a network looks like in a file's own units, and the tensor that it becomes, as in training."""
+"""The layout of a network's inputs: rows in a file's own units, and the tensors that they become, as in training."""
 
 from typing import Any, NamedTuple, Protocol
 
@@ -10,7 +10,7 @@ from torch import Tensor
 
 
 class Layout(Protocol):
-    """The form of the inputs. `shape` is that of one input of the network, `size` the (H, W) of a picture or None."""
+    """The layout of inputs. shape: of one input of the network. size: (H, W) of a picture, or None."""
 
     @property
     def shape(self) -> tuple[int, ...]: ...
@@ -25,7 +25,7 @@ class Layout(Protocol):
         """
 
     def scaled(self, raw: Tensor) -> Tensor:
-        """What the network is trained on, (N, *shape)."""
+        """The inputs as the network sees them, (N, *shape)."""
 
 
 class ImageLayout(NamedTuple):
@@ -45,7 +45,7 @@ class ImageLayout(NamedTuple):
     def raw(self, values: Any, first: int = 0) -> Tensor:
         _, height, width = self.shape
         count = height * width
-        wanted = f"images (N, {height}, {width}) of finite pixels"
+        expected = f"images (N, {height}, {width}) of finite pixels"
         if isinstance(values, pd.DataFrame):
             if len(values.columns) != count:
                 surplus = f", as {str(values.columns[count])!r} is one too many" if len(values.columns) > count else ""
@@ -55,11 +55,11 @@ class ImageLayout(NamedTuple):
                 )
             pixels = numbers(values, first)
         else:
-            pixels = _array(values, wanted)
+            pixels = _array(values, expected)
             if pixels.shape[1:] not in (self.shape, self.shape[1:], (count,)):
-                raise ValueError(f"inputs must be {wanted}, not an array {pixels.shape}")
+                raise ValueError(f"inputs must be {expected}, not an array {pixels.shape}")
             pixels = pixels.reshape(len(pixels), count)
-            _require_finite(pixels, wanted, first)
+            _require_finite(pixels, expected, first)
         outside = (pixels < 0) | (pixels > self.brightest)
         if outside.any():
             row, column = np.argwhere(outside)[0]
@@ -87,7 +87,7 @@ class ColumnsLayout(NamedTuple):
         return None
 
     def raw(self, values: Any, first: int = 0) -> Tensor:
-        wanted = f"finite numbers (N, {len(self.names)})" + (" or (N,)" if len(self.names) == 1 else "")
+        expected = f"finite numbers (N, {len(self.names)})" + (" or (N,)" if len(self.names) == 1 else "")
         if isinstance(values, pd.DataFrame) and not isinstance(values.columns, pd.RangeIndex):
             names = [str(name) for name in values.columns]
             for missing in (name for name in self.names if name not in names):
@@ -98,11 +98,11 @@ class ColumnsLayout(NamedTuple):
         if isinstance(values, pd.DataFrame):
             rows = numbers(values, first)
         else:
-            rows = _array(values, wanted)
+            rows = _array(values, expected)
             rows = rows[:, None] if rows.ndim == 1 else rows
         if rows.shape[1:] != self.shape:
-            raise ValueError(f"inputs must be {wanted}, not an array {rows.shape}")
-        _require_finite(rows, wanted, first)
+            raise ValueError(f"inputs must be {expected}, not an array {rows.shape}")
+        _require_finite(rows, expected, first)
         return torch.from_numpy(rows)
 
     def scaled(self, raw: Tensor) -> Tensor:
@@ -136,21 +136,21 @@ def _name(frame: pd.DataFrame, position: int) -> str:
     return str(position + 1) if isinstance(frame.columns, pd.RangeIndex) else repr(str(frame.columns[position]))
 
 
-def _array(values: Any, wanted: str) -> NDArray[np.float32]:
+def _array(values: Any, expected: str) -> NDArray[np.float32]:
     """An array of one dimension or more, as float32 in C order that may be written to."""
     try:
         with np.errstate(over="ignore"):
             array = np.array(values, dtype=np.float32, order="C")
     except (TypeError, ValueError) as error:
-        raise ValueError(f"inputs must be {wanted}: {error}") from error
+        raise ValueError(f"inputs must be {expected}: {error}") from error
     if array.ndim == 0:
-        raise ValueError(f"inputs must be {wanted}, not a single number")
+        raise ValueError(f"inputs must be {expected}, not a single number")
     return array
 
 
-def _require_finite(values: NDArray[np.float32], wanted: str, first: int) -> None:
+def _require_finite(values: NDArray[np.float32], expected: str, first: int) -> None:
     if not np.isfinite(values).all():
         row, column = np.argwhere(~np.isfinite(values))[0]
         raise ValueError(
-            f"inputs must be {wanted}: number {column + 1} of row {first + row + 1} is {values[row, column]}"
+            f"inputs must be {expected}: number {column + 1} of row {first + row + 1} is {values[row, column]}"
         )

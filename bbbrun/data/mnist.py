@@ -19,7 +19,7 @@ from bbbrun.data.download import Checksum, DataFolder, data_root, file_in, read_
 class Idx(NamedTuple):
     """A set of four files, NAME.gz: images and labels to train on, images and labels to test with.
 
-    unpacked: the checksums of NAME, in the same order; () where none is published, so that NAME alone is passed over.
+    unpacked: the checksums of NAME, in the same order; () where none is published, so that an unpacked NAME is ignored.
     """
 
     source: type[datasets.MNIST]
@@ -50,7 +50,7 @@ IDX = {
 
 
 class Packed(NamedTuple):
-    """The checksum of a published NAME.gz, and of NAME, by which what others packed anew (Debian, say) is known."""
+    """The checksum of a published NAME.gz, and of NAME, by which a repacked file (such as Debian's) is recognised."""
 
     published: Checksum
     unpacked: Checksum | None
@@ -76,7 +76,7 @@ def load_idx(name: str, root: str | None) -> tuple[Tensor, Tensor, Tensor, Tenso
     source, unpacked = IDX[name]
     own = source.__name__
     root_folder = data_root(root, f"{own}/raw")
-    # The mirror that still answers first.
+    # The mirror that still answers comes first.
     mirrors = sorted(source.mirrors, key=lambda mirror: "lecun" in mirror)
     train_x, train_y, test_x, test_y = (
         _read(root_folder, own, archive, Checksum("md5", md5), inner, [mirror + archive for mirror in mirrors])
@@ -88,7 +88,7 @@ def load_idx(name: str, root: str | None) -> tuple[Tensor, Tensor, Tensor, Tenso
 def _read(
     root: DataFolder, own: str, archive: str, published: Checksum, inner: Checksum | None, urls: list[str]
 ) -> bytes:
-    """The content of `archive` without its packing."""
+    """The unpacked content of `archive`."""
     unpacked = archive.removesuffix(".gz")
     path = file_in(root, (f"{own}/raw", "raw", "."), (unpacked, archive) if inner else (archive,))
     if inner and path.name == unpacked:
@@ -97,7 +97,7 @@ def _read(
 
 
 def _unpacked(content: bytes) -> bytes:
-    """What an archive holds; nothing where it is damaged."""
+    """The unpacked content of an archive; empty if it is damaged."""
     try:
         return gzip.decompress(content)
     except (OSError, EOFError, zlib.error):

@@ -1,1 +1,1 @@
-"""Tables, figures and the check, out of finished runs; it never trains."""
+"""Tables, figures and the check, made from finished runs; it never trains."""

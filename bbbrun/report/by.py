@@ -36,8 +36,8 @@ def by_keys(runs: list[Run], keys: list[str], output: Path) -> list[str]:
     judges = [name for name in _JUDGES if name in metrics and table[name].notna().any()]
     means = means.sort_values(judges[0]) if judges else means
     write_table(means, output, "by")
-    shown = [name for name in means.columns if name in judges or name.startswith(("test_error", "test_rmse"))]
-    (output / "by.md").write_text(markdown(means[[*keys, "runs", *shown]]), "utf-8")
+    columns = [name for name in means.columns if name in judges or name.startswith(("test_error", "test_rmse"))]
+    (output / "by.md").write_text(markdown(means[[*keys, "runs", *columns]]), "utf-8")
     write_runs(runs, output, lambda run: _values(run, keys))
     _write_curves(runs, keys, output)
     order = f", ordered by {judges[0]}" if judges else ""
@@ -57,7 +57,7 @@ def _require_alike(name: str, group: list[Run], keys: list[str]) -> None:
     """Raise UserError where the runs of one combination differ in what is neither a key nor the seed."""
     settings = [setting(run.config) for run in group]
     others = sorted(set().union(*(differing(each, settings[0]) for each in settings)))
-    others = [key for key in others if not any(key in (given, f"{given}.name") for given in keys)]
+    others = [key for key in others if not any(key in (listed, f"{listed}.name") for listed in keys)]
     if others:
         raise UserError(
             f"the runs of {name} also differ in {', '.join(others)}: add that to --by, or name other folders"

@@ -1,4 +1,4 @@
-"""Ours beside another number: better, worse, or the same within error, by the interval of their difference."""
+"""Our number against another: better, worse, or the same within error, by the interval of their difference."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -15,7 +15,7 @@ from bbbrun.report.groups import short
 from bbbrun.report.spread import LEVEL, student_quantile
 from bbbrun.runs.reader import Run
 
-IMAGES = 10_000  # of MNIST's test set, which every error rate is measured on
+IMAGES = 10_000  # of MNIST's test set, on which every error rate is measured
 _Z = float(norm.ppf(0.5 + LEVEL / 2))
 
 
@@ -51,9 +51,9 @@ class Difference(NamedTuple):
         return f"{short(self.value, 3, '+')}{half}"
 
     def verdict(self, margin: float) -> str:
-        """better or worse where the interval leaves out 0, equivalent where it lies within the margin, else same.
+        """better or worse where the interval excludes 0, equivalent where it lies within the margin, else same.
 
-        The less the better, as with errors and regret. unknown: one seed says nothing of the spread.
+        Less is better, as with errors and regret. unknown: a single seed gives no spread.
         """
         if math.isnan(self.half):
             return "unknown"
@@ -63,7 +63,7 @@ class Difference(NamedTuple):
 
 
 def against_published(ours: Ours, published: float, images: int, reading: float = 0.0) -> Difference:
-    """The difference from one published run, whose seed's deviation is taken to be ours.
+    """The difference from one published run, whose deviation over seeds is assumed equal to ours.
 
     half^2 = t^2 (s^2 + e^2) + z^2 (v(ours) + v(published)) + reading^2, with s the spread of n seeds, e the error of
     ours, t and z the quantiles of Student's (n - 1) and the normal distribution, v the variance of an error rate on
@@ -75,7 +75,7 @@ def against_published(ours: Ours, published: float, images: int, reading: float 
 
 
 def between_ours(one: Ours, other: Ours, images: int) -> Difference:
-    """The difference of two numbers of ours, of seeds that have nothing to do with each other.
+    """The difference of two numbers of ours from independent seeds.
 
     half^2 = t^2 (e1^2 + e2^2) + z^2 (v1 + v2), as in `against_published`, t for the fewer seeds.
     """
@@ -86,10 +86,10 @@ def between_ours(one: Ours, other: Ours, images: int) -> Difference:
 def paired(cells: Mapping[tuple[int, str], Sequence[Run]]) -> pd.DataFrame:
     """A row for each two methods of one size whose runs keep their predictions, on the seeds that both have.
 
-    cells: the runs by (units, method). only_method, only_other: images that this one alone gets wrong, the mean over
+    cells: the runs by (units, method). only_method, only_other: images that only this one gets wrong, the mean over
     seeds. difference: the error of `method` less that of `other`, in points, with half the width of its 95 % interval,
     half^2 = t^2 s^2 / n + z^2 v / N: s is the standard deviation of the difference over n seeds, v that over N images
-    of the difference's mean over seeds. compared: what the interval says, see `Difference`.
+    of the difference's mean over seeds. compared: the verdict of the interval, see `Difference`.
     """
     wrong = {key: {run.seed: _wrong(run) for run in runs if run.has_predictions} for key, runs in cells.items()}
     rows = []
@@ -126,7 +126,7 @@ def _difference(points: NDArray[np.floating]) -> Difference:
 
 
 def _wrong(run: Run) -> NDArray[np.bool_]:
-    """Which test images the run gets wrong, (N,)."""
+    """Whether the run gets each test image wrong, (N,)."""
     table = run.predictions()
     if not {"label", "class"} <= set(table):
         raise UserError(f"{run.folder}: its predictions are not of classes")
@@ -134,6 +134,6 @@ def _wrong(run: Run) -> NDArray[np.bool_]:
 
 
 def _images(one: float, other: float, images: int) -> float:
-    """z sqrt(v(one) + v(other)) of two error rates in percent, as if their images were not the same; 0 of none."""
+    """z sqrt(v(one) + v(other)) of two error rates in percent, as if their images were different; 0 of none."""
     variance = one * (100 - one) + other * (100 - other)
     return _Z * math.sqrt(variance / images) if images else 0.0

@@ -15,7 +15,7 @@ def as_json(table: pd.DataFrame) -> str:
 
 
 def as_junit(table: pd.DataFrame) -> str:
-    """A test case for each row: a miss is a failure, what was not run an error, since neither passes the check."""
+    """A test case for each row: a miss is a failure, a row that was not run an error; neither passes the check."""
     verdicts = table["verdict"]
     counts = {"tests": len(table), "failures": (verdicts == "miss").sum(), "errors": (verdicts == "not run").sum()}
     suites = ElementTree.Element("testsuites")
@@ -24,7 +24,7 @@ def as_junit(table: pd.DataFrame) -> str:
     for row in table.to_dict("records"):
         cells = {str(name): value for name, value in row.items() if plain_value(value) not in (None, "")}
         names = [str(value) for name, value in cells.items() if isinstance(value, str) and name != "verdict"]
-        # The first word says which run or item, the others which of its numbers.
+        # The first word names the run or item, the others its number.
         case = {"classname": (names or ["check"])[0], "name": ", ".join(names[1:]) or "run"}
         element = ElementTree.SubElement(suite, "testcase", case)
         if row["verdict"] != "pass":
@@ -35,6 +35,6 @@ def as_junit(table: pd.DataFrame) -> str:
 
 
 def plain_value(value: object) -> object:
-    """The value in JSON's words: numpy's numbers as Python's, what is not finite as null."""
+    """The value for JSON: numpy's numbers as Python's, a number that is not finite as null."""
     value = value.item() if hasattr(value, "item") else value
     return None if value is None or (isinstance(value, float) and not math.isfinite(value)) else value

@@ -1,4 +1,4 @@
-"""Groups of runs: which runs stand for a setting, their means, and the tables of both."""
+"""Groups of runs: the runs of each setting, their means, and tables."""
 
 from collections.abc import Callable, Hashable, Iterable
 from pathlib import Path
@@ -19,7 +19,7 @@ Setting = frozenset[tuple[str, str]]
 
 
 class NothingToShow(UserError):
-    """No run gives what a table or figure shows; its text says which run would."""
+    """No run has the data of a table or figure; the text names a run that would."""
 
 
 def grouped(runs: Iterable[Run], key: Callable[[Run], Key]) -> dict[Key, list[Run]]:
@@ -64,7 +64,7 @@ def mean_and_spread(table: pd.DataFrame, keys: list[str], names: list[str]) -> p
 
 
 def short(value: float, digits: int = 4, sign: str = "") -> str:
-    """A number with so many significant digits, all of those before the point; sign "+" shows it always."""
+    """A number with `digits` significant digits, and all digits before the point; sign "+" always shows the sign."""
     return f"{value:{sign},.0f}" if abs(value) >= 10**digits else f"{value:{sign}.{digits}g}"
 
 
@@ -92,7 +92,7 @@ def write_runs(runs: Iterable[Run], output: Path, details: Callable[[Run], dict[
 
 
 def parameters(run: Run) -> list[Tensor]:
-    """The method's parameters of a run, each (P,); raises UserError where its weights are not there."""
+    """The method's parameters of a run, each (P,); raises UserError where its weights are missing."""
     return run.tensors()[: METHODS[run.method].tensors]
 
 

@@ -35,7 +35,7 @@ def _table2(table: pd.DataFrame) -> Numbers:
 
 
 def _figure6(table: pd.DataFrame) -> Numbers:
-    """The median over seeds: the paper's curves are single runs, and one stuck agent decides a mean."""
+    """The median over seeds: the paper's curves are single runs, and one stuck agent dominates a mean."""
     numbers: Numbers = {}
     for agent, rows in table.groupby("agent", sort=False):
         regrets = rows["cumulative_regret"]
@@ -45,7 +45,7 @@ def _figure6(table: pd.DataFrame) -> Numbers:
 
 
 def _uci(table: pd.DataFrame) -> Numbers:
-    """The mean over splits, of Bayes by Backprop as the paper has it."""
+    """The mean over splits of the paper's Bayes by Backprop."""
     numbers: Numbers = {}
     for _, row in table[table["method"] == BayesByBackprop.label].iterrows():
         for name, column in (("RMSE", "test_rmse"), ("nll", "test_nll")):
@@ -54,7 +54,7 @@ def _uci(table: pd.DataFrame) -> Numbers:
     return numbers
 
 
-# item -> the report's CSV, and how it is read.
+# item -> the report's CSV, and the function that reads it.
 SOURCES: dict[str, tuple[str, Callable[[pd.DataFrame], Numbers]]] = {
     "table1": ("table1.csv", _table1),
     "table2": ("table2.csv", _table2),
@@ -70,8 +70,8 @@ def judge(folder: Path, items: Sequence[str], claimed: Sequence[Claim]) -> pd.Da
 
     Columns: SHOWN, and published, half, standard_errors. folder: what `bbbrun report` wrote. claimed: rows as of the
     paper's `claims`. verdict: pass, miss, or not run, by the claim's rule. difference: from the claim's number, with
-    its 95 % interval. compared: what that says, see `Difference`. published: the claim's number, NaN of an order. half:
-    of our number's 95 % interval over seeds. standard_errors: how many the difference is, two to the tolerance.
+    its 95 % interval. compared: the verdict of that, see `Difference`. published: the claim's number, NaN of an order.
+    half: half our number's 95 % interval over seeds. standard_errors: the difference in these, the tolerance being two.
     """
     numbers = {item: _read(folder, item) for item in items}
     return pd.DataFrame([_verdict(claim, numbers[claim["item"]]) for claim in claimed if claim["item"] in items])
@@ -90,7 +90,7 @@ def _read(folder: Path, item: str) -> Numbers:
 
 def _verdict(claim: Claim, numbers: Numbers) -> dict[str, object]:
     ours, other = (numbers.get((claim[name], claim["column"])) if name in claim else None for name in ("row", "other"))
-    # Regret is read off a figure, error rates are of test images.
+    # Regret is read off a figure; error rates are of test images.
     reading = claim["tolerance"] if claim["item"] == "figure6" else 0.0
     images = IMAGES if claim["item"] in ("table1", "table2") else 0
     difference = None

@@ -1,4 +1,4 @@
-"""The report: which tables and figures there are, and how a folder of them is made out of finished runs."""
+"""The report: its tables and figures, and how a folder of them is made from finished runs."""
 
 import os
 from collections.abc import Callable, Iterable
@@ -22,7 +22,7 @@ from bbbrun.runs.reader import Run
 
 Maker = Callable[[list[Run], Path], list[str]]  # (finished runs, folder to write into) -> messages
 
-# In the paper's order. A maker raises NothingToShow where no run gives it anything.
+# In the paper's order. A maker raises NothingToShow where no run has its data.
 MAKERS: dict[str, tuple[str, Maker]] = {
     "table1": ("Table 1: test error on MNIST", table1),
     "figure2": ("Figure 2: test error by epoch", figure2),
@@ -38,7 +38,7 @@ _TITLES = {name: title for name, (title, _) in MAKERS.items()} | {"by": "Runs by
 
 
 class Report(NamedTuple):
-    """What became of a report. made: the items written. messages: lines by item. errors: a line per damaged item."""
+    """The result of a report. made: the items written. messages: lines by item. errors: a line per damaged item."""
 
     made: list[str]
     messages: dict[str, list[str]]
@@ -48,7 +48,7 @@ class Report(NamedTuple):
 def write_report(runs: list[Run], output: Path, names: Iterable[str], tried: Iterable[Path] = ()) -> Report:
     """Write the tables and figures of these names, each into its folder in `output`, and the pages that show them.
 
-    An item without runs is skipped, one with a damaged run is an error, and the others are made all the same.
+    An item without runs is skipped, an item with a damaged run is an error, and the other items are still made.
     tried: folders of other reports, whose runs count as tried.
     """
     report = Report([], {}, [])
@@ -57,7 +57,7 @@ def write_report(runs: list[Run], output: Path, names: Iterable[str], tried: Ite
             report.messages[name] = make(name, runs, output / name)
             report.made.append(name)
         except NothingToShow as error:
-            # An earlier report may have been made of runs on another machine, so it is not deleted.
+            # An earlier report may show runs of another machine, so it is not deleted.
             remark = "that of an earlier report stays" if (output / name).is_dir() else "skipped"
             report.messages[name] = [f"{error}: {remark}"]
         except UserError as error:
@@ -75,7 +75,7 @@ def write_by(runs: list[Run], output: Path, keys: list[str]) -> Report:
 
 
 def make(name: str, runs: list[Run], output: Path) -> list[str]:
-    """Make one item; raises NothingToShow, or UserError where a run's record is not what it should be."""
+    """Make one item; raises NothingToShow, or UserError where a run's record is damaged."""
     try:
         return MAKERS[name][1](runs, output)
     except (KeyError, TypeError, ValueError, IndexError, AttributeError, RuntimeError) as error:

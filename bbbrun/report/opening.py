@@ -1,4 +1,4 @@
-"""What a report opens with: how many of the paper's numbers and orders are met, which are missed, and what it took."""
+"""The opening of a report: how many of the paper's numbers and orders are met, which are missed, and the compute."""
 
 from collections.abc import Iterable
 from pathlib import Path
@@ -21,14 +21,14 @@ def opening(verdicts: pd.DataFrame, sections: Iterable[Path], tried: Iterable[Pa
     return [part for part in (met, misses(verdicts), _compute(sections, tried)) if part]
 
 
-def _met(verdicts: pd.DataFrame, what: str) -> str:
+def _met(verdicts: pd.DataFrame, items: str) -> str:
     run = verdicts[verdicts["verdict"] != "not run"]
     rest = len(verdicts) - len(run)
-    return f"{(run['verdict'] == 'pass').sum()} of {len(run)} {what} are met{f', {rest} not run' if rest else ''}."
+    return f"{(run['verdict'] == 'pass').sum()} of {len(run)} {items} are met{f', {rest} not run' if rest else ''}."
 
 
 def _compute(sections: Iterable[Path], tried: Iterable[Path]) -> str:
-    """One line: how many runs the report shows, how many were made in all, and what they took."""
+    """One line: the number of runs in the report, the number of all runs made, and their compute."""
     shown = _distinct([runs_table(section) for section in sections])
     if shown.empty:
         return ""

@@ -8,7 +8,7 @@ import pandas as pd
 
 
 def claims() -> pd.DataFrame:
-    """The rows of paper.csv that ours are held to.
+    """The rows of paper.csv that judge our numbers.
 
     rule at_most: ours may be up to value + tolerance. Error rates have no tolerance in the file and get `tolerance`.
     rule below: ours must be below our own number in the row `other` and the same column.
@@ -22,7 +22,7 @@ def beyond() -> pd.DataFrame:
 
 
 def points(item: str, row: str) -> pd.Series:
-    """The paper's numbers in one row, by column: what figures draw beside ours."""
+    """The paper's numbers in one row, by column, which figures draw beside ours."""
     table = _rows()
     match = (table["item"] == item) & (table["row"] == row) & table["value"].notna()
     return table[match].set_index("column")["value"].sort_index()
@@ -30,7 +30,7 @@ def points(item: str, row: str) -> pd.Series:
 
 @cache
 def _rows() -> pd.DataFrame:
-    """All of paper.csv. rule shown: a number that figures draw, and nothing is held to."""
+    """All of paper.csv. rule shown: a number that figures draw, and that judges nothing."""
     table = _table("paper.csv")
     rates = (table["rule"] == "at_most") & table["tolerance"].isna()
     table.loc[rates, "tolerance"] = table.loc[rates, "value"].map(tolerance)

@@ -1,4 +1,4 @@
-"""A run's own figures, as PNG and SVG, and what all figures share: labels, colours, densities."""
+"""A run's own figures, as PNG and SVG, and the helpers of all figures: labels, colours, densities."""
 
 import textwrap
 from collections import Counter
@@ -19,17 +19,17 @@ REGRETS = ("cumulative_regret", "cumulative_expected_regret")
 
 # The panels of a learning curve, each with its lines.
 _PANELS = (("valid_error", "test_error", "test_error_mean"), ("test_rmse",), ("nll",), ("complexity",))
-# What curves of several settings are compared by.
+# The columns by which curves of several settings are compared.
 COMPARED = ("valid_error", "test_rmse", "nll", "complexity", "cumulative_expected_regret")
 
 
 def label_of(name: str) -> str:
-    """What an axis calls a column of metrics.csv: its label and unit."""
+    """The axis label of a column of metrics.csv, with its unit."""
     return COLUMNS[name].title
 
 
 def draw_metrics(metrics: Path, folder: Path, title: str) -> None:
-    """Draw what metrics.csv holds: a training's learning curve, or an agent's regret."""
+    """Draw metrics.csv: a training's learning curve, or an agent's regret."""
     header = pd.read_csv(metrics, nrows=0).columns
     (regret_curve if "cumulative_regret" in header else learning_curve)(metrics, folder, title)
 
@@ -97,7 +97,7 @@ def seeds_label(count: int) -> str:
 
 
 def density(values: NDArray[np.floating], edges: NDArray[np.floating]) -> NDArray[np.floating]:
-    """A histogram per unit of `values`, those outside the edges counted too: it integrates to the share inside."""
+    """A histogram per unit of `values`, which integrates to the share of the values inside the edges."""
     heights: NDArray[np.floating] = np.histogram(values, edges)[0] / (len(values) * np.diff(edges))
     return heights
 

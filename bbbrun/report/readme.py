@@ -1,4 +1,4 @@
-"""The README's tables out of results/paper, so that no number in them is typed: `python -m bbbrun.report.readme`."""
+"""The README's tables, made from results/paper, so that no number is typed: `python -m bbbrun.report.readme`."""
 
 import itertools
 import re
@@ -16,7 +16,7 @@ _METHODS = ("SGD", "SGD, dropout", "Bayes by Backprop, Gaussian", "Bayes by Back
 _AGENTS = ("Bayes by Backprop", "greedy", "1% greedy", "5% greedy")
 _STEPS = 50_000
 
-# What an item of the paper shows, and the words of --only that train and draw it.
+# Items of the paper, and the words of --only that train and draw them.
 _COSTS = {
     "Table 1 (and a tempered row that is not the paper's)": ("table1",),
     "Table 2, Figures 2 to 4": ("table2", "figure2", "figure3", "figure4"),
@@ -66,7 +66,7 @@ def results_table(folder: Path) -> str:
 
 
 def cost_table(folder: Path) -> str:
-    """What each item's recorded runs took, hours of one core, and its folder, as Markdown."""
+    """The time of each item's recorded runs, hours of one core, and its folder, as Markdown."""
     lines = ["| | command | core hours | in `results/paper` |", "|---|---|---|---|"]
     for title, items in _COSTS.items():
         runs = pd.concat([pd.read_csv(_runs(folder / item)) for item in items]).drop_duplicates(["command", "commit"])
@@ -80,7 +80,7 @@ TABLES: dict[str, Callable[[Path], str]] = {"results": results_table, "costs": c
 
 
 def between(text: str, name: str) -> str:
-    """What stands between the lines `<!-- name -->` and `<!-- /name -->`; raises ValueError where they are missing."""
+    """The text between the lines `<!-- name -->` and `<!-- /name -->`; raises ValueError where they are missing."""
     return _parts(text, name)[1]
 
 
@@ -121,7 +121,7 @@ def _orders(errors: "pd.Series[float]") -> str:
 
 
 def _verdict(verdicts: pd.DataFrame, item: str, name: str) -> str:
-    """pass where all the columns of a row pass, else which do not."""
+    """pass if all columns of a row pass, else the columns that do not."""
     rows = verdicts[(verdicts["item"] == item) & (verdicts["row"] == name)]
     # The orders have a sentence of their own.
     rows = rows[~rows["expected"].str.startswith("below")]

@@ -1,4 +1,4 @@
-"""What stands below a table or figure of a report: its numbers against the paper's, and which runs it shows."""
+"""The text below a table or figure of a report: its numbers against the paper's, and its runs."""
 
 from pathlib import Path
 from typing import Any
@@ -7,7 +7,7 @@ import pandas as pd
 
 from bbbrun.report.groups import markdown, short
 
-# How a number of an item is called, by its row and column.
+# The name of a number of an item, by its row and column.
 _PLACES = {
     "table1": "{row} at {column} units",
     "table2": "{column} % of weights removed",
@@ -74,7 +74,7 @@ def provenance(runs: pd.DataFrame) -> tuple[str, str]:
 
 
 def _number(row: dict[Any, Any]) -> dict[Any, Any]:
-    # Two seeds say next to nothing of their spread.
+    # Two seeds give almost no estimate of their spread.
     spread = "" if int(row["seeds"]) < 3 else f" ± {short(row['half'], 2)}"
     return {
         "against the paper": _place(row),

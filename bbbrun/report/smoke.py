@@ -1,4 +1,4 @@
-"""What short runs must reach, `bbbrun check --smoke`: each of their numbers, by recorded runs of their setting."""
+"""`bbbrun check --smoke`: each number of short runs, judged by recorded runs of the same setting."""
 
 import shlex
 from collections.abc import Sequence
@@ -20,8 +20,8 @@ from bbbrun.runs.reader import Run, finished_runs
 _ALARMS = 0.01  # the share of sound runs that may have a number outside its band, at most
 _LEAST_SEEDS = 3
 _RELATIVE = 1e-3  # digits that a number must share with the record: rounding differs between machines
-# Up to so many training steps a run of a recorded seed has the record's digits: later, rounding grows. Compiled and
-# eager steps agree to 1e-6 there, and to 1e-4 in a bandit.
+# Up to this many training steps a run of a recorded seed must have the record's digits; later, rounding grows. Compiled
+# and eager steps agree to 1e-6 until then, and to 1e-4 in a bandit.
 _DIGITS_UNTIL, _DIGITS_UNTIL_BANDIT = 100, 1000
 # A regression's interquartile range at x = 1 divided by that inside the data, as in the paper's Figure 5, at its end.
 _WIDENING = "widening"
@@ -29,7 +29,7 @@ Numbers = NDArray[np.float64]
 
 
 def smoke(short: Sequence[Run], records: Sequence[Run]) -> pd.DataFrame:
-    """A row for each column of each of the `short` runs and each rule: the place where it is furthest off.
+    """A row for each column of each of the `short` runs and each rule: the time at which it is furthest off.
 
     Columns: run, number, rule, at, ours, least, most, seeds, verdict (pass, miss, not run). The rules are:
     band: at every row mean +- k s sqrt(1 + 1/n), of n >= 3 recorded runs of the same setting and other seeds. k is
@@ -50,16 +50,16 @@ def smoke_of(short: Path, records: Path, seeds: Sequence[int] | None = None) -> 
     runs, recorded = finished_runs([short]), finished_runs([records])
     tables = []
     for job in wanted(["smoke"], seeds):
-        asked = setting(job.config)
-        alike = [run for run in runs if run.seed == job.config["seed"] and setting(run.config) == asked]
+        wanted_setting = setting(job.config)
+        same_setting = [run for run in runs if run.seed == job.config["seed"] and setting(run.config) == wanted_setting]
         try:
-            tables.append(smoke(alike[-1:], recorded))
+            tables.append(smoke(same_setting[-1:], recorded))
         except (KeyError, TypeError, ValueError, IndexError, OverflowError) as error:
             raise UserError(
                 f"a run's record in {short} or {records} lacks something or holds something else ({error!r}): leave "
                 "damaged runs out"
             ) from error
-        if not alike:
+        if not same_setting:
             missing = {"run": shlex.join(["bbbrun", *job.words])}
             tables.append(pd.DataFrame([missing | _NOTHING | {"seeds": 0, "verdict": "not run"}]))
     return pd.concat([table for table in tables if len(table)], ignore_index=True)
@@ -69,17 +69,17 @@ _NOTHING = {"number": "", "rule": "", "at": "", "ours": np.nan, "least": np.nan,
 
 
 def _judged(run: Run, records: Sequence[Run]) -> list[dict[str, Any]]:
-    own = setting(run.config)
-    alike = [each for each in records if setting(each.config) == own and each.summary != run.summary]
-    others = [_numbers(each) for each in one_per_seed(each for each in alike if each.seed != run.seed)]
-    same_seed = [_numbers(each) for each in one_per_seed(each for each in alike if each.seed == run.seed)]
+    run_setting = setting(run.config)
+    same_setting = [each for each in records if setting(each.config) == run_setting and each.summary != run.summary]
+    others = [_numbers(each) for each in one_per_seed(each for each in same_setting if each.seed != run.seed)]
+    same_seed = [_numbers(each) for each in one_per_seed(each for each in same_setting if each.seed == run.seed)]
     ours = _numbers(run)
-    about = {"run": run.summary["command"]}
+    head = {"run": run.summary["command"]}
     if len(others) < _LEAST_SEEDS or any(not ours.index.isin(other.index).all() for other in others + same_seed):
-        return [about | _NOTHING | {"seeds": len(others), "verdict": "not run"}]
+        return [head | _NOTHING | {"seeds": len(others), "verdict": "not run"}]
     columns = others[0].columns.union(ours.columns, sort=False)
     names = [name for name in columns if name not in ("seconds", ours.index.name)]
-    # Where the digits are known, a band would add nothing.
+    # Where the digits are checked, a band would add nothing.
     is_early = _has_digits(run, ours) & bool(same_seed)
     early, late = ours.index[is_early], ours.index[~is_early]
     count = max(1, int(others[0].reindex(index=late, columns=names).notna().to_numpy().sum()))
@@ -87,7 +87,7 @@ def _judged(run: Run, records: Sequence[Run]) -> list[dict[str, Any]]:
     rows = []
     for name in names:
         recorded = np.array([_column(other, name, ours.index) for other in others])
-        # How many steps there were is no matter of chance.
+        # The number of steps does not depend on the seed.
         unit = 0.0 if name == "step" else _unit(recorded)
         floor = np.maximum(_RELATIVE * np.abs(recorded.mean(axis=0)), unit)
         half = np.maximum(quantile * recorded.std(axis=0, ddof=1), floor)
@@ -99,12 +99,12 @@ def _judged(run: Run, records: Sequence[Run]) -> list[dict[str, Any]]:
             furthest.append(("digits", 1, exact.loc[early]))
         for rule, seeds, table in furthest:
             if worst := _worst(table, ours.index.name, seeds):
-                rows.append(about | {"number": name, "rule": rule} | worst)
+                rows.append(head | {"number": name, "rule": rule} | worst)
     return rows
 
 
 def _has_digits(run: Run, table: pd.DataFrame) -> "pd.Series[bool]":
-    """Which rows are so early that rounding has not grown."""
+    """Whether each row is so early that rounding has not grown."""
     updates = run.config["agent"].get("updates")
     until = _DIGITS_UNTIL_BANDIT / updates if updates else _DIGITS_UNTIL
     return table["step"] <= until
@@ -119,20 +119,20 @@ def _worst(table: pd.DataFrame, time: Any, seeds: int) -> dict[str, Any] | None:
     if table.empty:
         return None
     excess = ((table["ours"] - table["middle"]).abs() / table["half"].clip(lower=1e-300)).fillna(np.inf)
-    place = int(np.argmax(excess.to_numpy()))
-    ours, middle, half = (float(table[name].iloc[place]) for name in ("ours", "middle", "half"))
+    worst = int(np.argmax(excess.to_numpy()))
+    ours, middle, half = (float(table[name].iloc[worst]) for name in ("ours", "middle", "half"))
     return {
-        "at": f"{time} {table.index[place]:g}",
+        "at": f"{time} {table.index[worst]:g}",
         "ours": ours,
         "least": middle - half,
         "most": middle + half,
         "seeds": seeds,
-        "verdict": "pass" if excess.iloc[place] <= 1 else "miss",
+        "verdict": "pass" if excess.iloc[worst] <= 1 else "miss",
     }
 
 
 def _numbers(run: Run) -> pd.DataFrame:
-    """metrics.csv by epoch or interaction; of a regression the widening too, in the last row."""
+    """metrics.csv by epoch or interaction; for a regression also the widening, in the last row."""
     table = run.metrics()
     table = table.set_index("epoch" if run.config["train"]["epochs"] else "step", drop=False)
     if run.dataset == "regression_curve":

@@ -12,7 +12,7 @@ _RESAMPLES = 9_999
 
 
 class Interval(NamedTuple):
-    """The two ends; NaN of fewer than two runs."""
+    """The two ends; NaN for fewer than two runs."""
 
     low: float
     high: float

@@ -50,9 +50,9 @@ def differing(one: frozenset[tuple[str, str]], other: frozenset[tuple[str, str]]
     return {key for key, _ in one ^ other}
 
 
-def differing_on_resume(before: dict[str, Any], now: dict[str, Any]) -> dict[str, tuple[str | None, str | None]]:
+def differing_on_resume(earlier: dict[str, Any], later: dict[str, Any]) -> dict[str, tuple[str | None, str | None]]:
     """The keys, with both values, whose difference forbids resuming a run of configuration `before` as `now`."""
-    old, new = leaves(whole(before)), leaves(whole(now))
+    old, new = leaves(whole(earlier)), leaves(whole(later))
     return {
         key: (old.get(key), new.get(key))
         for key in sorted(old.keys() | new.keys())

@@ -120,8 +120,8 @@ class RunFolder:
                 raise UserError(f"what was done to the table's columns takes {len(text)} bytes, beyond {MOST_INPUTS}")
             write_atomically(path, text.encode())
             return
-        before, now = json.loads(path.read_text("utf-8")), json.loads(text)
-        if any(before.get(key) != now[key] for key in ("files", "rows")):
+        recorded, current = json.loads(path.read_text("utf-8")), json.loads(text)
+        if any(recorded.get(key) != current[key] for key in ("files", "rows")):
             raise UserError(f"the data have changed since the run in {self.path} began: it cannot be continued")
 
     def append(self, row: dict[str, Any]) -> None:

@@ -49,8 +49,8 @@ class TrainConfig:
 
 def require_device(device: str) -> None:
     """Raise UserError unless `device` is the name of a device, on this machine or another."""
-    known = re.fullmatch(r"auto|cpu|cuda(:[0-9]{1,3})?", device) is not None
-    require(known, "device", "auto, cpu, cuda, or cuda:N with the number of a GPU", repr(device))
+    valid = re.fullmatch(r"auto|cpu|cuda(:[0-9]{1,3})?", device) is not None
+    require(valid, "device", "auto, cpu, cuda, or cuda:N with the number of a GPU", repr(device))
 
 
 def require_name(name: str) -> None:
@@ -95,8 +95,8 @@ class Config:
         require(self.compile in ("auto", "true", "false"), "compile", "auto, true or false", self.compile)
         for group, options in OPTIONS.items():
             part = getattr(self, group)
-            ours = options.get(part.name) is type(part)
-            require(ours, f"{group}.name", f"that of the option chosen by {group}=...", part.name)
+            matches = options.get(part.name) is type(part)
+            require(matches, f"{group}.name", f"that of the option chosen by {group}=...", part.name)
         require(self.resume != "", "resume", "the folder of an interrupted run, or null", "an empty word")
         require(getattr(self.dataset, "root", None) != "", "dataset.root", "a folder, or null", "an empty word")
         self._check_agent()

@@ -71,10 +71,10 @@ class ModuleConfig(NetworkConfig):
     imports: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
-        named = self.target is None or re.fullmatch(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)+", self.target) is not None
-        require(named, "network.target", "package.factory, the name of a function or class", repr(self.target))
-        named = self.args is None or (isinstance(self.args, dict) and all(isinstance(key, str) for key in self.args))
-        require(named, "network.args", "{name: value}, the arguments by name, or null", self.args)
+        valid = self.target is None or re.fullmatch(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)+", self.target) is not None
+        require(valid, "network.target", "package.factory, the name of a function or class", repr(self.target))
+        valid = self.args is None or (isinstance(self.args, dict) and all(isinstance(key, str) for key in self.args))
+        require(valid, "network.args", "{name: value}, the arguments by name, or null", self.args)
         require(self.weights != "", "network.weights", "a file, or null", "an empty word")
         require(all(self.deterministic), "network.deterministic", "a list of patterns", self.deterministic)
 

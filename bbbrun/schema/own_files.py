@@ -77,13 +77,13 @@ def _require_readable(path: Path, group: str) -> None:
         values: Any = yaml.safe_load(text)
     except yaml.YAMLError as error:
         mark, problem = getattr(error, "problem_mark", None), getattr(error, "problem", None) or "it cannot be read"
-        where = f" in line {mark.line + 1}" if mark else ""
-        raise UserError(f"{path} is not YAML{where}: {problem}") from None
+        location = f" in line {mark.line + 1}" if mark else ""
+        raise UserError(f"{path} is not YAML{location}: {problem}") from None
     if values is None:
         raise UserError(f"{path} is empty: it must hold keys and values, as name: mine")
     if not isinstance(values, dict):
         raise UserError(f"{path} holds no keys and values but {_kind(values)}: write key: value, one a line")
-    # Hydra reads it nowhere but above the first key.
+    # Hydra reads it only above the first key.
     head = takewhile(lambda line: not line.strip() or line.startswith("#"), text.splitlines())
     if group == "experiment" and not any(re.fullmatch(r"#\s*@package\s+_global_\s*", line) for line in head):
         raise UserError(f"{path} is an experiment without the first line {_PACKAGE}: write it above all else")

@@ -39,5 +39,5 @@ def word(key: str, value: Any) -> str:
 
 
 def _escaped(match: re.Match[str]) -> str:
-    slashes, what = match.groups()
-    return 2 * slashes + ("\\" + what if what else "")
+    slashes, following = match.groups()
+    return 2 * slashes + ("\\" + following if following else "")

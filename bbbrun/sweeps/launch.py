@@ -124,11 +124,11 @@ class SweepLauncher(Launcher):
 
         Configurations are compared, which takes a tenth of a second, only where a job sets other keys than before.
         """
-        before = read_sweep(self._folder).jobs if is_sweep(self._folder) else []
-        keys = {_keys(job.words) for job in before}
-        if all(_keys(words) in keys for words in jobs) or not before:
+        earlier = read_sweep(self._folder).jobs if is_sweep(self._folder) else []
+        keys = {_keys(job.words) for job in earlier}
+        if all(_keys(words) in keys for words in jobs) or not earlier:
             return list(jobs)
-        records = [(job, self._folder / job.folder / RECORD) for job in before]
+        records = [(job, self._folder / job.folder / RECORD) for job in earlier]
         recorded = [(job, configuration_of(record)) for job, record in records if record.is_file()]
         translated: list[Sequence[str]] = []
         for words in jobs:
@@ -183,12 +183,12 @@ class SweepLauncher(Launcher):
         config = self._context.config_loader.load_sweep_config(self._config, list(words))
         with open_dict(config):
             config.hydra.job.num, config.hydra.job.id = number, str(number)
-        before = HydraConfig.instance().cfg
+        earlier = HydraConfig.instance().cfg
         HydraConfig.instance().set_config(config)  # for ${hydra:job.num}
         try:
             return str(config.hydra.sweep.subdir)
         finally:
-            HydraConfig.instance().cfg = before
+            HydraConfig.instance().cfg = earlier
 
     def _standing(self, job: SweepJob) -> Standing:
         return standing(self._folder / job.folder)

@@ -28,11 +28,11 @@ class Memory(NamedTuple):
     inputs: Tensor
     targets: Tensor
 
-    def remember(self, t: int, taken: Tensor, reward: float) -> None:
-        """Store interaction t, with its input `taken` (D + K,), over the oldest."""
-        place = t % len(self.targets)
-        self.inputs[place] = taken
-        self.targets[place] = reward
+    def remember(self, t: int, inputs: Tensor, reward: float) -> None:
+        """Store interaction t, with the network's input (D + K,), over the oldest."""
+        index = t % len(self.targets)
+        self.inputs[index] = inputs
+        self.targets[index] = reward
 
 
 def action_inputs(contexts: Tensor, actions: int) -> Tensor:

@@ -63,8 +63,8 @@ def play(config: Config, bandit: Bandit, run: RunFolder, device: torch.device) -
         step, warned = session.step, False
 
         def standing() -> dict[str, Any]:
-            more = {"tally": list(tally), "last_tally": list(last_tally), "last_step": last_step}
-            return session.checkpoint(step, agent.saved(), **more)
+            extra = {"tally": list(tally), "last_tally": list(last_tally), "last_step": last_step}
+            return session.checkpoint(step, agent.saved(), **extra)
 
         def interact(t: int) -> None:
             nonlocal tally, last_tally, last_step, step, warned

@@ -102,9 +102,9 @@ def foreign_scores(test: ClassPrediction, foreign: ClassPrediction) -> dict[str,
     """The scores named in FOREIGN_COLUMNS; without mutual information for a single network, which has none."""
     numbers: dict[str, float] = {}
     for by, suspicion in SUSPICIONS.items():
-        here, there = suspicion(test).numpy(), suspicion(foreign).numpy()
-        if here.any() or there.any():
-            numbers |= {f"{name}_{by}": value for name, value in detection(here, there)._asdict().items()}
+        of_test, of_foreign = suspicion(test).numpy(), suspicion(foreign).numpy()
+        if of_test.any() or of_foreign.any():
+            numbers |= {f"{name}_{by}": value for name, value in detection(of_test, of_foreign)._asdict().items()}
     return numbers | _uncertainty(foreign)
 
 

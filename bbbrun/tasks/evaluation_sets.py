@@ -145,7 +145,7 @@ def _labelled(path: Path, size: tuple[int, int] | None, label: str, classes: int
         good &= (values == np.floor(values)) & (values >= 0) & (values < classes)
     if not good.all():
         row = int(np.argmin(good))
-        wanted = f"a class from 0 to {classes - 1}" if classes else "a finite number"
-        raise UserError(f"{path}: row {row + 1} has the label {str(labels[row])!r}, not {wanted}")
-    whole = pd.concat(inputs, ignore_index=True) if isinstance(inputs[0], pd.DataFrame) else np.concatenate(inputs)
-    return whole, values.astype(np.int64) if classes else values
+        expected = f"a class from 0 to {classes - 1}" if classes else "a finite number"
+        raise UserError(f"{path}: row {row + 1} has the label {str(labels[row])!r}, not {expected}")
+    all_inputs = pd.concat(inputs, ignore_index=True) if isinstance(inputs[0], pd.DataFrame) else np.concatenate(inputs)
+    return all_inputs, values.astype(np.int64) if classes else values

@@ -60,10 +60,12 @@ def _table(configs: list[Config], device: torch.device) -> Prepared:
     # Replicas of one split share its tensors.
     tables = {repr(config.dataset): config.dataset for config in configs}
     loaded = {key: load_table(dataset).to(device) for key, dataset in tables.items()}
-    own = [loaded[repr(config.dataset)] for config in configs]
-    tasks = [table.table_task(config, each) for config, each in zip(configs, own, strict=True)]
-    about = (table.about(own[0].form),)
-    return _by_epochs(configs, tasks, device)._replace(inputs=tuple(text_of(each.form) for each in own), about=about)
+    per_run = [loaded[repr(config.dataset)] for config in configs]
+    tasks = [table.table_task(config, each) for config, each in zip(configs, per_run, strict=True)]
+    lines = (table.about(per_run[0].form),)
+    return _by_epochs(configs, tasks, device)._replace(
+        inputs=tuple(text_of(each.form) for each in per_run), about=lines
+    )
 
 
 def _bandit(configs: list[Config], device: torch.device) -> Prepared:

@@ -44,8 +44,8 @@ def parameters_of(run: Run, size: int) -> list[Tensor]:
     """
     count, size = METHODS[run.method].tensors, size * build_method(option("method", run.config["method"])).copies
     tensors = run.tensors()[:count]
-    whole = [isinstance(each, Tensor) and each.shape == (size,) and each.dtype == torch.float32 for each in tensors]
-    if len(whole) < count or not all(whole):
+    valid = [isinstance(each, Tensor) and each.shape == (size,) and each.dtype == torch.float32 for each in tensors]
+    if len(valid) < count or not all(valid):
         raise UserError(f"{run.folder}: its checkpoint does not hold the {size} weights of the network in its record")
     if not all(bool(each.isfinite().all()) for each in tensors):
         raise UserError(f"{run.folder}: its weights are not finite")
@@ -78,9 +78,9 @@ class Ensemble:
         first = members[0].predictor
         for member in members:
             # The classes of two data sets have the same numbers and other meanings.
-            own = member.predictor
-            alike = own.layout.shape == first.layout.shape and own.meaning == first.meaning
-            if member.run.dataset != members[0].run.dataset or not alike:
+            predictor = member.predictor
+            same = predictor.layout.shape == first.layout.shape and predictor.meaning == first.meaning
+            if member.run.dataset != members[0].run.dataset or not same:
                 raise UserError(
                     f"{members[0].run.folder} and {member.run.folder} do not predict the same: no ensemble of both"
                 )

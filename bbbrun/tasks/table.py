@@ -110,7 +110,7 @@ def about(form: Form) -> str:
     kinds = f"{len(form.features)} columns ({sum(bool(each.levels) for each in form.features)} of categories)"
     rows = " / ".join(f"{count:,}" for count in form.rows)
     classes = form.target.classes
-    what = f"classification of {form.target.name!r}, {len(classes)} classes"
+    target = f"classification of {form.target.name!r}, {len(classes)} classes"
     if not classes:
-        what = f"regression of {form.target.name!r}, mean {form.target.mean:.4g}, deviation {form.target.scale:.4g}"
-    return f"table: {rows} rows to train, validate and test; {kinds}, {form.width} inputs; {what}"
+        target = f"regression of {form.target.name!r}, mean {form.target.mean:.4g}, deviation {form.target.scale:.4g}"
+    return f"table: {rows} rows to train, validate and test; {kinds}, {form.width} inputs; {target}"

@@ -62,8 +62,8 @@ def _image(path: Path) -> Summary.Value:
 
 def _text(tag: str, text: str) -> Summary.Value:
     """Text in the form of TensorBoard's plugin, which shows Markdown: indentation makes it verbatim."""
-    shown = "\n".join(f"    {line}" for line in text.splitlines())
+    indented = "\n".join(f"    {line}" for line in text.splitlines())
     shape = TensorShapeProto(dim=[TensorShapeProto.Dim(size=1)])
-    tensor = TensorProto(dtype="DT_STRING", string_val=[shown.encode()], tensor_shape=shape)
+    tensor = TensorProto(dtype="DT_STRING", string_val=[indented.encode()], tensor_shape=shape)
     description = metadata.create_summary_metadata(display_name=tag, description="")
     return Summary.Value(tag=tag, metadata=description, tensor=tensor)

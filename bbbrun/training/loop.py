@@ -93,8 +93,8 @@ def fit(configs: list[Config], tasks: list[Task], runs: list[RunFolder], device:
     for replica, (judgement, run) in enumerate(zip(judgements, runs, strict=True)):
         row = session.metrics[replica]
         if run.shares_checkpoint:
-            own = session.checkpoint(step, trainer.saved_of(replica)) | {"metrics": [row]}
-            run.save_checkpoint(own, own=True)
+            checkpoint = session.checkpoint(step, trainer.saved_of(replica)) | {"metrics": [row]}
+            run.save_checkpoint(checkpoint, own=True)
         predictions = judgement.predictions() if judgement.predictions else None
         outcomes.append(Outcome(row, session.seconds, session.steps_per_second, trainer.compiled, predictions))
     return outcomes

@@ -93,10 +93,13 @@ class Session:
     def end_lap(self, steps: int) -> None:
         """Count as timed the `steps` since `start_lap`, or since the last lap's end."""
         synchronize(self._device)
-        now = time.perf_counter()
+        end = time.perf_counter()
         if steps > 0:
-            self._timed_steps, self._timed_seconds = self._timed_steps + steps, self._timed_seconds + now - self._lap
-        self._lap = now
+            self._timed_steps, self._timed_seconds = (
+                self._timed_steps + steps,
+                self._timed_seconds + end - self._lap,
+            )
+        self._lap = end
 
     def checkpoint(self, step: int, tensors: list[Tensor], **more: Any) -> dict[str, Any]:
         """The content of a checkpoint at this step."""

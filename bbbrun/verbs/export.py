@@ -24,12 +24,12 @@ def main(words: Sequence[str] | None = None) -> None:
     add = parser.add_argument
     add("run", type=named_folder, metavar="RUN", help="the folder of a finished run")
     add("-o", "--output", type=named_folder, required=True, metavar="FILE", help="the file to write, .pt or .pt2")
-    which = parser.add_mutually_exclusive_group()
-    which.add_argument(
+    choice = parser.add_mutually_exclusive_group()
+    choice.add_argument(
         "--draw", type=int, metavar="N", help="draw number N of the weights, from 0, in place of their mean"
     )
     text = "the mean without the PERCENT of weights of lowest signal-to-noise; says its error on the test set"
-    which.add_argument("--prune", type=float, metavar="PERCENT", help=text)
+    choice.add_argument("--prune", type=float, metavar="PERCENT", help=text)
     add("--seed", type=int, metavar="S", help="the seed of the draw, by default 0")
     text = "with --prune: where data sets lie, by default $BBBRUN_DATA or the cache"
     add("--data", type=named_folder, metavar="FOLDER", help=text)

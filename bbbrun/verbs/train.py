@@ -147,8 +147,8 @@ def _run(composed: DictConfig) -> dict[str, float]:
 
         record = _record(composed, "")
         planned = [
-            Planned(replica.folder, alone, _record(replica.composed, replica.override) if replica.override else record)
-            for replica, alone in zip(replicas, configs, strict=True)
+            Planned(replica.folder, config, _record(replica.composed, replica.override) if replica.override else record)
+            for replica, config in zip(replicas, configs, strict=True)
         ]
         return run(planned, folder, _command(words), record)
     except BaseException as error:
@@ -156,9 +156,9 @@ def _run(composed: DictConfig) -> dict[str, float]:
             raise
         if hydra_config.mode is RunMode.MULTIRUN:
             raise KeyboardInterrupt from error  # the sweep prints how to continue
-        begun = (folder / RECORD).exists()
-        again = _command([*_fixed_words(words, composed), word("resume", str(folder))])
-        remedy = f"continue with: {again}" if begun else "nothing was begun"
+        started_run = (folder / RECORD).exists()
+        command = _command([*_fixed_words(words, composed), word("resume", str(folder))])
+        remedy = f"continue with: {command}" if started_run else "nothing was begun"
         stops.show(remedy)
         raise KeyboardInterrupt from error
     finally:
@@ -227,8 +227,8 @@ def _remove_if_empty(folder: Path) -> None:
     """Delete the folder that Hydra made for a run that was then refused, and its empty parents."""
     runs = Path.cwd() / RUNS
     for each in (folder, *folder.parents):
-        ours = each in (folder, runs.parent) or each.is_relative_to(runs)
-        if not ours or each == Path.cwd() or not each.is_dir() or any(each.iterdir()):
+        inside = each in (folder, runs.parent) or each.is_relative_to(runs)
+        if not inside or each == Path.cwd() or not each.is_dir() or any(each.iterdir()):
             return
         each.rmdir()
 

@@ -81,11 +81,11 @@ def fitted(rows: Rows) -> Form:
     A level that only other parts have is an input that is always 0 in training.
     Raises UserError that names a column which is neither numbers nor categories.
     """
-    whole = pd.concat(rows.parts, ignore_index=True)
-    names = [name for name in whole.columns if name != rows.target]
+    frame = pd.concat(rows.parts, ignore_index=True)
+    names = [name for name in frame.columns if name != rows.target]
     try:
-        features = tuple(_feature(whole[name], rows.train[name], name in rows.categorical) for name in names)
-        target = _target(whole[rows.target], rows.train[rows.target], rows.kind)
+        features = tuple(_feature(frame[name], rows.train[name], name in rows.categorical) for name in names)
+        target = _target(frame[rows.target], rows.train[rows.target], rows.kind)
     except ValueError as error:
         raise UserError(f"dataset.path: {error}") from error
     counts = (len(rows.train), len(rows.valid), len(rows.test))
@@ -145,8 +145,8 @@ def _target(column: Any, train: Any, kind: Kind) -> Target:
     name = str(column.name)
     values = pd.unique(column)
     if kind is Kind.auto:
-        whole = _is_number(column) and len(values) <= _MOST_CLASSES and bool((column == column.round()).all())
-        kind = Kind.classification if whole or not _is_number(column) else Kind.regression
+        discrete = _is_number(column) and len(values) <= _MOST_CLASSES and bool((column == column.round()).all())
+        kind = Kind.classification if discrete or not _is_number(column) else Kind.regression
     if kind is Kind.regression:
         scaler = StandardScaler().fit(_within_range(column_numbers(train), name)[:, None])
         return Target(name, (), float(scaler.mean_[0]), float(scaler.scale_[0]))

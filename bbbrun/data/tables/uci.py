@@ -52,16 +52,16 @@ def uci_rows(config: UciConfig, root: str | None) -> Rows:
     root: the folder that holds uci/, or the sets; None for $BBBRUN_DATA, or else the user's cache, the only folder
     to which a missing file is downloaded. Raises UserError naming a file that is missing or not the published one.
     """
-    chosen = UCI_SETS[config.name]
-    folder = data_root(root, f"uci/{chosen.folder}/{_FILE}")
-    path = file_in(folder, (f"uci/{chosen.folder}", chosen.folder), (_FILE,))
-    content = read_verified(path, Checksum("sha256", chosen.digest), [_URL.format(chosen.folder)], ours=folder.ours)
+    uci_set = UCI_SETS[config.name]
+    folder = data_root(root, f"uci/{uci_set.folder}/{_FILE}")
+    path = file_in(folder, (f"uci/{uci_set.folder}", uci_set.folder), (_FILE,))
+    content = read_verified(path, Checksum("sha256", uci_set.digest), [_URL.format(uci_set.folder)], ours=folder.ours)
     numbers = np.loadtxt(BytesIO(content))
-    names = [f"x{number + 1}" for number in range(chosen.inputs)]
-    frame = pd.DataFrame(numbers[:, : chosen.inputs], columns=names).assign(y=numbers[:, chosen.target])
+    names = [f"x{number + 1}" for number in range(uci_set.inputs)]
+    frame = pd.DataFrame(numbers[:, : uci_set.inputs], columns=names).assign(y=numbers[:, uci_set.target])
     train, test = uci_split(len(frame), config.split)
-    learnt = len(train) - round(len(train) * config.valid_share)
-    parts = (frame.iloc[train[:learnt]], frame.iloc[train[learnt:]], frame.iloc[test])
+    trained = len(train) - round(len(train) * config.valid_share)
+    parts = (frame.iloc[train[:trained]], frame.iloc[train[trained:]], frame.iloc[test])
     return Rows(*parts, "y", Kind.regression, (), (), False, {})
 
 

@@ -56,7 +56,7 @@ class Judged(NamedTuple):
 
 
 def judged_of(members: Sequence[Member]) -> list[Judged]:
-    """The members by the setting of their runs, under labels that differ; of runs with one seed the last counts."""
+    """The members by the setting of their runs, under distinct labels; of runs with the same seed the last counts."""
     by_folder = {member.run.folder: member for member in members}
     groups = [one_per_seed(group) for group in by_setting(member.run for member in members).values()]
     names = [METHODS[group[0].method].label for group in groups]
@@ -123,7 +123,7 @@ def evaluate(
 
 
 def _predictions(judged: list[Judged], inputs: Any, count: Callable[[], None]) -> Predictions:
-    """What each run predicts for these inputs, and each method's ensemble of its runs."""
+    """The predictions of each run for these inputs, and of each method's ensemble of runs."""
     predictions: Predictions = {}
     for each in judged:
         alone = predictions[each.label] = []
@@ -136,7 +136,7 @@ def _predictions(judged: list[Judged], inputs: Any, count: Callable[[], None]) -
 
 
 def _judge_numbers(judged: list[Judged], parts: list[Part], count: Callable[[], None]) -> list[dict[str, Any]]:
-    """A row for each run, whose own part has its place in `parts`."""
+    """A row for each run, by its own part in `parts`."""
     rows, own = [], iter(parts)
     for each in judged:
         for number, member in enumerate(each.members):
@@ -152,7 +152,7 @@ def _judge_numbers(judged: list[Judged], parts: list[Part], count: Callable[[], 
 
 
 def _members(judged: list[Judged], label: str, number: int) -> str:
-    """Which run of the method: its seed, or that it is an ensemble."""
+    """The label of a run of the method: its seed, or "ensemble"."""
     seeds = [f"seed {each.members[number].run.seed}" for each in judged if each.label == label]
     return seeds[0] if seeds else _ENSEMBLE
 
@@ -212,7 +212,7 @@ def _write(scores: pd.DataFrame, runs: list[Run], output: Path) -> list[str]:
 
 
 def _columns(rows: pd.DataFrame) -> list[str]:
-    """The columns of a set's table: a method's levels and kinds are shown by four of them."""
+    """The columns of a set's table: four of them where a method has levels and kinds."""
     columns = CLASSES if "error" in rows and rows["error"].notna().any() else FOREIGN_COLUMNS
     columns = NUMBERS if "rmse" in rows and rows["rmse"].notna().any() else columns
     several = rows["part"].nunique() > 1 and "error" in rows and rows["error"].notna().any()

@@ -1,4 +1,4 @@
-"""The figures of `bbbrun evaluate`: calibration, abstaining, foreign inputs, and what harder inputs do."""
+"""The figures of `bbbrun evaluate`: calibration, abstaining, foreign inputs, and harder inputs."""
 
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ from bbbrun.bayes.uncertainty import ClassPrediction
 from bbbrun.report.plots import color_and_variant, save
 from bbbrun.tasks.evaluation import COLUMNS, risks
 
-Shown = dict[str, list[ClassPrediction]]  # method -> what the run of each seed predicts
+Shown = dict[str, list[ClassPrediction]]  # method -> the predictions of each seed's run
 
 _BINS = 15  # of confidence
 _UNITS = {"rotated": "rotation (degrees)", "shifted": "shift (pixels)"}

@@ -77,10 +77,10 @@ def summarise(run: Run) -> dict[str, Any]:
 
 
 def is_stuck(rows: pd.DataFrame) -> bool:
-    """Whether an agent has stopped choosing: in the last tenth of its rows it loses half of what passing always loses.
+    """Whether an agent is stuck: in the last tenth of its rows it loses over half of what always passing loses.
 
-    rows: metrics.csv. What passing loses is the oracle's reward: `reward` + `regret`, means over equally many
-    interactions. An agent that eats everything loses more still.
+    rows: metrics.csv. Passing loses the oracle's reward: `reward` + `regret`, means over equally many interactions. An
+    agent that eats everything loses even more.
     """
     count = max(1, len(rows) // 10)
     late = rows.tail(count)
@@ -91,7 +91,7 @@ def is_stuck(rows: pd.DataFrame) -> bool:
 
 
 def _readable(statistics: pd.DataFrame, steps: int) -> str:
-    """The table a person reads: regret, in units of reward."""
+    """The table for readers: regret, in units of reward."""
     table = pd.DataFrame(
         {
             "agent": statistics["agent"],

@@ -60,10 +60,10 @@ def _by_protocol(config: dict[str, Any]) -> bool:
 
 
 def cells(runs: Iterable[Run]) -> dict[Cell, list[Run]]:
-    """The runs that stand for each cell, one per seed, in the order of the paper's rows.
+    """The runs of each cell, one per seed, in the order of the paper's rows.
 
-    Of several settings the one trained for most epochs stands for the cell, among those the one with the lowest mean
-    validation error. The test error has no part in it.
+    Of several settings the one with most epochs is taken, among those the one with the lowest mean validation error.
+    The test error has no influence on it.
     """
     chosen = {
         cell: min(map(one_per_seed, by_setting(group).values()), key=_rank)
@@ -159,7 +159,7 @@ def row(cell: Cell, group: list[Run]) -> dict[str, Any]:
 
 
 def _markdown(table: pd.DataFrame) -> str:
-    """Errors as the paper lays them out, w = mu after a slash, the paper's in brackets; nll and calibration below."""
+    """Errors in the paper's layout, w = mu after a slash, the paper's in brackets; nll and calibration below."""
     counts = [f"{name} {_span(table[name])}" for name in ("epochs", "seeds")]
     draws = f"draws of the posterior predictive {_span(table['draws'])}" if table["draws"].notna().any() else ""
     note = "Error of the posterior predictive, after a slash that with w = mu; the paper's in brackets."
@@ -169,7 +169,7 @@ def _markdown(table: pd.DataFrame) -> str:
 
 
 def _paired_text(pairs: pd.DataFrame) -> str:
-    """The pairs as a table: how many images one network alone gets wrong, and the difference of the errors."""
+    """The pairs as a table: how many images only one network gets wrong, and the difference of the errors."""
     shown = pairs.rename(columns={"only_method": "only the first is wrong", "only_other": "only the second"})
     halves = shown.pop("half")
     shown["difference"] = [Difference(*each).text for each in zip(shown["difference"], halves, strict=True)]

@@ -26,8 +26,8 @@ _DRAWS = 100
 def table2(runs: list[Run], output: Path) -> list[str]:
     """Write table2.csv, table2.md and runs.csv into `output`; return messages.
 
-    The network is `mixture_network`, the numbers are means over its seeds. They take the weights and MNIST's test
-    images, which are read from where the first run read them.
+    The network is `mixture_network`, the numbers are means over its seeds. They need the weights and MNIST's test
+    images, which are read from the first run's folder of data.
     """
     units, group = mixture_network(runs)
     images = load_images(MnistConfig(**group[0].config["dataset"]), torch.device("cpu"))

@@ -24,7 +24,7 @@ def uci(runs: list[Run], output: Path) -> list[str]:
     """Write uci.csv, uci.md and runs.csv into `output`; return messages.
 
     A row for each method and set: of the settings that were run, the one with most splits, of those the latest. Runs
-    that held rows out to choose by are left out.
+    that held rows out for validation are left out.
     """
     runs = [run for run in runs if run.dataset in UCI and not run.config["dataset"]["valid_share"]]
     if not runs:
