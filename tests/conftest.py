@@ -1,4 +1,4 @@
-"""What several tests share: the real command line in a fresh folder, and the real data where it is."""
+"""Fixtures of several tests: the real command line in a fresh folder, and the real data where available."""
 
 import os
 import subprocess

@@ -52,7 +52,7 @@ class Forks:
         )
 
     def run(self, words: list[str], folder: Path, environment: dict[str, str]) -> subprocess.CompletedProcess[str]:
-        """As subprocess.run would, with the output captured as text."""
+        """Like subprocess.run, with the output captured as text."""
         streams = [str(self._scratch / name) for name in ("stdout", "stderr")]
         request = {"words": words, "folder": str(folder), "environment": environment, "streams": streams}
         assert self._server.stdin is not None

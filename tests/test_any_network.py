@@ -1,4 +1,4 @@
-"""A network that is not all affine maps: trained where the method can, else refused before anything is left."""
+"""A network that is not all affine maps: trained where the method can, else refused before any file is written."""
 
 import pandas as pd
 import pytest

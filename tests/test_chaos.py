@@ -59,7 +59,7 @@ def begin(folder: Path, words: list[str]) -> subprocess.Popen[str]:
 
 
 def test_kills_at_random_moments(tmp_path):
-    """Each run is stopped until it has ended; its metrics.csv is then that of a run that nothing stopped."""
+    """Each run is stopped again and again until it ends; its metrics.csv is then that of a run never stopped."""
     draw, stops, wholes, seconds = random.Random(SEED), Counter(), {}, {}
     for kind, words in RUNS.items():
         start = time.monotonic()

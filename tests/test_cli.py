@@ -1,4 +1,4 @@
-"""The real command line in a fresh folder: what it leaves, and what it says to wrong input."""
+"""The real command line in a fresh folder: the files it writes, and its errors on wrong input."""
 
 import csv
 import json

@@ -1,4 +1,4 @@
-"""The interval of a difference: by hand, and by how often it holds what it should."""
+"""The interval of a difference: computed by hand, and its coverage."""
 
 import math
 

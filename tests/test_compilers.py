@@ -1,4 +1,4 @@
-"""A compiler that is found and does not work: every kind of run goes on uncompiled, with one warning."""
+"""A compiler that exists and does not work: every kind of run continues uncompiled, with one warning."""
 
 import csv
 import warnings

@@ -1,4 +1,4 @@
-"""On CUDA a run is what it is on the CPU, to rounding, and a step one launch that nothing waits for."""
+"""On CUDA a run equals that on the CPU, to rounding, and a step is one launch that nothing waits for."""
 
 import json
 import os

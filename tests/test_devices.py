@@ -1,4 +1,4 @@
-"""device=...: which device it names, and what is said where it is not there; with stubs in the place of GPUs."""
+"""device=...: the device that it names, and the error if there is none; with stubs in place of GPUs."""
 
 import pytest
 import torch

@@ -1,4 +1,4 @@
-"""Written out for the compiler, exp, log and sigmoid are what torch's own are."""
+"""exp, log and sigmoid, written out for the compiler, equal torch's own."""
 
 import pytest
 import torch

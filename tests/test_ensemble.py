@@ -1,4 +1,4 @@
-"""method=ensemble: members are networks of their own, trained as one graph, and its draws."""
+"""method=ensemble: its members are separate networks, trained as one graph, and its draws."""
 
 import numpy as np
 import pytest

@@ -34,7 +34,7 @@ def held_out():
 
 
 def loaded(folder, name, **values):
-    """What the written lines give in a process that has no bbbrun."""
+    """The output of the written lines in a process without bbbrun."""
     np.savez(folder / "values.npz", **values)
     script = (
         "import sys; sys.modules['bbbrun'] = None\n"

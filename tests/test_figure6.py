@@ -1,4 +1,4 @@
-"""Figure 6 out of runs whose numbers are known."""
+"""Figure 6 from runs with known numbers."""
 
 import json
 import math
@@ -101,7 +101,7 @@ def test_without_runs_there_is_nothing_to_show_and_no_folder(runs, tmp_path):
     ids=["passes all", "eats all", "over half", "under half", "always right"],
 )
 def test_an_agent_is_stuck_by_what_it_does_at_the_end(late, stuck):
-    """Of 20 rows of 100 interactions the last two count; whatever happened before does not."""
+    """Of 20 rows of 100 interactions only the last two count."""
     for early in (0.0, 7.5):
         losses = pd.Series([early] * 18 + [late] * 2) * 100
         rows = pd.DataFrame({"step": range(100, 2100, 100), "cumulative_expected_regret": losses.cumsum()})
@@ -139,7 +139,7 @@ def test_the_bootstrap_interval_covers_the_true_median():
 
 
 def test_the_check_judges_the_median(tmp_path):
-    """The paper's curves are single runs, and one stuck agent of five decides the mean."""
+    """The paper's curves are single runs, and one stuck agent of five dominates the mean."""
     table = pd.DataFrame({"agent": "greedy", "steps": 50_000, "cumulative_regret": [4e3, 5e3, 6e3, 7e3, 130e3]})
     (tmp_path / "figure6").mkdir()
     table.to_csv(tmp_path / "figure6" / "summary.csv")

@@ -1,6 +1,6 @@
-"""Numbers as they were once written down in golden.json: what a change moves without meaning to is noticed here.
+"""Numbers recorded in golden.json, so that a change which moves them unintentionally is noticed.
 
-Where a change means to move them, `python tests/test_golden.py` writes them anew, with BBBRUN_DATA set.
+After an intended change `python tests/test_golden.py` records them anew, with BBBRUN_DATA set.
 """
 
 import csv

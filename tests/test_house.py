@@ -78,7 +78,7 @@ def test_every_room_says_its_idea():
             assert (path.parent / "README.md").is_file(), path.parent
 
 
-# What may be asked of a method is in its contract, bayes/methods.py.
+# The contract of a method is in bayes/methods.py.
 METHOD_TESTS = re.compile(
     r"isinstance\([^)]*(BayesByBackpropConfig|MaximumLikelihoodConfig|DropoutConfig|MethodConfig)"
     r"|len\(parameters\)|\"bbb\"|'bbb'"

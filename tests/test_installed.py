@@ -1,4 +1,4 @@
-"""The wheel, installed into a folder of its own: all that the checkout's package has is in it, and it runs."""
+"""The wheel, installed into a folder of its own: it contains the checkout's whole package, and it runs."""
 
 import json
 import os

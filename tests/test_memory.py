@@ -1,4 +1,4 @@
-"""How much memory a training takes, in arrays of the size of its weights."""
+"""The memory of a training, in arrays of the size of its weights."""
 
 import os
 import subprocess

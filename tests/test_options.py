@@ -58,7 +58,7 @@ def pairs(group: str) -> list[tuple[str, str]]:
 
 
 def validated(*words: str) -> Config:
-    """What the command line makes of `words`; raises UserError where it refuses them."""
+    """The configuration that `words` compose; raises UserError where it is refused."""
     config = OmegaConf.to_object(composed(words))
     assert isinstance(config, Config)
     return config

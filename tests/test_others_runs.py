@@ -1,4 +1,4 @@
-"""A run may be anybody's: folders made to do harm are refused in one line, and nothing in them is run."""
+"""A run may come from anybody: folders made to do harm are refused in one line, and nothing in them is run."""
 
 import io
 import json

@@ -1,4 +1,4 @@
-"""Where caches and downloads lie without a home folder: users of containers have an id and nothing else."""
+"""Folders of caches and downloads without a home folder: users of containers have only an id."""
 
 import os
 import pwd

@@ -1,4 +1,4 @@
-"""torch's private names: the quick path that they open is taken, and without any one of them steps do the same."""
+"""torch's private names: the quick path is taken with them, and without any one of them steps give the same."""
 
 import importlib
 import re
@@ -21,7 +21,7 @@ HAS_ONEDNN = torch.backends.mkldnn.is_available() and torch.backends.cpu.get_cpu
 
 
 class Steps:
-    """A step that multiplies, and what it has come to."""
+    """A step that multiplies, and its running total."""
 
     def __init__(self, sizes: tuple[int, int, int], dtype: torch.dtype = torch.float32) -> None:
         rows, inner, columns = sizes

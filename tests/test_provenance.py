@@ -1,4 +1,4 @@
-"""Which commit a run records: that of the repository which keeps the package, and no other."""
+"""The commit that a run records: that of the repository which tracks the package, and no other."""
 
 import os
 import shutil

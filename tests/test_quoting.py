@@ -1,4 +1,4 @@
-"""What is printed or recorded is read back by Hydra and by OmegaConf as the value it was."""
+"""Printed and recorded values are read back unchanged by Hydra and by OmegaConf."""
 
 import json
 from contextlib import nullcontext

@@ -34,7 +34,7 @@ def test_its_tables_are_those_of_the_records(name: str) -> None:
 
 
 def test_a_number_of_another_report_is_renewed(tmp_path: Path) -> None:
-    """A seed more or less in a report changes the README made of it, and what stands around the tables stays."""
+    """Tables are made anew from the report, and the text around them stays."""
     text = "before\n<!-- costs -->\nzzz\n<!-- /costs -->\nbetween\n<!-- results -->\n<!-- /results -->\nafter\n"
     made = renewed(text, ROOT / "results" / "paper")
     assert made.startswith("before\n<!-- costs -->\n| ")

@@ -1,4 +1,4 @@
-"""Recorded steps leave what the steps themselves do, and call the compiler's function alone where it is all of them."""
+"""Recorded steps give the results of the steps themselves, and call the compiler's function alone if it is all."""
 
 import sys
 import weakref

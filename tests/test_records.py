@@ -1,4 +1,4 @@
-"""The committed records of the paper's runs give the committed Table 1, by `bbbrun report` and by another way."""
+"""The committed records of the paper's runs give the committed Table 1, by `bbbrun report` and by other code."""
 
 import csv
 import json

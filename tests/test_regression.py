@@ -1,4 +1,4 @@
-"""The regression: its mathematics against other sources, the real command line, and the figure out of finished runs."""
+"""The regression: its mathematics against other sources, the real command line, and the figure of finished runs."""
 
 import csv
 import json

@@ -1,4 +1,4 @@
-"""Replicas: each ends where it would have ended alone, whatever the others are."""
+"""Replicas: each ends with the result that it would have alone, whatever the others are."""
 
 import json
 import shlex

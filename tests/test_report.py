@@ -1,4 +1,4 @@
-"""Tables, figures, the page and the check out of runs whose numbers are known."""
+"""Tables, figures, the page and the check from runs with known numbers."""
 
 import json
 import math
@@ -261,7 +261,7 @@ def test_pruning_removes_the_lowest_signal_to_noise_in_mean_and_variance():
 
 @pytest.fixture
 def four_pixels(monkeypatch):
-    """Images of four pixels and two classes, for which the runs' checkpoints are, in the place of MNIST's."""
+    """Images of four pixels and two classes in place of MNIST's, as in the runs' checkpoints."""
     monkeypatch.setitem(IMAGES, "mnist", IMAGES["mnist"]._replace(shape=(1, 2, 2), classes=2))
 
 

@@ -1,4 +1,4 @@
-"""bbbrun reproduce: what is wanted, what is there, and that nothing runs twice."""
+"""bbbrun reproduce: which runs are listed, which are finished, and that none runs twice."""
 
 import fcntl
 import io
@@ -256,7 +256,7 @@ def test_a_run_that_fails_is_told_and_exits_1(monkeypatch, tmp_path, capfd):
 
 
 def begin(folder, seed, rows="1,10,60.0\n"):
-    """A run as it lies there after one of its three epochs."""
+    """A run's folder after one of its three epochs."""
     (folder / ".hydra").mkdir(parents=True)
     OmegaConf.save(OmegaConf.create(config(seed)), folder / ".hydra" / "config.yaml")
     (folder / "metrics.csv").write_text(f"epoch,step,seconds\n{rows}")

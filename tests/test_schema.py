@@ -1,4 +1,4 @@
-"""What the schema accepts and refuses, and that each cell of the paper is an experiment with the recorded settings."""
+"""The schema's accepted and refused values; each cell of the paper is an experiment with the recorded settings."""
 
 from collections import Counter
 from dataclasses import fields

@@ -1,4 +1,4 @@
-"""bbbrun search: what is searched, several workers of one study, and no choice by the test."""
+"""bbbrun search: its ranges, several workers of one study, and no choice by the test set."""
 
 import json
 import math

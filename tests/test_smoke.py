@@ -1,4 +1,4 @@
-"""bbbrun check --smoke: short runs against recorded ones of other seeds and of their own, out of known numbers."""
+"""bbbrun check --smoke: short runs against records of other seeds and of their own seed, with known numbers."""
 
 import json
 import math

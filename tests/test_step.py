@@ -50,7 +50,7 @@ def make_step(network, likelihood, method, prior, optimizer, inputs, labels, see
 
 
 def two_minibatches(lr: float, optimizer=PLAIN) -> Epoch:
-    """Minibatches of 8 and of 2 examples, the second filled up with example 0, as training lays them out."""
+    """Minibatches of 8 and of 2 examples, the second padded with example 0, as in training."""
     order = torch.tensor([[3, 1, 4, 9, 5, 2, 6, 8], [7, 0, 0, 0, 0, 0, 0, 0]])
     present = torch.tensor([[1.0] * 8, [1.0] * 2 + [0.0] * 6])
     return Epoch(

@@ -1,4 +1,4 @@
-"""A stop saves where the run stands, and the run goes on from there to the metrics.csv of one never stopped."""
+"""A stop saves a checkpoint, from which the run continues to the metrics.csv of one that was never stopped."""
 
 import csv
 import importlib
@@ -83,7 +83,7 @@ def rows(folder: Path) -> list[dict[str, str]]:
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory):
-    """The rows of each kind of run that nothing stops."""
+    """The rows of each kind of run without a stop."""
     torch.set_num_threads(1)
     results = {}
     for kind in (DIGITS, REGRESSION, BANDIT):

@@ -1,4 +1,4 @@
-"""A stop at any moment is one line and exit code 130; what a job sets for its process is not the next job's."""
+"""A stop at any moment is one line and exit code 130; a job's process-wide settings do not reach the next job."""
 
 import signal
 import subprocess

@@ -1,4 +1,4 @@
-"""No two uses of the noise share a value: every use has a stream of its own, and none runs into the next."""
+"""No two uses of the noise share a value: every use has a stream of its own, and streams do not overlap."""
 
 import itertools
 import sys

@@ -1,4 +1,4 @@
-"""A sweep is a thing: gone on with, added to, looked at; a failing job is told and the others go on."""
+"""A sweep can be continued, extended and watched; a failing job is reported and the others continue."""
 
 import contextlib
 import csv

@@ -1,4 +1,4 @@
-"""Tables of one's own: columns told apart, parts drawn, the form kept with the run and done again."""
+"""A user's own tables: kinds of columns, the split into parts, the form stored with the run and applied again."""
 
 import json
 import os
@@ -72,7 +72,7 @@ def regression(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def classes(tmp_path_factory):
-    """A finished run that tells cities apart, and its table."""
+    """A finished run that classifies cities, and its table."""
     folder = tmp_path_factory.mktemp("cities")
     table = houses()
     words = (*FAST, f"dataset.path='{written(folder, table)}'", "dataset.target=city", "method.rho_init=[-3,-2]")

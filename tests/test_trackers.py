@@ -1,4 +1,4 @@
-"""bbbrun log: event files and stores hold what metrics.csv does, once, also of a run that goes on."""
+"""bbbrun log: event files and stores hold the rows of metrics.csv, once, also of a running run."""
 
 import json
 import logging

@@ -1,4 +1,4 @@
-"""The trainer's tables and objective against hand-made ones, and the whole thing against what must be learned."""
+"""The trainer's tables and objective against hand-made ones, and whole trainings on learnable problems."""
 
 import json
 import math
