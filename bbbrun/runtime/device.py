@@ -1,4 +1,4 @@
-"""The device of a run: which one, how many threads, which precision, and what its memory does between steps."""
+"""The device of a run, its threads, its precision, and the memory between steps."""
 
 import ctypes
 import warnings
@@ -31,7 +31,7 @@ def choose_device(device: str) -> torch.device:
         if int(number) >= count:
             names = ", ".join(f"cuda:{one} ({torch.cuda.get_device_name(one)})" for one in range(count))
             raise UserError(f"device={device}: this machine has {names}")
-        # What is captured or launched without naming a device goes to the current one.
+        # Captures and launches that name no device use the current one.
         chosen = torch.device("cuda", int(number))
         torch.cuda.set_device(chosen)
     return chosen

@@ -1,4 +1,4 @@
-"""What a user names of their own for a network: a function to import, and a file of weights to start from."""
+"""A user's own network: a function to import by name, and a file of starting weights."""
 
 import importlib
 import sys
@@ -11,9 +11,9 @@ from bbbrun.errors import UserError
 
 
 def imported(target: str) -> Any:
-    """What `package.name` names; the current folder is looked into last.
+    """The object that `package.name` names; the current folder is searched last.
 
-    Raises UserError where it cannot be imported. It runs the package's code: ask for nothing that is not trusted.
+    Raises UserError where it cannot be imported. It runs the package's code, so import only trusted packages.
     """
     package, _, name = target.rpartition(".")
     sys.path.append("")
@@ -26,7 +26,7 @@ def imported(target: str) -> Any:
 
 
 def read_state(path: str) -> dict[str, Any]:
-    """The state dict in a file of the user's; raises UserError where it is none, or holds more than tensors."""
+    """The state dict in a user's file; raises UserError where it is none, or holds anything but tensors."""
     place = Path(path).expanduser()
     if not place.is_file():
         raise UserError(f"network.weights={path}: there is no such file")

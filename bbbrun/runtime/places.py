@@ -1,18 +1,18 @@
-"""Where libraries keep what they cache, on a machine whose user has no home folder that can be written."""
+"""Folders for the caches of libraries, for a user without a writable home folder."""
 
 import os
 import tempfile
 import warnings
 from pathlib import Path
 
-# What torch's compiler, Triton and matplotlib read, and the folder of each below that of the caches.
+# Variables that torch's compiler, Triton and matplotlib read, and the folder of each below that of the caches.
 _CACHES = {"TORCHINDUCTOR_CACHE_DIR": "torchinductor", "TRITON_CACHE_DIR": "triton", "MPLCONFIGDIR": "matplotlib"}
 
 
 def cache_folder() -> Path:
     """The user's cache folder, which need not exist yet: $XDG_CACHE_HOME, ~/.cache, or one for temporary files.
 
-    The last where there is no home folder, as for the user ids of containers, or none that can be written.
+    The last is used without a writable home folder, as for the user ids of containers.
     """
     named = os.environ.get("XDG_CACHE_HOME")
     if named:
@@ -25,9 +25,9 @@ def cache_folder() -> Path:
 
 
 def settle() -> None:
-    """Give libraries a place for their caches where their own would be in a home folder that is not there.
+    """Give libraries folders for their caches where their own would be in a missing home folder.
 
-    Warns with one line that names the place. Variables that the user has set stay.
+    Warns with one line that names the folder. Variables that the user has set stay.
     """
     folder = cache_folder()
     unnamed = [name for name in _CACHES if name not in os.environ]
@@ -36,7 +36,7 @@ def settle() -> None:
     for name in unnamed:
         os.environ[name] = str(folder / _CACHES[name])
     try:
-        (folder / _CACHES["MPLCONFIGDIR"]).mkdir(parents=True, exist_ok=True)  # matplotlib wants it to be there
+        (folder / _CACHES["MPLCONFIGDIR"]).mkdir(parents=True, exist_ok=True)  # matplotlib needs it to exist
     except OSError as error:
         warnings.warn(f"there is no folder for caches: {folder} cannot be made ({error.strerror})", stacklevel=2)
         return
