@@ -1,7 +1,7 @@
 """The same noise as `standard_normal`, bit for bit, made in place: for millions of numbers that nothing compiles.
 
-Each of the noise's 200 operations reads and writes all its numbers. A block of them stays in a core's cache, and in-place
-operations allocate nothing: 2.4 million numbers take a third of the time.
+Each of the noise's 200 operations reads and writes all its numbers. A block of them stays in a core's cache, and
+in-place operations allocate nothing: 2.4 million numbers take a third of the time.
 """
 
 import torch
