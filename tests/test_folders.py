@@ -77,7 +77,7 @@ def test_a_damaged_checkpoint_gives_way_to_the_one_before_it(tmp_path, damage):
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         run = RunFolder(tmp_path / "run", COLUMNS, RECORD)
-    assert [("goes on from the checkpoint before it, of step 2" in str(one.message)) for one in caught] == [True] * (
+    assert [("continues from the checkpoint before it, of step 2" in str(one.message)) for one in caught] == [True] * (
         not gone
     )
     assert run.checkpoint is not None

@@ -223,5 +223,5 @@ def test_the_folder_of_replicas_is_nobody_elses(bbbrun, tmp_path):
     # As a group leaves it that was killed while it trained.
     (tmp_path / "group" / "seed-0" / "summary.json").unlink()
     alone = bbbrun(*words, "seed=0", "resume=group/seed-0")
-    assert (alone.returncode, "is one of several replicas, which go on together" in alone.stderr) == (1, True)
+    assert (alone.returncode, "is one of several replicas, which continue together" in alone.stderr) == (1, True)
     assert (tmp_path / "group" / "seed-0" / "metrics.csv").read_text() == before

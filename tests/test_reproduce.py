@@ -285,7 +285,7 @@ def test_a_run_that_cannot_go_on_fails_with_the_folder_to_delete(listed, tmp_pat
     assert run() == 1
     last = capfd.readouterr().err.splitlines()[-1]
     assert last.startswith("failed: bbbrun experiment=digits")
-    assert last.endswith("; if it cannot go on from results/runs/a, delete that folder, and it starts anew")
+    assert last.endswith("; if it cannot be resumed from results/runs/a, delete that folder to start anew")
     shutil.rmtree(folder)
     assert run() == 0
 

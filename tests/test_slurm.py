@@ -117,7 +117,8 @@ def test_a_stop_leaves_jobs_in_the_queue_and_says_so_and_a_failed_job_is_failed(
     assert call.returncode == 130
     number = queued(sweep)["0000"].partition("_")[0]
     line = errors.splitlines()[-1]
-    assert line.startswith(f"interrupted; 1 jobs go on in Slurm: bbbrun status {sweep} shows them, scancel {number} ")
+    start = f"interrupted; 1 jobs continue in Slurm: bbbrun status {sweep} shows them, scancel {number} "
+    assert line.startswith(start)
     # It waits for what is in the queue, and submits that once.
     again = subprocess.run(
         [sys.executable, "-m", "bbbrun", "resume=sweep"], cwd=tmp_path, capture_output=True, text=True

@@ -46,7 +46,7 @@ def test_an_interrupted_import_is_one_line_and_stops_the_sweep(tmp_path, number,
     assert result.returncode == 130
     lines = [line for line in result.stderr.splitlines() if line]
     assert len(lines) == 1
-    remedy = "2 of 2 jobs are left; go on with: bbbrun resume=" if sweep else "nothing was begun"
+    remedy = "2 of 2 jobs are left; continue with: bbbrun resume=" if sweep else "nothing was begun"
     assert lines[0].startswith(f"interrupted; {remedy}")
 
 

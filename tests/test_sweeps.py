@@ -82,7 +82,7 @@ def test_what_a_sweep_cannot_take_is_one_line(bbbrun, tmp_path):
     for words, expected in (
         (["resume=sweep", "seed=5"], "resume: seed=5 would change the sweep's jobs"),
         (["-m", "seed=0,1", "resume=nothing"], "nothing is not the folder of a sweep (it has no sweep.json)"),
-        (["-m", "seed=0,1", "resume=run"], "it is a run's, which goes on without -m"),
+        (["-m", "seed=0,1", "resume=run"], "it is a run's, which is resumed without -m"),
         (["-m", "seed=0,1", "resume=sweep", "hydra.sweep.dir=x"], "hydra.sweep.dir=x has no effect with resume"),
     ):
         result = bbbrun(*words)
@@ -109,7 +109,7 @@ def test_failing_jobs_are_told_and_listed_and_the_others_go_on(bbbrun, tmp_path)
     end = lines[lines.index(f"2 of 3 jobs are not finished, in {tmp_path}/sweep:") + 1 :]
     assert end[0].startswith("  0000 dataset.valid_size=5000: failed: dataset.valid_size must be below")
     assert end[1].startswith("  0002 dataset.valid_size=-1: failed: dataset.valid_size must be")
-    assert end[2] == f"to go on with them: bbbrun resume={tmp_path}/sweep"
+    assert end[2] == f"to continue them: bbbrun resume={tmp_path}/sweep"
     status = bbbrun("status", "sweep")
     assert "3 runs: 1 finished, 2 failed" in status.stdout
     again = bbbrun("resume=sweep")
@@ -300,7 +300,7 @@ def test_a_stop_says_what_is_left_and_how_to_go_on(tmp_path, number):
         os.kill(call.pid, number)
         _, errors = call.communicate(timeout=60)
     assert call.returncode == 130
-    assert errors == f"interrupted; 2 of 2 jobs are left; go on with: bbbrun resume={tmp_path}/sweep\n"
+    assert errors == f"interrupted; 2 of 2 jobs are left; continue with: bbbrun resume={tmp_path}/sweep\n"
     states = [standing(path).state for path, _ in jobs_in(tmp_path / "sweep")]
     assert states == ["interrupted", "waiting"]
     assert (tmp_path / "sweep" / "0000" / "checkpoint.pt").exists()
@@ -333,7 +333,7 @@ def test_joblib_stops_with_what_it_has_and_its_killed_jobs_are_done_again(tmp_pa
         os.kill(call.pid, signal.SIGTERM)
         _, errors = call.communicate(timeout=120)
     assert call.returncode == 130
-    assert errors == f"interrupted; 3 of 3 jobs are left; go on with: bbbrun resume={sweep}\n"
+    assert errors == f"interrupted; 3 of 3 jobs are left; continue with: bbbrun resume={sweep}\n"
     begun_jobs = [path.parent for path in sweep.glob("*/checkpoint.pt")]
     assert len(begun_jobs) == 2  # saved at the stop, as none is 1000 s old
     with subprocess.Popen(

@@ -38,7 +38,7 @@ def remove_checkpoints(folder: Path, *, newest: bool) -> None:
 
 
 def has_checkpoint(folder: Path) -> bool:
-    """Whether an interrupted run in `folder` can go on from a checkpoint."""
+    """Whether an interrupted run in `folder` can be resumed from a checkpoint."""
     return (folder / CHECKPOINT).exists() or (folder / PREVIOUS).exists()
 
 
@@ -87,7 +87,7 @@ def last_good_checkpoint(folder: Path, keys: set[str]) -> dict[str, Any] | None:
             continue
         if failure is not None:
             warnings.warn(
-                f"{folder / CHECKPOINT} is damaged: the run goes on from the checkpoint before it, of step "
+                f"{folder / CHECKPOINT} is damaged: the run continues from the checkpoint before it, of step "
                 f"{state['step']}",
                 stacklevel=2,
             )

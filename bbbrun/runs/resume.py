@@ -65,7 +65,7 @@ def is_finished(folder: Path, replicas: Sequence[Replica]) -> bool:
     """
     done = [(folder / replica.folder / SUMMARY).exists() for replica in replicas]
     if not all(done) and is_replica(folder):
-        raise UserError(f"resume: {folder} is one of several replicas, which go on together: resume={folder.parent}")
+        raise UserError(f"resume: {folder} is one of several replicas, which continue together: resume={folder.parent}")
     if any(done) and not all(done) and not has_checkpoint(folder):
         missing = replicas[done.index(False)].override
         raise UserError(f"resume: the replicas in {folder} were finished, and one has gone: run {missing} by itself")

@@ -29,7 +29,7 @@ class Recorded:
     compiled step is one C++ function, and the Python around it allocates its scratch arrays and makes views: a quarter
     of the time of a bandit's step. Step 2 records the function and its arrays. Step 3 checks them: fill the scratch
     arrays with NaN, call the function alone, require the same result as the compiled step. If the results are equal,
-    later steps call the function alone, else they go on as before.
+    later steps call the function alone, else they continue as before.
     """
 
     def __init__(self, step: Callable[[], None], changed: Sequence[Tensor]) -> None:

@@ -46,7 +46,7 @@ def sweep_of(words: Sequence[str], flags: Namespace) -> Asked | None:
         if is_sweep(folder):
             return _extended(words, settings, folder) if multirun else _continued(words, settings, folder)
         if multirun:
-            run = ": it is a run's, which goes on without -m" if (folder / RECORD).exists() else ""
+            run = ": it is a run's, which is resumed without -m" if (folder / RECORD).exists() else ""
             raise UserError(f"resume: {folder} is not the folder of a sweep (it has no {SWEEP}){run}")
     if not multirun:
         return None

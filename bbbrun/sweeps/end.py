@@ -26,7 +26,7 @@ def report_end(calls: Calls) -> bool:
         print(f"  {names[job.folder]}: {standing.state}{detail}", file=sys.stderr)
     if len(unfinished) > _MOST_LINES:
         print(f"  ... and {len(unfinished) - _MOST_LINES} more: bbbrun status {calls.folder}", file=sys.stderr)
-    print(f"to go on with them: {_again(calls)}", file=sys.stderr)
+    print(f"to continue them: {_again(calls)}", file=sys.stderr)
     return False
 
 
@@ -36,10 +36,10 @@ def remedy(calls: Calls) -> str:
     if calls.on_slurm and (numbers := queued(calls.folder)):
         arrays = sorted({number.partition("_")[0] for number in numbers.values()})
         return (
-            f"{len(numbers)} jobs go on in Slurm: bbbrun status {calls.folder} shows them, scancel {' '.join(arrays)} "
-            f"ends them, and {_again(calls)} waits for them and does the rest"
+            f"{len(numbers)} jobs continue in Slurm: bbbrun status {calls.folder} shows them, "
+            f"scancel {' '.join(arrays)} ends them, and {_again(calls)} waits for them and does the rest"
         )
-    return f"{len(calls.left())} of {len(calls.jobs)} jobs are left; go on with: {_again(calls)}"
+    return f"{len(calls.left())} of {len(calls.jobs)} jobs are left; continue with: {_again(calls)}"
 
 
 def _again(calls: Calls) -> str:

@@ -115,7 +115,7 @@ def _launched(jobs: list[Job], launcher: list[str], device: str) -> list[str]:
         run, folder = match(job, runs), _SWEEP / each.folder
         elsewhere = run is not None and not run.in_progress and run.folder.absolute() != folder.absolute()
         if run is not None and elsewhere and has_checkpoint(run.folder) and not folder.exists():
-            print(f"moved, to go on there: {run.folder} -> {folder}", file=sys.stderr)
+            print(f"moved, to continue there: {run.folder} -> {folder}", file=sys.stderr)
             run.folder.rename(folder)
     name, *others = launcher
     try:
@@ -213,7 +213,7 @@ def _finish(job: Job, device: str, threads: int | None, children: "list[subproce
         return None
     if run is not None and run.in_progress:
         return f"skipped: bbbrun {words} ({_in_progress(run)})"  # begun elsewhere while this one was starting
-    remedy = f"; if it cannot go on from {resumed}, delete that folder, and it starts anew" if resumed else ""
+    remedy = f"; if it cannot be resumed from {resumed}, delete that folder to start anew" if resumed else ""
     return f"failed: bbbrun {words}{remedy}"
 
 

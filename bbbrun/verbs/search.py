@@ -41,7 +41,7 @@ def main(words: Sequence[str] | None = None) -> None:
     if arguments.trials < 1:
         parser.error("--trials takes a whole number of at least 1")
     if arguments.resume and arguments.settings:
-        parser.error("--resume goes on with the settings that the search has")
+        parser.error("--resume continues with the settings of the search")
     try:
         import optuna  # noqa: F401
     except ModuleNotFoundError as error:
