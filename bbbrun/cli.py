@@ -6,7 +6,6 @@ import sys
 import warnings
 from collections.abc import Sequence
 from importlib import import_module
-from importlib.metadata import version
 from typing import Any
 
 from bbbrun.errors import UserError
@@ -37,6 +36,8 @@ def _run(words: list[str]) -> None:
     elif first in _HELP and second in VERBS:
         _run_verb(second, ["--help"])
     elif "--version" in words:
+        from importlib.metadata import version
+
         print(f"bbbrun {version('bbbrun')}")
     elif words and not first.startswith(("-", "+", "~")) and "=" not in first:
         print(

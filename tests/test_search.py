@@ -154,6 +154,51 @@ def test_a_failed_trial_is_told_and_the_study_goes_on(search, capfd):
         work(other, study)
 
 
+class Watched(Trained):
+    """A run of three epochs, at which a worker looks after each; its validation error is the next of `errors`."""
+
+    errors: ClassVar[list[int]] = []
+    stopped: ClassVar[list[int]] = []
+
+    def __init__(self, command, **_):
+        words = dict(text.partition("=")[::2] for text in command if "=" in text)
+        self.error = self.errors.pop(0)
+        self.folder = Path(words["hydra.sweep.dir"]) / words["hydra.sweep.subdir"].strip("'")
+        (self.folder / "metrics.csv").write_text("epoch,valid_error\n")
+        self.epochs = 0
+
+    def poll(self):
+        if self.epochs == 3:
+            metrics = {"valid_error": self.error}
+            (self.folder / "summary.json").write_text(json.dumps({"metrics": metrics}))
+            return 0
+        self.epochs += 1
+        with (self.folder / "metrics.csv").open("a") as file:
+            file.write(f"{self.epochs},{self.error}\n")
+        return None
+
+    def terminate(self):
+        self.stopped.append(self.epochs)
+
+    def wait(self):
+        return -15
+
+
+def test_pruning_stops_a_trial_that_is_worse_than_most(search, monkeypatch, capfd):
+    monkeypatch.setattr(searches.subprocess, "Popen", Watched)
+    monkeypatch.setattr(Watched, "errors", [1, 2, 3, 4, 5, 9])
+    monkeypatch.setattr(Watched, "stopped", [])
+    monkeypatch.setattr(searches, "_ROUND", 0.001)
+    search = search._replace(trials=6, prune=True)
+    study = study_of(search)
+    work(search, study)
+    assert [trial.state.name for trial in study.get_trials()] == ["COMPLETE"] * 5 + ["PRUNED"]
+    assert Watched.stopped == [1]
+    assert study.get_trials()[-1].intermediate_values == {1: 9.0}
+    assert "trial 5: stopped early" in capfd.readouterr().err
+    assert best_of(study).value == 1
+
+
 def test_the_report_shows_trials_and_optunas_plots(search, tmp_path):
     study = study_of(search)
     work(search, study)

@@ -106,6 +106,27 @@ def test_requeued_signalled_killed_and_out_of_time_all_end_as_if_nothing_had_bee
     print(f"stretches of the four jobs: {starts}")
 
 
+def test_a_preempted_job_goes_on_once_the_urgent_one_has_ended(slurm, tmp_path):
+    words = ["train.epochs=400", *FAST, "seed=0"]
+    command = [sys.executable, "-m", "bbbrun", "-m", *words, "hydra/launcher=slurm", "hydra.sweep.dir=sweep"]
+    run = tmp_path / "sweep" / "0000"
+    with subprocess.Popen([*command, "hydra.launcher.partition=main"], cwd=tmp_path) as call:
+        awaited(lambda: going(run))
+        urgent = ["sbatch", "--partition=urgent", "--ntasks=2", "--output=/dev/null", "--wrap=sleep 3"]
+        subprocess.run(urgent, cwd=tmp_path, check=True, capture_output=True)
+        assert call.wait(timeout=600) == 0
+    states = subprocess.run(
+        ["sacct", "--noheader", "--allocations", "--parsable2", "--duplicates", "--format=State"],
+        capture_output=True,
+        text=True,
+    ).stdout.split()
+    assert "PREEMPTED" in states, states
+    assert (run / "log.txt").read_text().count("\nrun folder:") == 2
+    whole = [sys.executable, "-m", "bbbrun", "-m", *words, "hydra.sweep.dir=whole"]
+    assert subprocess.run(whole, cwd=tmp_path).returncode == 0
+    assert untimed(run) == untimed(tmp_path / "whole" / "0000")
+
+
 def test_a_stop_leaves_jobs_in_the_queue_and_says_so_and_a_failed_job_is_failed(slurm, tmp_path):
     words = [*FAST, "train.epochs=150", "dataset.valid_size=100,5000"]
     command = [sys.executable, "-m", "bbbrun", "-m", *words, "hydra/launcher=slurm", "hydra.sweep.dir=sweep"]

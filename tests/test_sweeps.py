@@ -136,6 +136,57 @@ def test_a_bugs_traceback_lies_in_the_jobs_folder(tmp_path):
     assert not (tmp_path / "error.txt").exists()
 
 
+PROBE = """
+import json
+from pathlib import Path
+
+from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+from hydra.core.config_store import ConfigStore
+
+
+class Probe(BasicSweeper):
+    def __init__(self):
+        super().__init__(max_batch_size=None)
+
+    def sweep(self, arguments):
+        batches = super().sweep(arguments)
+        Path("returned.json").write_text(json.dumps([job.return_value for batch in batches for job in batch]))
+        return batches
+
+
+target = "hydra_plugins.probe_sweeper.probe.Probe"
+ConfigStore.instance().store(group="hydra/sweeper", name="probe", node={"_target_": target}, provider="probe")
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("words", "name"), [((), "valid_error"), (("objective=valid_nll",), "valid_nll")])
+def test_a_sweeper_is_given_the_objective_of_each_job(bbbrun, tmp_path, words, name):
+    plugin = tmp_path / "hydra_plugins" / "probe_sweeper"
+    plugin.mkdir(parents=True)
+    (plugin / "__init__.py").touch()
+    (plugin / "probe.py").write_text(PROBE)
+    command = ["-m", *FAST, "seed=0,1", "hydra/sweeper=probe", *words]
+    for _ in range(2):  # the second time all jobs are finished
+        result = bbbrun(*command, PYTHONPATH=str(tmp_path))
+        assert result.returncode == 0, result.stderr
+        summaries = [json.loads(path.read_text()) for path in sorted(tmp_path.rglob("summary.json"))]
+        assert json.loads((tmp_path / "returned.json").read_text()) == [each["metrics"][name] for each in summaries]
+        (tmp_path / "returned.json").unlink()
+        command = [*command, f"resume={only_sweep(tmp_path)}"]
+
+
+def test_an_objective_is_a_metric_of_validation_that_the_run_has(bbbrun, tmp_path):
+    refused = bbbrun(*FAST, "objective=test_error")
+    assert (refused.returncode, refused.stderr.count("\n")) == (1, 1), refused.stderr
+    assert "objective must be a metric of validation: valid_error, valid_nll" in refused.stderr
+    metrics = {"valid_error": 3.0, "valid_nll": 0.5, "test_error": 2.0}
+    assert run_job(tmp_path / "one", lambda: metrics) == 3.0
+    assert run_job(tmp_path / "two", lambda: metrics, "valid_nll") == 0.5
+    with pytest.raises(UserError, match="the run has no cumulative_regret, only valid_error, valid_nll"):
+        run_job(tmp_path / "three", lambda: metrics, "cumulative_regret")
+
+
 def test_a_job_that_another_process_does_is_left_to_it(bbbrun, tmp_path):
     enroll(tmp_path / "sweep", [*FAST, "seed=0,1"], [[*FAST, f"seed={seed}"] for seed in (0, 1)])
     (tmp_path / "sweep" / "0000").mkdir()
@@ -400,12 +451,25 @@ def test_joblib_finishes_what_neither_fails_nor_is_killed_and_then_what_was_kill
 
 @pytest.mark.slow
 @pytest.mark.skipif(importlib.util.find_spec("ray") is None, reason="Ray is not installed, for which there is no extra")
-def test_ray_launches_a_sweeps_jobs(tmp_path):
-    alone = {"HOME": str(tmp_path), "RAY_AUTH_MODE": "disabled"}
-    settings = ["hydra/launcher=ray", "+hydra.launcher.ray.init.num_cpus=2"]
-    settings.append("+hydra.launcher.ray.init.include_dashboard=false")
-    command = [sys.executable, "-m", "bbbrun", "-m", *FAST, "seed=0,1", *settings, "hydra.sweep.dir=sweep"]
-    result = subprocess.run(command, cwd=tmp_path, env=os.environ | alone, capture_output=True, text=True)
+@pytest.mark.parametrize("cluster", [False, True])
+def test_ray_launches_a_sweeps_jobs(tmp_path, cluster):
+    alone = os.environ | {"HOME": str(tmp_path), "RAY_AUTH_MODE": "disabled"}
+    ray = [sys.executable, "-m", "ray.scripts.scripts"]
+    if cluster:  # one that runs already
+        start = ["start", "--head", "--num-cpus=2", "--include-dashboard=false", "--port=26379"]
+        subprocess.run([*ray, *start], cwd=tmp_path, env=alone, capture_output=True, check=True)
+        settings = ["hydra.launcher.ray.init.address=auto", "+hydra.launcher.ray.init.object_store_memory=null"]
+    else:
+        settings = ["+hydra.launcher.ray.init.num_cpus=2", "+hydra.launcher.ray.init.include_dashboard=false"]
+    command = [sys.executable, "-m", "bbbrun", "-m", *FAST, "seed=0,1", "hydra/launcher=ray", *settings]
+    try:
+        # A relative folder: the workers of a cluster have other working folders.
+        result = subprocess.run(
+            [*command, "hydra.sweep.dir=sweep"], cwd=tmp_path, env=alone, capture_output=True, text=True
+        )
+    finally:
+        if cluster:
+            subprocess.run([*ray, "stop", "--force"], env=alone, capture_output=True, check=True)
     assert result.returncode == 0, result.stderr
     assert result.stderr.splitlines()[-1] == f"finished: {tmp_path}/sweep (2 jobs)"
     assert sorted(touched(tmp_path / "sweep")) == ["0000", "0001"]

@@ -3,12 +3,12 @@
 from typing import Any
 
 # Keys that may differ between a run and its resumption: they decide where and how fast it runs, not its result.
-FREE_ON_RESUME = ("resume", "device", "threads", "dataset.root", "train.checkpoint_seconds")
+FREE_ON_RESUME = ("resume", "objective", "device", "threads", "dataset.root", "train.checkpoint_seconds")
 # Runs of one setting may also differ in seed, name and how often they report.
 _FREE = (*FREE_ON_RESUME, "seed", "replicas", "name", "compile", "train.evaluate_every")
 
 # Keys that configurations of earlier versions lack, with the values that they had.
-_LATER = {"tf32": False}
+_LATER = {"tf32": False, "objective": None}
 # The same for one option of a group, or for each of them.
 _LATER_IN: dict[tuple[str, str | None], dict[str, Any]] = {
     ("network", None): {"name": "mlp"},

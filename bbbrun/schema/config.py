@@ -7,6 +7,7 @@ import math
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields, is_dataclass
+from functools import cache
 from typing import Any
 
 from hydra import compose, initialize_config_module
@@ -24,6 +25,8 @@ from bbbrun.schema.quoting import quoted
 from bbbrun.schema.replicas import require_replicas
 from bbbrun.schema.tables import TABLES
 
+# Metrics by which settings may be chosen: the first that a run has unless `objective` names one. None is a test metric.
+OBJECTIVES = ("valid_error", "valid_nll", "valid_error_mean", "cumulative_regret", "cumulative_expected_regret")
 _NONE = "none"  # the option of a group that stands for having no such part
 
 
@@ -76,6 +79,7 @@ class Config:
     compile: str
     tf32: bool
     resume: str | None
+    objective: str | None
     dataset: DatasetConfig
     network: NetworkConfig
     method: MethodConfig
@@ -98,6 +102,8 @@ class Config:
             matches = options.get(part.name) is type(part)
             require(matches, f"{group}.name", f"that of the option chosen by {group}=...", part.name)
         require(self.resume != "", "resume", "the folder of an interrupted run, or null", "an empty word")
+        known = self.objective is None or self.objective in OBJECTIVES
+        require(known, "objective", f"a metric of validation: {', '.join(OBJECTIVES)}, or null", self.objective)
         require(getattr(self.dataset, "root", None) != "", "dataset.root", "a folder, or null", "an empty word")
         self._check_agent()
         self._check_prior()
@@ -151,8 +157,9 @@ OPTIONS: dict[str, dict[str, type[Any]]] = {
 }
 
 
+@cache
 def register() -> None:
-    """Put the dataclasses where Hydra finds them, under the group `schema`."""
+    """Put the dataclasses where Hydra finds them, under the group `schema`; once in a process."""
     store = ConfigStore.instance()
     store.store(group="schema", name="config", node=Config, package="_global_")
     for group, options in OPTIONS.items():

@@ -2,7 +2,7 @@
 
 import shlex
 from argparse import Namespace
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from datetime import datetime
 from itertools import product
 from pathlib import Path
@@ -17,12 +17,41 @@ from omegaconf.errors import OmegaConfBaseException
 from bbbrun.errors import UserError
 from bbbrun.runs.files import RECORD, RUNS
 from bbbrun.runs.identity import FREE_ON_RESUME
-from bbbrun.runs.sweep import SWEEP, is_sweep, numbered, read_sweep
+from bbbrun.runs.standing import Standing, standing
+from bbbrun.runs.sweep import SWEEP, SweepJob, is_sweep, numbered, read_sweep
 from bbbrun.schema.config import composed
 from bbbrun.schema.quoting import word
-from bbbrun.sweeps.launch import Calls
 
 _SWEEP_DIR = "hydra.sweep.dir"
+
+
+class Left(NamedTuple):
+    """An unfinished job and its progress."""
+
+    job: SweepJob
+    standing: Standing
+
+
+class Calls:
+    """The calls of Hydra's launcher for one command line, and their sweep.
+
+    asked: the command line. again: do the jobs already listed in the sweep, all or those in `only`, in place of the
+    sweeper's. words: additional settings of each job. folder: the sweep's, once known. on_slurm: whether jobs outlive
+    this process.
+    """
+
+    def __init__(self, asked: Sequence[str], *, again: bool = False, words: Sequence[str] = ()) -> None:
+        self.asked, self.again, self.words = list(asked), again, list(words)
+        self.folder: Path | None = None
+        self.only: Collection[str] | None = None
+        self.on_slurm = False
+        self.jobs: dict[str, SweepJob] = {}
+
+    def left(self) -> list[Left]:
+        """The unfinished jobs."""
+        assert self.folder is not None
+        every = [Left(job, standing(self.folder / job.folder)) for job in self.jobs.values()]
+        return [each for each in every if each.standing.state != "finished"]
 
 
 class Asked(NamedTuple):

@@ -8,7 +8,7 @@ from pathlib import Path
 from bbbrun.runs.slurm import queued
 from bbbrun.runs.sweep import labels
 from bbbrun.schema.quoting import word
-from bbbrun.sweeps.launch import Calls
+from bbbrun.sweeps.asked import Calls
 
 _MOST_LINES = 20  # of unfinished jobs; `bbbrun status` lists them all
 

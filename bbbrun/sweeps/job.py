@@ -20,15 +20,19 @@ from omegaconf.errors import OmegaConfBaseException
 from bbbrun.errors import RunInUse, UserError
 from bbbrun.runs.files import ERROR, LOG, SUMMARY, lock, write_atomically
 from bbbrun.runtime import stops
+from bbbrun.schema.config import OBJECTIVES
 from bbbrun.schema.messages import one_line
 
-# Metrics by which settings may be chosen; Hydra's sweepers receive the first that a run has. None is a test metric.
-OBJECTIVES = ("valid_error", "valid_nll", "valid_error_mean", "cumulative_regret", "cumulative_expected_regret")
 
+def objective(metrics: Mapping[str, Any], name: str | None) -> float:
+    """The validation metric that a job returns to a sweeper, to be made small; nan where it has none.
 
-def objective(metrics: Mapping[str, Any]) -> float:
-    """The validation metric that a job returns, to be minimised; nan where it has none."""
-    return next((float(metrics[name]) for name in OBJECTIVES if name in metrics), math.nan)
+    name: which one, None for the first of OBJECTIVES that is there. Raises UserError where the run has others only.
+    """
+    if name is not None and metrics and name not in metrics:
+        there = [other for other in OBJECTIVES if other in metrics]
+        raise UserError(f"objective: the run has no {name}, only {', '.join(there) or 'metrics of the test'}")
+    return next((float(metrics[name]) for name in ([name] if name else OBJECTIVES) if name in metrics), math.nan)
 
 
 def metrics_of(folder: Path) -> dict[str, float]:
@@ -42,11 +46,11 @@ def metrics_of(folder: Path) -> dict[str, float]:
     return {}
 
 
-def run_job(folder: Path, work: Callable[[], Mapping[str, Any]]) -> float:
+def run_job(folder: Path, work: Callable[[], Mapping[str, Any]], name: str | None = None) -> float:
     """Do a sweep's job in its folder: its output goes to the log there, its error to the error file.
 
-    A job that another process is doing is skipped. Raises UserError with the line of any error, which can be sent to
-    another process, and KeyboardInterrupt at a stop.
+    Returns the objective of this name (see objective). A job that another process is doing is skipped. Raises UserError
+    with the line of any error, which can be sent to another process, and KeyboardInterrupt at a stop.
     """
     folder.mkdir(parents=True, exist_ok=True)
     with _requeued(), _logged(folder) as locked:
@@ -54,7 +58,7 @@ def run_job(folder: Path, work: Callable[[], Mapping[str, Any]]) -> float:
             return math.nan
         try:
             (folder / ERROR).unlink(missing_ok=True)
-            return objective(work())
+            return objective(work(), name)
         except RunInUse:
             return math.nan
         except Exception as error:

@@ -5,10 +5,10 @@ import signal
 import socket
 import time
 from collections import Counter
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.plugins import Plugins
@@ -26,6 +26,7 @@ from bbbrun.runs.sweep import SweepJob, enroll, is_sweep, numbered, read_sweep, 
 from bbbrun.runtime import stops
 from bbbrun.schema.config import plain
 from bbbrun.schema.quoting import word
+from bbbrun.sweeps.asked import Calls
 from bbbrun.sweeps.job import metrics_of, objective
 from bbbrun.sweeps.shares import shared
 from bbbrun.sweeps.watch import Watch
@@ -35,35 +36,6 @@ _BREAKING = ("joblib", "submitit", "ray", "concurrent")
 _MOST_BREAKS = 2  # a job that was running at this many breaks has failed
 _SLURM_ROUND = 2.0  # s between two looks at the queue
 _PATIENCE = 30.0  # s; the longest wait for a stopped sweep's jobs to save their checkpoints
-
-
-class Left(NamedTuple):
-    """An unfinished job and its progress."""
-
-    job: SweepJob
-    standing: Standing
-
-
-class Calls:
-    """The calls of Hydra's launcher for one command line, and their sweep.
-
-    asked: the command line. again: do the jobs already listed in the sweep, all or those in `only`, in place of the
-    sweeper's. words: additional settings of each job. folder: the sweep's, once known. on_slurm: whether jobs outlive
-    this process.
-    """
-
-    def __init__(self, asked: Sequence[str], *, again: bool = False, words: Sequence[str] = ()) -> None:
-        self.asked, self.again, self.words = list(asked), again, list(words)
-        self.folder: Path | None = None
-        self.only: Collection[str] | None = None
-        self.on_slurm = False
-        self.jobs: dict[str, SweepJob] = {}
-
-    def left(self) -> list[Left]:
-        """The unfinished jobs."""
-        assert self.folder is not None
-        every = [Left(job, standing(self.folder / job.folder)) for job in self.jobs.values()]
-        return [each for each in every if each.standing.state != "finished"]
 
 
 def between(calls: Calls) -> None:
@@ -195,7 +167,7 @@ class SweepLauncher(Launcher):
 
     def _returned(self, job: SweepJob) -> JobReturn:
         """A job's result for a sweeper; nan where it is unfinished, so that the other jobs continue."""
-        value = objective(metrics_of(self._folder / job.folder))
+        value = objective(metrics_of(self._folder / job.folder), self._config.objective)
         return JobReturn(overrides=list(job.words), status=JobStatus.COMPLETED, _return_value=value)
 
 

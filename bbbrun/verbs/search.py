@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from bbbrun.errors import UserError
 from bbbrun.runs.files import RUNS, named_folder
-from bbbrun.sweeps.job import OBJECTIVES
+from bbbrun.schema.config import OBJECTIVES
 
 if TYPE_CHECKING:
     from bbbrun.sweeps.search import Search

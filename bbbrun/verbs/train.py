@@ -28,9 +28,6 @@ from bbbrun.schema.own_files import own_folders, require_all_sound, require_soun
 from bbbrun.schema.quoting import word
 from bbbrun.schema.replicas import Replica, replicas_of
 from bbbrun.sweeps.asked import Asked, register_folders, sweep_of
-from bbbrun.sweeps.end import remedy, report_end
-from bbbrun.sweeps.job import run_job
-from bbbrun.sweeps.launch import between
 from bbbrun.verbs import VERBS
 from bbbrun.verbs.words import flags_first, parsed
 
@@ -56,7 +53,9 @@ def main(words: Sequence[str], only: Collection[str] | None = None) -> None:
         hydra_config = HydraConfig.get()
         if hydra_config.mode is RunMode.MULTIRUN:
             places.settle()
-            return run_job(Path(hydra_config.runtime.output_dir), lambda: _run(composed))
+            from bbbrun.sweeps.job import run_job
+
+            return run_job(Path(hydra_config.runtime.output_dir), lambda: _run(composed), composed.get("objective"))
         try:
             places.settle()
             _run(composed)
@@ -83,6 +82,9 @@ def main(words: Sequence[str], only: Collection[str] | None = None) -> None:
             sweep = sweep_of(words, flags)
             register_folders(sweep.folder if sweep else None)
             if sweep:
+                # Imported here: `bbbrun --help` does without.
+                from bbbrun.sweeps.launch import between
+
                 sweep.calls.only = only
                 between(sweep.calls)
             # Hydra reads sys.argv itself. The program's name goes into its completion scripts.
@@ -102,6 +104,8 @@ def main(words: Sequence[str], only: Collection[str] | None = None) -> None:
             _show_error(error if started else _cause(error, folders))
         failed = True
     if sweep and sweep.calls.folder and not failed:
+        from bbbrun.sweeps.end import report_end
+
         failed = not report_end(sweep.calls)
     sys.exit(1 if failed else 0)
 
@@ -118,6 +122,8 @@ def _cause(error: Exception, folders: Sequence[Path]) -> Exception:
 def _remedy(sweep: Asked | None, started: bool) -> str:
     """What to do after a stop outside of any job; a stop within a run prints its own remedy."""
     if sweep and sweep.calls.jobs:
+        from bbbrun.sweeps.end import remedy
+
         return remedy(sweep.calls)
     return "the run was finished" if started and not sweep else "nothing was begun"
 
