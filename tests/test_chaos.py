@@ -1,6 +1,6 @@
 """Stress, by `scripts/test -m chaos -n 0`: kills at random moments, and command lines drawn from a grammar.
 
-BBBRUN_CHAOS_SEED chooses other moments and words, BBBRUN_CHAOS_KILLS and BBBRUN_CHAOS_WORDS how many. Takes minutes.
+BBBRUN_CHAOS_SEED chooses other moments and words, BBBRUN_CHAOS_KILLS, _STOPS and _WORDS how many. Takes minutes.
 """
 
 import csv
@@ -20,9 +20,11 @@ from bbbrun.schema.config import OPTIONS, composed, plain
 pytestmark = pytest.mark.chaos
 
 SEED = int(os.environ.get("BBBRUN_CHAOS_SEED", "0"))
-KILLS, WORDS = (
-    int(os.environ.get(f"BBBRUN_CHAOS_{name}", default)) for name, default in (("KILLS", 100), ("WORDS", 200))
+KILLS, WORDS, STOPS = (
+    int(os.environ.get(f"BBBRUN_CHAOS_{name}", default))
+    for name, default in (("KILLS", 100), ("WORDS", 200), ("STOPS", 40))
 )
+RECORDS = Path(__file__).parents[1] / "results" / "paper" / "runs"
 FAST = ["threads=1", "device=cpu", "compile=false", "train.checkpoint_seconds=0.2", "network.hidden=[8]"]
 RUNS = {
     "digits": ["experiment=digits", "train.epochs=60"],
@@ -98,6 +100,53 @@ def test_kills_at_random_moments(tmp_path):
         print(f"{stops.total()} stops so far", flush=True)
     summary = dict(sorted(stops.items()))
     print(f"{stops.total()} stops of {number} runs, each equal to one that nothing stopped: {summary}")
+
+
+VERBS = {
+    "report": ["report", str(RECORDS), "-o", "report"],
+    "check": ["check", str(RECORDS.parent)],
+    "reproduce": ["reproduce", "--only", "smoke", "--device", "cpu"],
+    "reproduce --jobs": ["reproduce", "--only", "smoke", "--device", "cpu", "--jobs", "2"],
+    "evaluate": ["evaluate", "run", "--on", "test", "noise", "-o", "page"],
+    "sweep": ["-m", *FAST, "train.epochs=200", "seed=range(0,4)"],
+    "joblib": ["-m", *FAST, "train.epochs=200", "seed=range(0,4)", "hydra/launcher=joblib"],
+}
+
+
+def test_stops_of_verbs_and_sweeps_at_random_moments(tmp_path):
+    """A stop is one line, the last, whatever was going on; nothing that it leaves keeps the same words from ending."""
+    draw, stops = random.Random(SEED), Counter()
+    process = begin(tmp_path, [*RUNS["digits"], *FAST, "hydra.run.dir=run"])
+    _, errors = process.communicate(timeout=300)
+    assert process.returncode == 0, errors
+    while stops.total() < STOPS:
+        verb, which = draw.choice(list(VERBS)), draw.choice((signal.SIGTERM, signal.SIGINT))
+        folder = tmp_path if verb == "evaluate" else tmp_path / verb
+        folder.mkdir(exist_ok=True)
+        process = begin(folder, VERBS[verb])
+        try:
+            output, errors = process.communicate(timeout=draw.uniform(0.1, 15))
+        except subprocess.TimeoutExpired:
+            process.send_signal(which)
+            output, errors = process.communicate(timeout=120)
+            stops[f"{verb}, {which.name}"] += 1
+        assert "Traceback" not in output + errors, errors
+        if process.returncode in (130, -signal.SIGTERM, -signal.SIGINT):  # a shell shows the last as 130, too
+            assert sum("interrupted; " in line for line in errors.splitlines()) <= 1, errors
+            assert process.returncode < 0 or errors.splitlines()[-1].startswith("interrupted; "), errors
+        else:  # too late: check ends with 1, since the paper's numbers are not all met
+            assert process.returncode in (0, verb == "check"), errors
+    for verb in ("report", "evaluate", "sweep"):
+        folder = tmp_path if verb == "evaluate" else tmp_path / verb
+        folder.mkdir(exist_ok=True)
+        process = begin(folder, VERBS[verb])
+        _, errors = process.communicate(timeout=600)
+        assert process.returncode == 0, errors
+    for sweep in tmp_path.rglob("sweep.json"):
+        process = begin(sweep.parent, ["status", str(sweep.parent)])
+        output, errors = process.communicate(timeout=60)
+        assert (process.returncode, errors) == (0, ""), errors
+    print(f"{stops.total()} stops of verbs and sweeps, each one line: {dict(sorted(stops.items()))}")
 
 
 def wrong_words(draw: random.Random) -> list[str]:

@@ -71,7 +71,8 @@ def disturb(folder: Path, ending: str) -> None:
     if ending == "requeue":
         subprocess.run(["scontrol", "requeue", number], check=True)
     elif ending == "USR2":
-        subprocess.run(["scancel", "--signal=USR2", number], check=True)
+        signalled = ["scancel", "--signal=USR2", number]  # refused while Slurm is still busy with the job's start
+        awaited(lambda: subprocess.run(signalled).returncode == 0)
     else:
         os.kill(about["process"], signal.SIGKILL)
 
@@ -133,6 +134,7 @@ def test_a_stop_leaves_jobs_in_the_queue_and_says_so_and_a_failed_job_is_failed(
     sweep = tmp_path / "sweep"
     with subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True) as call:
         awaited(lambda: going(sweep / "0000") and standing(sweep / "0001").state == "failed")
+        awaited(lambda: list(queued(sweep)) == ["0000"])
         os.kill(call.pid, signal.SIGTERM)
         _, errors = call.communicate(timeout=60)
     assert call.returncode == 130
