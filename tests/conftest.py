@@ -15,7 +15,7 @@ Command = Callable[..., subprocess.CompletedProcess[str]]
 
 
 # What is read as Python or torch start, so that a fork of a process that has started would not heed it.
-_READ_AT_START = {"PYTHONPATH", "CUDA_VISIBLE_DEVICES", "CXX"}
+_READ_AT_START = {"PYTHONPATH", "CUDA_VISIBLE_DEVICES", "CXX", "TORCHINDUCTOR_CACHE_DIR"}
 
 
 @pytest.fixture(scope="session")

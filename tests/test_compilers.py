@@ -73,22 +73,33 @@ def test_the_reason_is_the_line_that_says_most():
 
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", ["digits", "bandit"])
-@pytest.mark.parametrize("broken", ["compiler", "cache"])
-def test_a_real_broken_compiler_or_cache(bbbrun, tmp_path, kind, broken):
+def test_a_real_broken_compiler(bbbrun, tmp_path, kind):
     compiler = tmp_path / "bin" / "g++"
     compiler.parent.mkdir()
     compiler.write_text("#!/bin/sh\nexit 1\n")
     compiler.chmod(0o755)
-    (tmp_path / "file").write_text("")
-    environment = (
-        {"CXX": str(compiler), "TORCHINDUCTOR_CACHE_DIR": str(tmp_path / "new")}
-        if broken == "compiler"
-        else {"TORCHINDUCTOR_CACHE_DIR": str(tmp_path / "file")}
-    )
     words = [*KINDS[kind], "threads=1", "device=cpu"]
+    environment = {"CXX": str(compiler), "TORCHINDUCTOR_CACHE_DIR": str(tmp_path / "new")}
     result = bbbrun(*words, "compile=true", "hydra.run.dir=broken", **environment)
     assert result.returncode == 0, result.stderr
     assert result.stderr.count("torch.compile failed (") == 1
     assert "Traceback" not in result.stderr
     assert bbbrun(*words, "compile=false", "hydra.run.dir=eager").returncode == 0
     assert rows(tmp_path / "broken") == rows(tmp_path / "eager") != []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["digits", "bandit"])
+def test_a_cache_that_is_a_file(bbbrun, tmp_path, kind):
+    """It is torch that would fail, and as soon as it is imported."""
+    (tmp_path / "file").write_text("")
+    (tmp_path / "temporary").mkdir()
+    words = [*KINDS[kind], "threads=1", "device=cpu", "compile=true"]
+    environment = {"TORCHINDUCTOR_CACHE_DIR": str(tmp_path / "file"), "TMPDIR": str(tmp_path / "temporary")}
+    result = bbbrun(*words, "hydra.run.dir=elsewhere", **environment)
+    assert result.returncode == 0, result.stderr
+    assert result.stderr.count("bbbrun: warning: ") == 1
+    assert f"TORCHINDUCTOR_CACHE_DIR={tmp_path}/file is no folder that can be written" in result.stderr
+    assert list((tmp_path / "temporary").rglob("*.so"))
+    assert bbbrun(*words, "hydra.run.dir=usual").returncode == 0
+    assert rows(tmp_path / "elsewhere") == rows(tmp_path / "usual") != []

@@ -72,3 +72,18 @@ def test_with_a_home_nothing_changes(monkeypatch, tmp_path, bare):
     places.settle()
     assert not set(NAMES) & os.environ.keys()
     assert data_root(None, "MNIST/raw").path == tmp_path / ".cache" / "bbbrun"
+
+
+@pytest.mark.parametrize("wrong", ["a file", "below a file"])
+def test_a_cache_that_is_no_folder_goes_elsewhere(monkeypatch, tmp_path, bare, wrong):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "file").write_text("")
+    named = tmp_path / "file" / ("" if wrong == "a file" else "cache")
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(named))
+    monkeypatch.setenv("TRITON_CACHE_DIR", str(tmp_path / "new"))
+    with pytest.warns(UserWarning, match=f"TORCHINDUCTOR_CACHE_DIR={named} is no folder .* goes to {bare}") as caught:
+        places.settle()
+    assert len(caught) == 1
+    assert os.environ["TORCHINDUCTOR_CACHE_DIR"] == str(bare / "torchinductor")
+    assert os.environ["TRITON_CACHE_DIR"] == str(tmp_path / "new")
+    assert "MPLCONFIGDIR" not in os.environ

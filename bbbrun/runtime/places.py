@@ -25,16 +25,20 @@ def cache_folder() -> Path:
 
 
 def settle() -> None:
-    """Give libraries folders for their caches where their own would be in a missing home folder.
+    """Give libraries folders for their caches where their own cannot be written: no home folder, or a misnamed one.
 
-    Warns with one line that names the folder. Variables that the user has set stay.
+    Warns with one line that names the folder. Variables that name a writable folder stay.
     """
-    folder = cache_folder()
-    unnamed = [name for name in _CACHES if name not in os.environ]
-    if folder != _temporary() or not unnamed:
-        return
-    for name in unnamed:
+    folder = _temporary()
+    misnamed = [name for name in _CACHES if name in os.environ and not _writable(Path(os.environ[name]))]
+    unnamed = [name for name in _CACHES if name not in os.environ] if cache_folder() == folder else []
+    for name in misnamed:
+        text = f"{name}={os.environ[name]} is no folder that can be written: this cache goes to {folder}"
+        warnings.warn(text, stacklevel=2)
+    for name in (*misnamed, *unnamed):
         os.environ[name] = str(folder / _CACHES[name])
+    if not unnamed:
+        return
     try:
         (folder / _CACHES["MPLCONFIGDIR"]).mkdir(parents=True, exist_ok=True)  # matplotlib needs it to exist
     except OSError as error:
