@@ -9,6 +9,7 @@ import pandas as pd
 
 from bbbrun.report.judge import judge
 from bbbrun.report.paper import claims, published
+from bbbrun.report.spread import least_to_most
 
 _SIZES = (400, 800, 1200)
 _REMOVED = (0, 50, 75, 95, 98)
@@ -44,10 +45,10 @@ def results_table(folder: Path) -> str:
     def errors(method: str) -> list[str]:
         return [f"{table1['error'][method, size]:.2f}" for size in _SIZES]
 
-    seeds = [_span(table1["seeds"].xs(size, level="units")) for size in _SIZES]
+    seeds = [least_to_most(table1["seeds"].xs(size, level="units")) for size in _SIZES]
     title1 = f"Table 1: test error, %, {_joined(_SIZES)} units, by {' / '.join(seeds)} seeds"
-    title2 = f"Table 2: the same, {_joined(_REMOVED)} % of weights removed ({_span(table2['runs'])} seed)"
-    title6 = f"Figure 6: median regret after {_STEPS:,} interactions ({_span(regret['runs'])} seeds)"
+    title2 = f"Table 2: the same, {_joined(_REMOVED)} % of weights removed ({least_to_most(table2['runs'])} seed)"
+    title6 = f"Figure 6: median regret after {_STEPS:,} interactions ({least_to_most(regret['runs'])} seeds)"
     pruned = [f"{table2['error'][removed]:.2f}" for removed in _REMOVED]
     mixture = _METHODS[-1]
     lines = [
@@ -137,11 +138,6 @@ def _regret(regret: pd.DataFrame, agent: str) -> str:
     median, mean, half = (float(regret[name][agent]) for name in ("median", "mean", "mean_95"))
     stuck = f", {regret['stuck'][agent]} stuck" if regret["stuck"][agent] else ""
     return f"{median:,.0f}{stuck} (mean {mean:,.0f} ± {half:,.0f})"
-
-
-def _span(values: "pd.Series[float]") -> str:
-    low, high = values.min(), values.max()
-    return f"{low:g}" if low == high else f"{low:g} to {high:g}"
 
 
 def _joined(numbers: tuple[int, ...]) -> str:

@@ -36,6 +36,12 @@ def with_interval(mean: float, half: float, digits: int = 4) -> str:
     return f"{mean:.{digits}g}" + ("" if pd.isna(half) else f" ± {half:.2g}")
 
 
+def least_to_most(values: "pd.Series[float]") -> str:
+    """The smallest and the largest value as text, "1 to 3"; one number where they are equal."""
+    low, high = values.min(), values.max()
+    return f"{low:g}" if low == high else f"{low:g} to {high:g}"
+
+
 def interquartile_mean(values: Any, axis: int = -1) -> Any:
     """The mean of the middle half: a quarter of the values, rounded down, is left out at each end."""
     return trim_mean(values, 0.25, axis=axis)

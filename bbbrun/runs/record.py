@@ -1,5 +1,7 @@
 """A run's record as data. It may come from anybody: nothing in it is imported, run or looked up in the environment."""
 
+import csv
+import io
 import re
 from pathlib import Path
 from typing import Any
@@ -49,6 +51,11 @@ def table_text(path: Path) -> str:
     if len(content.partition(b"\n")[0]) > _LONGEST_HEAD:
         raise UserError(f"{path}: its first line is longer than {_LONGEST_HEAD} bytes: it is not read")
     return content.decode("utf-8")
+
+
+def whole_rows(path: Path) -> list[dict[str, str]]:
+    """The rows of a table in a run's folder, without one that is still being written; raises as `table_text` does."""
+    return list(csv.DictReader(io.StringIO(table_text(path).rpartition("\n")[0])))
 
 
 def configuration_of(path: Path) -> dict[str, Any]:

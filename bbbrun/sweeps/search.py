@@ -1,8 +1,6 @@
 """A search: an Optuna study whose trials are jobs of one sweep; several workers share both."""
 
 import contextlib
-import csv
-import io
 import json
 import subprocess
 import sys
@@ -15,6 +13,7 @@ from optuna.trial import TrialState
 
 from bbbrun.errors import UserError
 from bbbrun.runs.files import METRICS, alone, lock, write_atomically
+from bbbrun.runs.record import whole_rows
 from bbbrun.runs.standing import Standing, standing
 from bbbrun.runs.sweep import SweepJob, enroll, numbered
 from bbbrun.runtime import stops
@@ -161,10 +160,9 @@ def _watched(child: "subprocess.Popen[bytes]", folder: Path, search: Search, tri
 def _rows(folder: Path, name: str) -> list[tuple[int, float]]:
     """(epoch or interaction, value of the column) for each whole row that the run has so far."""
     try:
-        text = (folder / METRICS).read_text("utf-8").rpartition("\n")[0]
+        rows = whole_rows(folder / METRICS)
     except OSError:
         return []
-    rows = list(csv.DictReader(io.StringIO(text)))
     return [(int(row.get("epoch") or row["step"]), float(row[name])) for row in rows if row.get(name)]
 
 

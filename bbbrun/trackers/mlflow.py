@@ -51,7 +51,7 @@ class MLflow:
     def _run(self, run: Tracked) -> tuple[str, dict[str, str]]:
         """The id and tags of the run in MLflow, created if it does not exist."""
         experiment = self._experiment(run.settings.get("name", "bbbrun"))
-        location = str(run.folder).replace("'", "")
+        location = run.folder.as_uri()  # without quotes, which would end the filter below
         for existing in self._client.search_runs([experiment], f"tags.`{_FOLDER}` = '{location}'", max_results=1):
             return existing.info.run_id, dict(existing.data.tags)
         start = int(1000 * (run.rows[0].moment if run.rows else time.time()))

@@ -1,7 +1,5 @@
 """A run as a tracker needs it, read from its folder at any moment."""
 
-import csv
-import io
 import json
 import math
 from collections.abc import Iterable
@@ -11,7 +9,7 @@ from typing import Any, NamedTuple
 from bbbrun.errors import UserError
 from bbbrun.runs.files import FIGURES, METRICS, RECORD, SUMMARY
 from bbbrun.runs.identity import leaves
-from bbbrun.runs.record import configuration_of, table_text
+from bbbrun.runs.record import configuration_of, whole_rows
 from bbbrun.runs.standing import jobs_in, standing
 
 
@@ -50,9 +48,7 @@ def _with_tables(folder: Path) -> Iterable[Path]:
 def _tracked(folder: Path) -> Tracked:
     try:
         settings = leaves(configuration_of(folder / RECORD))
-        text = table_text(folder / METRICS).rpartition("\n")[0]  # without a row that is still being written
-        rows = list(csv.DictReader(io.StringIO(text)))
-        numbers = [{name: float(cell) for name, cell in row.items() if cell} for row in rows]
+        numbers = [{name: float(cell) for name, cell in row.items() if cell} for row in whole_rows(folder / METRICS)]
     except (OSError, ValueError, TypeError) as error:
         raise UserError(f"the run in {folder} cannot be read: leave its folder out") from error
     start = (folder / METRICS).stat().st_mtime - (numbers[-1]["seconds"] if numbers else 0.0)

@@ -12,6 +12,7 @@ from bbbrun.bayes.one_network import Dropout, MaximumLikelihood
 from bbbrun.report.compare import Difference, paired
 from bbbrun.report.groups import NothingToShow, by_setting, grouped, markdown, one_per_seed, write_runs, write_table
 from bbbrun.report.paper import published, standard_error
+from bbbrun.report.spread import least_to_most
 from bbbrun.runs.reader import Run
 
 SGD, DROPOUT = "SGD", "SGD, dropout"
@@ -160,8 +161,8 @@ def row(cell: Cell, group: list[Run]) -> dict[str, Any]:
 
 def _markdown(table: pd.DataFrame) -> str:
     """Errors in the paper's layout, w = mu after a slash, the paper's in brackets; nll and calibration below."""
-    counts = [f"{name} {_span(table[name])}" for name in ("epochs", "seeds")]
-    draws = f"draws of the posterior predictive {_span(table['draws'])}" if table["draws"].notna().any() else ""
+    counts = [f"{name} {least_to_most(table[name])}" for name in ("epochs", "seeds")]
+    draws = f"draws of the posterior predictive {least_to_most(table['draws'])}" if table["draws"].notna().any() else ""
     note = "Error of the posterior predictive, after a slash that with w = mu; the paper's in brackets."
     errors = _by_size(table, "test error, percent", _error)
     scores = _by_size(table, "nll, nats / calibration error, percent", _scores)
@@ -197,11 +198,6 @@ def _error(row: pd.Series) -> str:
 
 def _scores(row: pd.Series) -> str:
     return f"{row['nll']:.4f} / {row['ece']:.2f}" if pd.notna(row["nll"]) else ""
-
-
-def _span(values: pd.Series) -> str:
-    low, high = values.min(), values.max()
-    return f"{low:g}" if low == high else f"{low:g} to {high:g}"
 
 
 def _epochs(run: Run) -> int:
