@@ -6,14 +6,30 @@ import struct
 import numpy as np
 import pytest
 import torch
+from sklearn import datasets
+from sklearn.model_selection import train_test_split
 from torchvision.datasets import KMNIST
 
+from bbbrun.data import digits
 from bbbrun.data.images import load_images
 from bbbrun.data.mnist import IDX
 from bbbrun.errors import UserError
 from bbbrun.schema.datasets import DigitsConfig, MnistConfig
 
 FILES = [f"{part}-{kind}-ubyte" for part in ("train", "t10k") for kind in ("images-idx3", "labels-idx1")]
+
+
+@pytest.mark.parametrize("packaged", [True, False])
+def test_digits_and_their_split_are_scikit_learns(monkeypatch, packaged):
+    expected = datasets.load_digits()
+    halves = train_test_split(expected.images, expected.target, test_size=360, random_state=0, stratify=expected.target)
+    if not packaged:
+        monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    images, labels = digits.load_digits()
+    train, test = digits.digits_parts(labels)
+    for part, same in zip((images[train], images[test], labels[train], labels[test]), halves, strict=True):
+        assert np.array_equal(part, same)
+        assert part.dtype == same.dtype
 
 
 def test_digits_are_split_without_overlap_and_scaled():

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 import bbbrun
-from bbbrun.runtime import compile, matmul
+from bbbrun.runtime import compile, gradients, matmul
 from bbbrun.runtime.compile import compile_errors, compiled, product_pass
 from bbbrun.runtime.replay import Recorded
 
@@ -120,6 +120,49 @@ def test_an_option_that_torch_does_not_know_is_not_asked_for(monkeypatch, name):
     monkeypatch.setattr(torch._inductor, "list_options", lambda: others)
     assert name not in compile._options()
     assert_same_numbers(SMALL)
+
+
+def nll(weights: list[Tensor], others: list[Tensor]) -> Tensor:
+    return (
+        torch.logsumexp(torch.tanh(weights[0]) @ weights[1], dim=0).square().sum() + others[0].sum() * weights[1].sum()
+    )
+
+
+def random_parts() -> tuple[list[Tensor], list[Tensor]]:
+    generator = torch.Generator().manual_seed(2)
+    first, *rest = (torch.randn(*size, generator=generator) for size in ((5, 4), (4, 3), (6,), (2,)))
+    return [first, rest[0]], rest[1:]
+
+
+@pytest.mark.parametrize("level", ["told", "missing"])
+def test_gradients_by_autograd_are_those_of_torchs_transform(monkeypatch, level):
+    parts = random_parts()
+    if level == "missing":
+        monkeypatch.delattr(torch._C._functorch, "maybe_current_level")
+    assert gradients._is_transformed() == (level == "missing")
+    with torch.no_grad():
+        both, value = gradients.gradient_and_value(nll, *parts)
+    expected, same = torch.func.grad_and_value(nll, argnums=(0, 1))(*parts)
+    assert torch.equal(value, same)
+    assert not value.requires_grad
+    assert [len(each) for each in both] == [2, 2]
+    assert all(torch.equal(*pair) for each in zip(both, expected, strict=True) for pair in zip(*each, strict=True))
+    assert not both[1][1].any()  # which nll does not read
+    [[zeros]], one = gradients.gradient_and_value(lambda part: torch.ones(()), [torch.zeros(2)])
+    assert not zeros.any()
+    assert one == 1
+
+
+def test_gradients_inside_vmap_are_those_of_each_member():
+    weights, others = random_parts()
+    members = torch.stack([weights[0], 2 * weights[0]])
+    [[stacked, _], _], values = torch.vmap(
+        lambda member: gradients.gradient_and_value(nll, [member, weights[1]], others)
+    )(members)
+    for member, gradient, value in zip(members, stacked, values, strict=True):
+        [[alone, _], _], own = gradients.gradient_and_value(nll, [member, weights[1]], others)
+        torch.testing.assert_close(gradient, alone)
+        torch.testing.assert_close(value, own)
 
 
 def unlike(*_: object) -> Tensor:

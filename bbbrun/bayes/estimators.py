@@ -15,6 +15,7 @@ from bbbrun.bayes.networks import Network, affine_maps, linear_maps
 from bbbrun.bayes.objective import complexity_gradient, free_energy_gradient
 from bbbrun.bayes.posterior import DiagonalGaussian, Gradient, Moments
 from bbbrun.bayes.priors import Gaussian, Prior
+from bbbrun.runtime.gradients import gradient_and_value
 from bbbrun.runtime.noise import Stream, signs, standard_normal
 from bbbrun.schema.methods import Estimator
 
@@ -119,7 +120,7 @@ def data_term(estimator: Estimator, network: Network, likelihood: Likelihood) ->
         def nll(parts: list[Tensor]) -> Tensor:
             return batch_nll(network.apply(parts, batch.inputs), likelihood, batch)
 
-        gradients, value = torch.func.grad_and_value(nll)(network.unflatten(moments.sample(eps)))
+        (gradients,), value = gradient_and_value(nll, network.unflatten(moments.sample(eps)))
         gradient = flat(gradients)
         return Gradient(gradient, gradient * eps), value
 
@@ -148,7 +149,7 @@ def data_term(estimator: Estimator, network: Network, likelihood: Likelihood) ->
             return batch_nll(layers(affine, batch.inputs), likelihood, batch)
 
         parts = [network.unflatten(part) for part in (moments.mu, moments.sigma.square())]
-        (mu, variance), value = torch.func.grad_and_value(nll, argnums=(0, 1))(*parts)
+        (mu, variance), value = gradient_and_value(nll, *parts)
         return Gradient(flat(mu), 2 * moments.sigma * flat(variance)), value
 
     def flipout(
@@ -183,7 +184,7 @@ def data_term(estimator: Estimator, network: Network, likelihood: Likelihood) ->
             return batch_nll(layers(affine, batch.inputs), likelihood, batch)
 
         parts = [network.unflatten(part) for part in (moments.mu, moments.sigma * eps)]
-        (mu, change), value = torch.func.grad_and_value(nll, argnums=(0, 1))(*parts)
+        (mu, change), value = gradient_and_value(nll, *parts)
         return Gradient(flat(mu), eps * flat(change)), value
 
     match estimator:

@@ -16,6 +16,7 @@ from bbbrun.bayes.estimators import Batch, Gradients, batch_nll, flat
 from bbbrun.bayes.likelihoods import Likelihood
 from bbbrun.bayes.networks import Network, affine_maps
 from bbbrun.bayes.priors import Prior
+from bbbrun.runtime.gradients import gradient_and_value
 from bbbrun.runtime.noise import Stream, uniform
 from bbbrun.schema.methods import DropoutConfig, EnsembleConfig, MaximumLikelihoodConfig, MonteCarloDropoutConfig
 
@@ -213,7 +214,7 @@ def _likelihood_gradients(
         def nll(weights: list[Tensor]) -> Tensor:
             return batch_nll(outputs(weights, batch.inputs, seed), likelihood, batch)
 
-        gradient, value = torch.func.grad_and_value(nll)(network.unflatten(parameters[0]))
+        (gradient,), value = gradient_and_value(nll, network.unflatten(parameters[0]))
         return [flat(gradient)], value
 
     return gradients

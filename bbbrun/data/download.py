@@ -10,8 +10,6 @@ from http.client import HTTPException
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
-from torchvision.datasets.utils import download_url
-
 from bbbrun.errors import UserError
 from bbbrun.runtime.places import cache_folder
 
@@ -141,6 +139,13 @@ def _download(path: Path, checksum: Digest, urls: Sequence[str]) -> None:
         f"{path} is missing and could not be downloaded ({'; '.join(dict.fromkeys(reasons))}): connect to the "
         "network, put the published file there, or name a folder that has it as dataset.root or $BBBRUN_DATA"
     )
+
+
+def download_url(url: str, folder: Path, name: str) -> None:
+    """The file at `url`, as `name` in `folder`; raises what torchvision's downloader does."""
+    from torchvision.datasets import utils  # here, since torchvision loads torch's compiler
+
+    utils.download_url(url, folder, name)
 
 
 def _fetch(url: str, folder: Path, name: str) -> bytes:

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from bbbrun.data.digits import digits_parts, load_digits
 from bbbrun.errors import UserError
 from bbbrun.schema.datasets import DatasetConfig, DigitsConfig, ImageDatasetConfig, MnistConfig
 
@@ -66,15 +67,9 @@ def _idx(config: MnistConfig) -> Pixels:
 
 
 def _digits(config: DigitsConfig) -> Pixels:
-    from sklearn.datasets import load_digits
-    from sklearn.model_selection import train_test_split
-
-    digits = load_digits()
-    # The file is ordered by writer: a seeded, stratified split, the same for every run.
-    train_x, test_x, train_y, test_y = train_test_split(
-        digits.images, digits.target, test_size=360, random_state=0, stratify=digits.target
-    )
-    return torch.tensor(train_x), torch.tensor(train_y), torch.tensor(test_x), torch.tensor(test_y)
+    pixels, labels = map(torch.tensor, load_digits())
+    train, test = digits_parts(labels.numpy())
+    return pixels[train], labels[train], pixels[test], labels[test]
 
 
 class ImageSet(NamedTuple):

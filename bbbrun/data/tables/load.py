@@ -6,7 +6,6 @@ import numpy as np
 import pandas as pd
 import torch
 from numpy.typing import NDArray
-from sklearn.preprocessing import StandardScaler
 
 from bbbrun.data.images import Split
 from bbbrun.data.tables.form import Feature, Form, Label, Target
@@ -100,7 +99,7 @@ def _feature(column: Any, train: Any, categorical: bool) -> Feature:
             f"leave it out with dataset.ignore=['{name}']"
         )
     if not categorical and _is_number(column):
-        scaler = StandardScaler().fit(_within_range(column_numbers(train), name)[:, None])
+        scaler = _scaler(train, name)
         return Feature(
             name, (), (float(np.nan_to_num(scaler.mean_[0])),), float(np.nan_to_num(scaler.scale_[0], nan=1))
         )
@@ -119,6 +118,13 @@ def _feature(column: Any, train: Any, categorical: bool) -> Feature:
 
 def _is_number(column: Any) -> bool:
     return pd.api.types.is_numeric_dtype(column.dtype) and not pd.api.types.is_bool_dtype(column.dtype)
+
+
+def _scaler(train: Any, name: str) -> Any:
+    """scikit-learn's mean_ and scale_ of a column of numbers; the deviation of equal numbers is 1."""
+    from sklearn.preprocessing import StandardScaler  # here, since it takes a second to load
+
+    return StandardScaler().fit(_within_range(column_numbers(train), name)[:, None])
 
 
 def _within_range(values: NDArray[np.float64], name: str) -> NDArray[np.float64]:
@@ -148,7 +154,7 @@ def _target(column: Any, train: Any, kind: Kind) -> Target:
         discrete = _is_number(column) and len(values) <= _MOST_CLASSES and bool((column == column.round()).all())
         kind = Kind.classification if discrete or not _is_number(column) else Kind.regression
     if kind is Kind.regression:
-        scaler = StandardScaler().fit(_within_range(column_numbers(train), name)[:, None])
+        scaler = _scaler(train, name)
         return Target(name, (), float(scaler.mean_[0]), float(scaler.scale_[0]))
     if len(values) > _MOST_LEVELS:
         raise ValueError(f"the target {name!r} has {len(values)} different values, more than {_MOST_LEVELS} classes")
