@@ -57,12 +57,22 @@ def compiled(function: Callable[P, R]) -> Callable[P, R]:
 
 def _options() -> dict[str, Any]:
     """The options of torch.compile for a step; one that this torch lacks is left out, all of them at the worst."""
-    choices = {"cpp.enable_floating_point_contract_flag": "fast", "post_grad_custom_post_pass": product_pass()}
+    choices: dict[str, Any] = {
+        "cpp.enable_floating_point_contract_flag": "fast",
+        "post_grad_custom_post_pass": product_pass(),
+    }
     names = _known_options()
+    if not _CPU_THRESHOLDS.keys() & set(names):
+        choices |= {name.replace("_cpu_", "_"): value for name, value in _CPU_THRESHOLDS.items()}
     options = {name: value for name, value in choices.items() if value is not None and name in names}
     # Guards of a bandit's step cost 0.1 ms a call, a fifth of it. Callers of `compiled` keep what they check.
     no_guards = getattr(torch.compiler, "skip_all_guards_unsafe", None)
     return options if no_guards is None else options | {"guard_filter_fn": no_guards}
+
+
+# From how many operations, and reads, on the compiler keeps a result in memory that several loops need, as later torch
+# has it for the CPU. With the 30 and 8 of torch 2.11 a step takes two arrays of the weights' size more.
+_CPU_THRESHOLDS = {"realize_cpu_opcount_threshold": 50, "realize_cpu_acc_reads_threshold": 12}
 
 
 def _known_options() -> list[str]:
