@@ -10,10 +10,10 @@ from typing import Any, NamedTuple
 import torch
 
 from bbbrun.errors import UserError
-from bbbrun.report.plots import draw_metrics, predictive_band
 from bbbrun.runs.checkpoints import remove_checkpoints
 from bbbrun.runs.files import FIGURES, METRICS, naming
 from bbbrun.runs.provenance import commit
+from bbbrun.runs.record import whole_rows
 from bbbrun.runs.writer import RunFolder, keep_record
 from bbbrun.runtime.device import choose_device, keep_freed_memory, process_settings, set_products, set_threads
 from bbbrun.schema.config import Config
@@ -114,16 +114,22 @@ def _run(planned: list[Planned], folder: Path, command: str, record: dict[str, s
 
 
 def _finish(config: Config, run: RunFolder, outcome: Outcome, details: dict[str, Any]) -> None:
-    """Draw the run's figures, and write its summary last."""
+    """Draw the figures that the run can show, and write its summary last."""
     figures = run.path / FIGURES
     title = f"{config.name}, {config.method.name}, seed {config.seed}"
     if run.shares_checkpoint:
         title += f", {run.path.name}"
-    with naming(figures):
-        draw_metrics(run.path / METRICS, figures, title)
+    # matplotlib is imported only where something is drawn: that takes as long as a short run.
+    if len(whole_rows(run.path / METRICS)) > 1:  # one point is no curve
+        from bbbrun.report.plots import draw_metrics
+
+        with naming(figures):
+            draw_metrics(run.path / METRICS, figures, title)
     if outcome.predictions is not None:
         run.save_predictions(outcome.predictions.table)
         if outcome.predictions.points is not None:
+            from bbbrun.report.plots import predictive_band
+
             with naming(figures):
                 predictive_band(outcome.predictions.table, *outcome.predictions.points, figures, title)
     numbers = {name: getattr(outcome, name) for name in ("metrics", "seconds", "steps_per_second", "compiled")}

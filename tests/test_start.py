@@ -35,5 +35,6 @@ def test_a_run_that_does_not_compile_loads_no_compiler_and_no_scikit_learn(tmp_p
     assert result.stderr.count("finished: ") == len(commands), result.stderr
     for number in range(len(commands)):
         loaded = set(json.loads((tmp_path / f"loaded{number}.json").read_text()))
-        assert {"torch", "matplotlib"} <= loaded
+        assert "torch" in loaded
+        assert ("matplotlib" in loaded) == (number == 1)  # the regression draws its predictive
         assert not loaded & {"torch._dynamo", "torch._inductor", "torchvision", "torch.onnx", "sklearn", "scipy"}
