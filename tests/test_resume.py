@@ -295,3 +295,12 @@ def test_the_command_that_continues_is_read_as_it_is_meant(bbbrun, tmp_path, nam
     assert untimed(tmp_path / "again") == untimed(folder)
     resumed = bbbrun(*typed, word("resume", str(folder)), N="3")
     assert (resumed.returncode, resumed.stderr) == (0, f"already finished: {folder}\n")
+
+
+def test_a_folder_whose_name_hydra_would_interpolate_is_refused(run_in, tmp_path):
+    folder = tmp_path / "${x}"
+    folder.mkdir()
+    result = run_in(folder, "train.epochs=1")
+    assert (result.returncode, result.stderr.count("\n")) == (1, 1), result.stderr
+    assert f"bbbrun cannot run in {folder}: Hydra reads ${{ in a folder's name" in result.stderr
+    assert not list(folder.iterdir())

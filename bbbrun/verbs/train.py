@@ -73,6 +73,10 @@ def main(words: Sequence[str], only: Collection[str] | None = None) -> None:
     folders: list[Path] = []
     sweep: Asked | None = None
     try:
+        if "${" in str(Path.cwd()):
+            raise UserError(
+                f"bbbrun cannot run in {Path.cwd()}: Hydra reads ${{ in a folder's name as an interpolation"
+            )
         flags = parsed(words)
         folders = own_folders(flags.config_dir, flags.overrides)
         require_sound(folders, flags.overrides)
