@@ -68,6 +68,7 @@ def disturb(folder: Path, ending: str) -> None:
     """End the job's first stretch, once it has begun."""
     about = awaited(lambda: going(folder) and writer(folder))
     number = queued(folder.parent)[folder.name]
+    assert about["slurm"] == number
     if ending == "requeue":
         subprocess.run(["scontrol", "requeue", number], check=True)
     elif ending == "USR2":

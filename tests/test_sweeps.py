@@ -20,7 +20,8 @@ import pytest
 
 from bbbrun.errors import UserError
 from bbbrun.runs.files import METRICS, lock
-from bbbrun.runs.standing import Standing, jobs_in, seconds_left, standing
+from bbbrun.runs.slurm import slurm_number
+from bbbrun.runs.standing import Standing, jobs_in, percent, seconds_left, standing
 from bbbrun.runs.sweep import SweepJob, enroll, labels, read_sweep
 from bbbrun.sweeps.job import run_job
 from bbbrun.sweeps.shares import threads_each
@@ -129,7 +130,7 @@ def test_a_bugs_traceback_lies_in_the_jobs_folder(tmp_path):
     assert text.startswith("ZeroDivisionError: division by zero\n\nTraceback")
     assert 'return {"valid_error": 1 / 0}' in text
     log = (tmp_path / "log.txt").read_text()
-    assert all(each in log for each in ("on its way", "bbbrun: warning: look out", text))
+    assert all(each in log for each in ("on its way", "bbbrun: warning: look out\n", text))
     assert standing(tmp_path) == Standing("failed", detail="ZeroDivisionError: division by zero")
     # Once more, mended.
     assert run_job(tmp_path, lambda: {"test_error": 1.0, "valid_error": 2.5}) == 2.5
@@ -312,6 +313,17 @@ def test_the_status_of_a_thousand_jobs_loads_nothing_large(tmp_path):
     first = done.stdout.splitlines()[0]
     assert "1000 runs: 400 finished, 500 interrupted, 100 waiting; 85% done, about 25.0 min left" in first
     assert not re.search(r"\| +(torch|pandas|hydra|omegaconf)$", done.stderr, re.MULTILINE)
+
+
+def test_a_slurm_job_of_an_array_has_the_number_that_scancel_takes():
+    array = {"SLURM_JOB_ID": "40", "SLURM_ARRAY_JOB_ID": "38", "SLURM_ARRAY_TASK_ID": "2"}
+    assert slurm_number(array) == "38_2"
+    assert slurm_number({"SLURM_JOB_ID": "40"}) == "40"
+    assert slurm_number({}) is None
+
+
+def test_only_the_whole_is_100_percent():
+    assert [percent(share) for share in (0, 0.29, 0.9999, 1.0)] == ["0%", "29%", "99%", "100%"]
 
 
 def test_labels_show_what_tells_jobs_apart():

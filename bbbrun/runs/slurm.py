@@ -5,7 +5,7 @@ import json
 import re
 import shutil
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,12 @@ def submission(sweep: Path, jobs: Sequence[str]) -> str:
     folder.mkdir(parents=True)
     write_atomically(folder / _JOBS, json.dumps(list(jobs)).encode())
     return str(folder / "%j")
+
+
+def slurm_number(environment: Mapping[str, str]) -> str | None:
+    """The number of the Slurm job whose environment this is, as squeue and scancel have it: 12_3 in an array."""
+    array, place = (environment.get(f"SLURM_ARRAY_{name}_ID") for name in ("JOB", "TASK"))
+    return f"{array}_{place}" if array and place else environment.get("SLURM_JOB_ID")
 
 
 def queued(sweep: Path) -> dict[str, str]:

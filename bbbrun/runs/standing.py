@@ -175,6 +175,11 @@ def seconds_left(standings: Collection[Standing]) -> float | None:
     return rest / max(1, sum(each.state == "running" for each in standings))
 
 
+def percent(share: float) -> str:
+    """A share from 0 to 1 as whole percent, rounded down: 100% is the whole."""
+    return f"{int(100 * share + 1e-9)}%"
+
+
 def duration(seconds: float | None) -> str:
     """A time as a user reads it: 12 s, 3.4 min, 2.1 h."""
     if seconds is None:

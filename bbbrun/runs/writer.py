@@ -25,6 +25,7 @@ from bbbrun.runs.files import (
     write_atomically,
 )
 from bbbrun.runs.record import MOST_INPUTS
+from bbbrun.runs.slurm import slurm_number
 
 
 def keep_record(folder: Path, record: dict[str, str]) -> None:
@@ -57,7 +58,7 @@ class RunFolder:
             # First, so that a run killed from here on can be resumed.
             keep_record(path, record)
             writer = {"host": socket.gethostname(), "process": os.getpid(), "parent": os.getppid()}
-            writer |= {"slurm": os.environ.get("SLURM_JOB_ID")}
+            writer |= {"slurm": slurm_number(os.environ)}
             with naming(path / WRITER):
                 (path / WRITER).write_text(json.dumps(writer), "utf-8")
             self.checkpoint = checkpoints.last_good_checkpoint(self._shared, _CHECKPOINT_KEYS)

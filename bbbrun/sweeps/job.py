@@ -110,8 +110,8 @@ def _logged(folder: Path) -> Iterator[bool]:
     with (folder / LOG).open("a", encoding="utf-8", buffering=1) as log:
 
         def warn(message: Warning | str, *_: Any, **__: Any) -> None:
-            for stream in (log, terminal):
-                print(f"bbbrun: warning: {message}", file=stream)
+            print(f"bbbrun: warning: {message}", file=log)
+            print(f"bbbrun: warning: {message} (job {folder.name})", file=terminal)
 
         if not lock(log):
             yield False

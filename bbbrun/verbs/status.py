@@ -9,7 +9,7 @@ from pathlib import Path
 from bbbrun.errors import UserError
 from bbbrun.runs.files import LOG, named_folder
 from bbbrun.runs.slurm import SUBMITTED, queued
-from bbbrun.runs.standing import STATES, Standing, counted, duration, jobs_in, seconds_left, standing
+from bbbrun.runs.standing import STATES, Standing, counted, duration, jobs_in, percent, seconds_left, standing
 
 _ROUND = 2.0  # s between two looks of --watch
 _BRIEF = ("finished", "waiting")  # states of which the number is enough
@@ -21,7 +21,7 @@ def main(words: Sequence[str] | None = None) -> None:
     add = parser.add_argument
     add("folder", type=named_folder, help="a sweep's folder, or any with runs in and below it")
     add("--all", action="store_true", help="a line for each run, also for finished and waiting ones")
-    add("--watch", action="store_true", help="repeat until all are finished")
+    add("--watch", action="store_true", help="repeat until all are finished; Ctrl-C ends it")
     arguments = parser.parse_args(words)
     if not arguments.folder.is_dir():
         raise UserError(f"{arguments.folder} is not a folder: name a sweep's, or one that holds runs")
@@ -63,9 +63,10 @@ def _standings(folder: Path) -> list[tuple[Path, str, Standing]]:
 def _lines(folder: Path, runs: list[tuple[Path, str, Standing]], every: bool) -> list[str]:
     """The line of all runs together, and lines of single runs, by state."""
     standings = [each for _, _, each in runs]
-    done = sum(each.done for each in standings) / len(standings)
-    remaining = "" if done == 1 else f", about {duration(seconds_left(standings))} left"
-    lines = [f"{folder}: {len(runs)} run{'s' * (len(runs) > 1)}: {counted(standings)}; {done:.0%} done{remaining}"]
+    done = percent(sum(each.done for each in standings) / len(standings))
+    left = seconds_left(standings)
+    remaining = f", about {duration(left)} left" if left else ""
+    lines = [f"{folder}: {len(runs)} run{'s' * (len(runs) > 1)}: {counted(standings)}; {done} done{remaining}"]
     for state in STATES:
         for path, name, each in runs:
             if each.state == state and (every or state not in _BRIEF):
@@ -77,9 +78,9 @@ def _detail(folder: Path, run: Standing) -> str:
     """Further details of a run, from its folder."""
     parts = []
     if run.state in ("running", "interrupted"):
-        parts.append(f"{run.done:.0%}")
+        parts.append(percent(run.done))
     if run.state == "running":
-        parts += [run.rate, f"{duration(run.seconds_left)} left"]
+        parts += [run.rate, f"{duration(run.seconds_left)} left" if run.seconds_left is not None else ""]
     if run.state == "finished":
         parts.append(duration(run.seconds))
     parts.append(run.detail)
