@@ -43,8 +43,8 @@ def test_what_fails_to_compile_trains_as_if_uncompiled_with_one_warning(monkeypa
         return call
 
     words = [*KINDS[kind], "threads=1", "device=cpu"]
-    monkeypatch.setattr("bbbrun.runner.draw_metrics", lambda *_: None)
-    monkeypatch.setattr("bbbrun.runner.predictive_band", lambda *_: None)
+    monkeypatch.setattr("bbbrun.report.plots.draw_metrics", lambda *_: None)
+    monkeypatch.setattr("bbbrun.report.plots.predictive_band", lambda *_: None)
     api.run(api.compose(*words, "compile=false"), tmp_path / "eager")
     monkeypatch.setattr("bbbrun.training.trainer.compiled", broken)
     with warnings.catch_warnings(record=True) as caught:

@@ -35,7 +35,7 @@ KILLS = {
     "between a row and its checkpoint": "bbbrun.runs.writer.RunFolder.save_checkpoint: 2, before",
     "while a checkpoint is written": "bbbrun.runs.checkpoints.write_atomically: 3, half",
     "before a checkpoint takes its name": "pathlib.Path.replace: 6, before",
-    "after the last checkpoint": "bbbrun.runner.draw_metrics: 1, before",
+    "after the last checkpoint": "bbbrun.report.plots.draw_metrics: 1, before",
     "while a row is written": "bbbrun.runs.writer.RunFolder.append: 3, half a row",
     "while the summary is written": "bbbrun.runs.writer.RunFolder.finish: 1, before",
 }

@@ -20,7 +20,7 @@ REGRESSION = [*SLOW, "experiment=regression", "train.epochs=3", "train.batch_siz
 BANDIT = [*SLOW, "experiment=wheel", "agent.steps=9", "agent.updates=3", "train.evaluate_every=3"]
 STEPS, OBJECTIVE = "bbbrun.training.trainer:Trainer.steps", "bbbrun.training.trainer:Trainer.objective"
 APPEND, ACT = "bbbrun.runs.writer:RunFolder.append", "bbbrun.tasks.agent:Agent.act"
-DRAW = "bbbrun.runner:draw_metrics"
+DRAW = "bbbrun.report.plots:draw_metrics"
 
 # kind, what is called when the stop comes, the how-manyth time, steps done and rows written in the checkpoint
 MOMENTS = [
@@ -97,7 +97,7 @@ def whole(tmp_path_factory):
 def test_a_stop_saves_where_the_run_stands(tmp_path, monkeypatch, stop, whole, kind, target, number, steps, written):
     folder = tmp_path / "run"
     with monkeypatch.context() as patches:
-        patches.setattr("bbbrun.runner.draw_metrics", lambda *_: None)
+        patches.setattr("bbbrun.report.plots.draw_metrics", lambda *_: None)
         stop(target, number)
         with pytest.raises(KeyboardInterrupt):
             api.run(api.compose(*kind), folder)
