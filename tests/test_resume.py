@@ -43,7 +43,7 @@ KILLS = {
 KILLER = """
 import importlib, os, signal, sys
 target, number, moment = sys.argv.pop(1), int(sys.argv.pop(1)), sys.argv.pop(1)
-import bbbrun.runner, bbbrun.runs.writer, bbbrun.training.loop, pathlib
+import bbbrun.report.plots, bbbrun.runner, bbbrun.runs.writer, bbbrun.training.loop, pathlib
 parts = target.split(".")
 owner = sys.modules[parts[0]]
 for part in parts[1:-1]:
