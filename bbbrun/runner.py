@@ -13,7 +13,6 @@ from bbbrun.errors import UserError
 from bbbrun.runs.checkpoints import remove_checkpoints
 from bbbrun.runs.files import FIGURES, METRICS, naming
 from bbbrun.runs.provenance import commit
-from bbbrun.runs.record import whole_rows
 from bbbrun.runs.writer import RunFolder, keep_record
 from bbbrun.runtime.device import choose_device, keep_freed_memory, process_settings, set_products, set_threads
 from bbbrun.schema.config import Config
@@ -120,7 +119,7 @@ def _finish(config: Config, run: RunFolder, outcome: Outcome, details: dict[str,
     if run.shares_checkpoint:
         title += f", {run.path.name}"
     # matplotlib is imported only where something is drawn: that takes as long as a short run.
-    if len(whole_rows(run.path / METRICS)) > 1:  # one point is no curve
+    if run.rows > 1:  # one point is no curve
         from bbbrun.report.plots import draw_metrics
 
         with naming(figures):

@@ -67,9 +67,14 @@ def _idx(config: MnistConfig) -> Pixels:
 
 
 def _digits(config: DigitsConfig) -> Pixels:
-    pixels, labels = map(torch.tensor, load_digits())
-    train, test = digits_parts(labels.numpy())
-    return pixels[train], labels[train], pixels[test], labels[test]
+    pixels, labels = load_digits()
+    train, test = digits_parts(labels)
+    return (
+        torch.tensor(pixels[train]),
+        torch.tensor(labels[train]),
+        torch.tensor(pixels[test]),
+        torch.tensor(labels[test]),
+    )
 
 
 class ImageSet(NamedTuple):

@@ -45,8 +45,8 @@ class RunFolder:
 
     A run on images or of a regression has predictions.csv too. record: the files of .hydra of a new run, texts by file
     name. shared: the parent folder of replicas, with their common checkpoint. Opening the folder of an interrupted run
-    cuts metrics.csv back to the rows that its checkpoint covers. Raises RunInUse where another process has the lock,
-    UserError where a file is damaged.
+    cuts metrics.csv back to the rows that its checkpoint covers; `rows` counts them. Raises RunInUse where another
+    process has the lock, UserError where a file is damaged.
     """
 
     def __init__(self, path: Path, columns: list[str], record: dict[str, str], shared: Path | None = None) -> None:
@@ -63,7 +63,7 @@ class RunFolder:
                 (path / WRITER).write_text(json.dumps(writer), "utf-8")
             self.checkpoint = checkpoints.last_good_checkpoint(self._shared, _CHECKPOINT_KEYS)
             with naming(path / METRICS):
-                self._rows = self._cut()
+                self.rows = self._cut()
         except BaseException:
             self._file.close()
             raise
@@ -133,14 +133,14 @@ class RunFolder:
             self._file.write(text.getvalue())
             self._file.flush()
             os.fsync(self._file.fileno())
-        self._rows += 1
+        self.rows += 1
 
     def save_checkpoint(self, state: dict[str, Any], own: bool = False) -> None:
         """Replace checkpoint.pt by `state`: tensors, numbers, strings and containers of them, by _CHECKPOINT_KEYS.
 
         own: write to the run's own folder, as for a replica whose training is done, not to the shared one.
         """
-        checkpoints.save_checkpoint(self.path if own else self._shared, state | {"rows": self._rows})
+        checkpoints.save_checkpoint(self.path if own else self._shared, state | {"rows": self.rows})
 
     def save_predictions(self, table: pd.DataFrame) -> None:
         """Write predictions.csv."""

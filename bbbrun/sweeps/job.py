@@ -32,7 +32,8 @@ def objective(metrics: Mapping[str, Any], name: str | None) -> float:
     if name is not None and metrics and name not in metrics:
         there = [other for other in OBJECTIVES if other in metrics]
         raise UserError(f"objective: the run has no {name}, only {', '.join(there) or 'metrics of the test'}")
-    return next((float(metrics[name]) for name in ([name] if name else OBJECTIVES) if name in metrics), math.nan)
+    names = (name,) if name else OBJECTIVES
+    return next((float(metrics[each]) for each in names if each in metrics), math.nan)
 
 
 def metrics_of(folder: Path) -> dict[str, float]:
