@@ -158,6 +158,7 @@ def fit(
         optimizer=config.optimizer,
         batch_size=config.train.batch_size,
         compile=config.compile,
+        precision=config.precision,
         weights=weights.float(),
     )
     if plan.method.name != BayesByBackprop.name:

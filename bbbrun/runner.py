@@ -76,7 +76,7 @@ def _sizes(config: Config) -> str:
 def _run(planned: list[Planned], folder: Path, command: str, record: dict[str, str]) -> dict[str, float]:
     configs = [each.config for each in planned]
     device = choose_device(configs[0].device)
-    set_products(configs[0].tf32, device)
+    set_products(configs[0].precision, device)
     keep_freed_memory()
     threads = set_threads(configs[0].threads)
     prepared = prepare(configs, device)

@@ -380,8 +380,12 @@ WRONG = [
         "experiment=wheel agent.updates=2 agent.steps=100 train.batch_size=99999999",
         "train.batch_size must be a whole number from 1 to 50000000, not 99999999, which would need at least 1 GiB",
     ),
-    ("tf32=maybe", "tf32=maybe: Value 'maybe' is not a valid bool"),
-    ("tf32=true", "tf32: TensorFloat-32 is for matrix products on CUDA, and these would be on the CPU: say tf32=false"),
+    ("precision=half", "expected one of [float32, tf32, bfloat16]"),
+    (
+        "precision=tf32",
+        "precision=tf32: TensorFloat-32 is for matrix products on CUDA, and these would be on the CPU: "
+        "say precision=float32",
+    ),
     ("experiment=cifar", "Could not find 'experiment/cifar'"),
     ("method=mcmc", "Available options in 'method': " + " ".join(sorted(OPTIONS["method"]))),
     ("prior=null", "Config group override must be a string"),

@@ -18,6 +18,7 @@ from bbbrun.bayes.predictive import posterior_predictive
 from bbbrun.bench.steps import bayes_by_backprop
 from bbbrun.runtime.device import set_products
 from bbbrun.runtime.noise import random_words, standard_normal
+from bbbrun.schema.config import Precision
 from bbbrun.schema.methods import Estimator
 from bbbrun.training.trainer import Trainer
 
@@ -98,15 +99,15 @@ def test_products_are_in_tensorfloat_32_where_that_is_asked_for_alone():
     a, b = (standard_normal(0, 0, draw, 512 * 512, "cuda").view(512, 512) for draw in (0, 1))
     exact = a.double() @ b.double()
 
-    def error(tf32: bool) -> float:
-        set_products(tf32, CUDA)
+    def error(precision: Precision) -> float:
+        set_products(precision, CUDA)
         return ((a @ b).double() - exact).abs().max().item()
 
     try:
-        assert error(True) > 5e-3
-        assert error(False) < 5e-4
+        assert error(Precision.tf32) > 5e-3
+        assert error(Precision.float32) < 5e-4
     finally:
-        set_products(False, CUDA)
+        set_products(Precision.float32, CUDA)
 
 
 @pytest.mark.parametrize(
@@ -140,7 +141,7 @@ def test_a_checkpoint_is_of_no_device(places):
         torch.testing.assert_close(tensor, expected, rtol=1e-3, atol=1e-4)
 
 
-@pytest.mark.parametrize("more", [(), ("--tf32",)])
+@pytest.mark.parametrize("more", [(), ("--precision", "tf32"), ("--precision", "bfloat16")])
 def test_the_bench_times_steps(tmp_path, more):
     command = [sys.executable, "-m", "bbbrun", "bench", "--network", "6-5-4-3", "--batch", "4", "--rounds", "4"]
     command += ["--device", "cuda", "--only", "weights", "--output", "table.csv", *more]

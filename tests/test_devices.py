@@ -4,7 +4,8 @@ import pytest
 import torch
 
 from bbbrun.errors import UserError
-from bbbrun.runtime.device import choose_device, process_settings
+from bbbrun.runtime.device import choose_device, process_settings, set_products
+from bbbrun.schema.config import Precision
 
 
 @pytest.fixture
@@ -54,3 +55,14 @@ def test_no_gpu_at_all_is_one_line(monkeypatch, word):
     with pytest.raises(UserError, match=f"^device={word}: this machine has no CUDA device"):
         choose_device(word)
     assert choose_device("auto") == torch.device("cpu")
+
+
+@pytest.mark.parametrize("instructions", ["_is_avx512_bf16_supported", "_is_amx_tile_supported"])
+def test_bfloat16_is_refused_where_the_processor_lacks_it(monkeypatch, instructions):
+    cpu = torch.device("cpu")
+    for name in ("_is_avx512_bf16_supported", "_is_amx_tile_supported"):
+        monkeypatch.setattr(torch.cpu, name, lambda name=name: name == instructions)
+    set_products(Precision.bfloat16, cpu)
+    monkeypatch.setattr(torch.cpu, instructions, lambda: False)
+    with pytest.raises(UserError, match=r"^precision=bfloat16: this processor has no such products .* say precision="):
+        set_products(Precision.bfloat16, cpu)

@@ -72,6 +72,20 @@ METHODS = [
 ]
 
 
+@pytest.mark.parametrize("words", [*METHODS, ("method=ensemble", "method.members=2"), ("replicas=2",)], ids=" ".join)
+def test_bfloat16_rounds_the_factors_of_products_and_nothing_else(words):
+    ends = {}
+    for precision in ("float32", "bfloat16"):
+        trainer = trained(asked_for(f"precision={precision}", *words), [data(0)] * (2 if "replicas=2" in words else 1))
+        assert all(tensor.dtype != torch.bfloat16 for tensor in (*trainer.saved(), *trainer.parameters()))
+        ends[precision] = trainer.parameters()[0]
+    assert not torch.equal(*ends.values())
+    # Eight bits of mantissa: three steps of 0.01 a coordinate differ by a fraction of a step.
+    torch.testing.assert_close(ends["bfloat16"], ends["float32"], rtol=0, atol=0.03)
+    # The weights themselves are not rounded.
+    assert (ends["bfloat16"] == ends["bfloat16"].bfloat16()).float().mean() < 0.1
+
+
 @pytest.mark.parametrize("words", METHODS, ids=" ".join)
 def test_seeds_trained_at_once_end_as_each_alone(words):
     configs = asked_for("replicas=3", "seed=4", *words)

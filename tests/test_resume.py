@@ -252,12 +252,15 @@ def test_a_damaged_run_is_refused_in_one_line(bbbrun, tmp_path, finished, damage
 
 
 def test_a_configuration_that_lacks_a_later_key_is_what_it_was():
-    before, now = {"seed": 3, "train": {"epochs": 2}}, {"seed": 3, "train": {"epochs": 2}, "tf32": False}
+    before, now = {"seed": 3, "train": {"epochs": 2}}, {"seed": 3, "train": {"epochs": 2}, "precision": "float32"}
     assert (setting(before), differing_on_resume(before, now)) == (setting(now), {})
-    now["tf32"] = True
+    now["precision"] = "tf32"
     assert setting(before) != setting(now)
-    assert whole(before)["tf32"] is False
-    assert differing_on_resume(before, now) == {"tf32": ("False", "True")}
+    assert whole(before)["precision"] == "float32"
+    assert differing_on_resume(before, now) == {"precision": ("float32", "tf32")}
+    # An earlier switch.
+    assert setting(before | {"tf32": False}) == setting(before)
+    assert setting(before | {"tf32": True}) == setting(now)
 
 
 def test_a_record_keeps_the_values_that_the_environment_gave(bbbrun, tmp_path):

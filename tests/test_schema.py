@@ -75,7 +75,7 @@ def test_a_run_of_an_earlier_version_is_read_in_the_words_of_this_one():
     now = composed_plain("experiment=mnist_mle")
     earlier = now | {"network": {key: value for key, value in now["network"].items() if key != "name"}}
     earlier["method"] = {"name": "sgd"}
-    del earlier["tf32"]
+    del earlier["precision"]
     assert whole(earlier) == whole(now)
     assert setting(earlier) == setting(now)
     assert not differing_on_resume(earlier, now)

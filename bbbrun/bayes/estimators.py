@@ -36,8 +36,8 @@ DataTerm = Callable[[Moments, Tensor, Tensor, Tensor, int | Tensor, Batch], tupl
 
 
 def batch_nll(outputs: Tensor, likelihood: Likelihood, batch: Batch) -> Tensor:
-    """The nll summed over the minibatch's examples, nats, for their outputs (B, K)."""
-    return (likelihood(outputs, batch.targets) * batch.present).sum()
+    """The nll summed over the minibatch's examples, nats, for their outputs (B, K), in float32."""
+    return (likelihood(outputs.float(), batch.targets) * batch.present).sum()
 
 
 def flat(parts: list[Tensor]) -> Tensor:

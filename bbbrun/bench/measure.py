@@ -13,7 +13,7 @@ from bbbrun.bench.parts import floor, parts
 from bbbrun.bench.steps import Timed, bbbrun_step, contenders, make_setting
 from bbbrun.errors import UserError
 from bbbrun.runtime.device import synchronize
-from bbbrun.schema.config import Config
+from bbbrun.schema.config import Config, Precision
 from bbbrun.schema.methods import BayesByBackpropConfig, Estimator
 from bbbrun.training.task import Task
 
@@ -37,13 +37,20 @@ def median_ms(steps: dict[str, Timed], rounds: int, device: torch.device) -> dic
 
 
 def measure(
-    widths: list[int], batch: int, draws: int, threads: int, rounds: int, device: torch.device, only: str
+    widths: list[int],
+    batch: int,
+    draws: int,
+    threads: int,
+    rounds: int,
+    device: torch.device,
+    precision: Precision,
+    only: str,
 ) -> pd.DataFrame:
     """A row for each step, part and floor whose name contains `only`: its median, ms, and its ratios to three steps.
 
     These three are always timed, in the same process. Raises UserError where no name contains `only`.
     """
-    setting = make_setting(widths, batch, draws, device)
+    setting = make_setting(widths, batch, draws, device, precision)
     kinds = {"step": contenders(setting), "part": parts(setting), "floor": floor(setting)}
     needed = (_FIRST, _SECOND, _OURS)
     torch.compiler.reset()
@@ -63,6 +70,7 @@ def measure(
             "draws": draws,
             "threads": threads,
             "device": str(device),
+            "precision": precision.name,
             "kind": kind,
             "name": name,
             "median_ms": medians[name],

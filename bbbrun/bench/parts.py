@@ -14,6 +14,7 @@ from bbbrun.bench.steps import LR, MINIBATCHES, PRIORS, Setting, Timed, mlp_of
 from bbbrun.runtime.compile import compiled
 from bbbrun.runtime.matmul import matrix_product
 from bbbrun.runtime.noise import Stream, standard_normal
+from bbbrun.schema.config import Precision
 from bbbrun.training.optimizers import Sgd
 
 
@@ -80,8 +81,9 @@ def floor(setting: Setting) -> dict[str, Callable[[], Timed]]:
 
 def _products(setting: Setting, network: Network) -> Timed:
     device = setting.inputs.device
-    weights = network.unflatten(torch.randn(network.size, device=device) * 0.01)[::2]
-    inputs = [torch.rand(setting.batch, width, device=device) for width in setting.widths]
+    kind = torch.bfloat16 if setting.precision is Precision.bfloat16 else torch.float32
+    weights = network.unflatten((torch.randn(network.size, device=device) * 0.01).to(kind))[::2]
+    inputs = [torch.rand(setting.batch, width, device=device).to(kind) for width in setting.widths]
     pairs: list[tuple[Tensor, Tensor, Tensor]] = [
         (weight, x, gradient) for weight, (x, gradient) in zip(weights, itertools.pairwise(inputs), strict=True)
     ]

@@ -14,6 +14,8 @@ from bbbrun.bayes.methods import BayesByBackprop, build_method
 from bbbrun.bayes.networks import Network, initial_weights, mlp
 from bbbrun.bayes.priors import build_prior
 from bbbrun.bench.peers import Built, peers
+from bbbrun.runtime.device import products_of
+from bbbrun.schema.config import Precision
 from bbbrun.schema.methods import (
     BayesByBackpropConfig,
     DropoutConfig,
@@ -43,13 +45,14 @@ Timed = Callable[[], None]
 
 
 class Setting(NamedTuple):
-    """The data of every step: inputs (N, D), targets (N,), N = MINIBATCHES * batch, and method.train_samples."""
+    """The data of every step: inputs (N, D), targets (N,), N = MINIBATCHES * batch; method.train_samples; precision."""
 
     widths: list[int]
     batch: int
     draws: int
     inputs: Tensor
     targets: Tensor
+    precision: Precision
 
 
 def mlp_of(widths: list[int]) -> Network:
@@ -57,7 +60,7 @@ def mlp_of(widths: list[int]) -> Network:
     return mlp(widths[0], widths[1:-1], widths[-1])
 
 
-def make_setting(widths: list[int], batch: int, draws: int, device: torch.device) -> Setting:
+def make_setting(widths: list[int], batch: int, draws: int, device: torch.device, precision: Precision) -> Setting:
     """Random inputs; classes as targets, or numbers where the network has one output, as the bandit's has."""
     generator = torch.Generator().manual_seed(0)
     count = MINIBATCHES * batch
@@ -66,7 +69,7 @@ def make_setting(widths: list[int], batch: int, draws: int, device: torch.device
         targets = torch.randn(count, generator=generator)
     else:
         targets = torch.randint(widths[-1], (count,), generator=generator)
-    return Setting(widths, batch, draws, inputs.to(device), targets.to(device))
+    return Setting(widths, batch, draws, inputs.to(device), targets.to(device), precision)
 
 
 def bayes_by_backprop(draws: int, estimator: Estimator) -> BayesByBackpropConfig:
@@ -100,13 +103,14 @@ def contenders(setting: Setting) -> dict[str, Callable[[], Timed]]:
     for name, mode in itertools.product(("sgd", "dropout"), ("eager", "compiled")):
         steps[f"{name}, PyTorch {mode}"] = partial(_pytorch_step, setting, name == "dropout", mode == "compiled")
     for name, words in ours.items():
-        steps[name] = partial(bbbrun_step, problem, setting.batch, *words)
+        steps[name] = partial(bbbrun_step, problem, setting.batch, *words, setting.precision)
     for name, build in peers().items():
         steps[name] = partial(_peer_step, setting, build)
     return steps
 
 
 def _loss(outputs: Tensor, targets: Tensor) -> Tensor:
+    outputs = outputs.float()
     if outputs.shape[1] == 1:
         return 0.5 * (outputs[:, 0] - targets).square().sum()
     return F.cross_entropy(outputs, targets, reduction="sum")
@@ -140,13 +144,17 @@ def _trained(setting: Setting, network: nn.Module, objective: Callable[[Tensor, 
 
     def step() -> None:
         optimizer.zero_grad()
-        objective(*next(batches)).backward()
+        with products_of(setting.precision, setting.inputs.device):
+            value = objective(*next(batches))
+        value.backward()
         optimizer.step()
 
     return step
 
 
-def bbbrun_step(problem: Problem, batch: int, method: MethodConfig, prior: PriorConfig) -> Timed:
+def bbbrun_step(
+    problem: Problem, batch: int, method: MethodConfig, prior: PriorConfig, precision: Precision = Precision.float32
+) -> Timed:
     """One compiled step of this package on minibatches of `batch`, momentum-free SGD; each epoch begins as training's.
 
     Raises UserError where the method cannot train the problem's network.
@@ -159,6 +167,7 @@ def bbbrun_step(problem: Problem, batch: int, method: MethodConfig, prior: Prior
         optimizer=_OPTIMIZER,
         batch_size=batch,
         compile="true",
+        precision=precision,
         weights=initial_weights(problem.network, Init.he, 1.0, seed=0),
     )
     trainer = Trainer([plan], [problem], device, epochs=1)

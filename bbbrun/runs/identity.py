@@ -8,7 +8,7 @@ FREE_ON_RESUME = ("resume", "objective", "device", "threads", "dataset.root", "t
 _FREE = (*FREE_ON_RESUME, "seed", "replicas", "name", "compile", "train.evaluate_every")
 
 # Keys that configurations of earlier versions lack, with the values that they had.
-_LATER = {"tf32": False, "objective": None}
+_LATER = {"precision": "float32", "objective": None}
 # The same for one option of a group, or for each of them.
 _LATER_IN: dict[tuple[str, str | None], dict[str, Any]] = {
     ("network", None): {"name": "mlp"},
@@ -30,6 +30,9 @@ def leaves(tree: Any, prefix: str = "") -> dict[str, str]:
 def whole(config: dict[str, Any]) -> dict[str, Any]:
     """A run's configuration with the keys and names of this version: later keys added, renamed options renamed."""
     config = _LATER | config
+    # Earlier versions had a switch for TensorFloat-32 alone.
+    if config.pop("tf32", False):
+        config["precision"] = "tf32"
     for (group, name), later in _LATER_IN.items():
         option = config.get(group)
         if isinstance(option, dict) and name in (None, option.get("name")):

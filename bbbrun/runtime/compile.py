@@ -4,6 +4,7 @@ import importlib.util
 import os
 import shutil
 import sys
+import warnings
 from collections.abc import Callable
 from types import FunctionType
 from typing import Any, ParamSpec, TypeVar
@@ -52,6 +53,8 @@ def compiled(function: Callable[P, R]) -> Callable[P, R]:
     assert isinstance(function, FunctionType)
     assert not hasattr(function, "__wrapped__")
     own = FunctionType(function.__code__.replace(), function.__globals__, closure=function.__closure__)
+    # On CUDA torch advises TensorFloat-32; the run's own precision= says.
+    warnings.filterwarnings("ignore", message="TensorFloat32 tensor cores", category=UserWarning)
     return torch.compile(own, dynamic=False, fullgraph=True, options=_options())
 
 

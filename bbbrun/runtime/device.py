@@ -3,11 +3,12 @@
 import ctypes
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 
 import torch
 
 from bbbrun.errors import UserError
+from bbbrun.schema.config import Precision
 
 _M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4  # from malloc.h
 
@@ -62,16 +63,43 @@ def process_settings() -> Iterator[None]:
             torch.cuda.set_device(device)
 
 
-def set_products(tf32: bool, device: torch.device) -> None:
-    """Switch TensorFloat-32 on or off: matrix products on CUDA whose factors are rounded to 10 bits of mantissa.
+def set_products(precision: Precision, device: torch.device) -> None:
+    """Set whether float32 products on CUDA round their factors to TensorFloat-32, which has 10 bits of mantissa.
 
-    Raises UserError where it is asked of the CPU, which has no such products.
+    Raises UserError where the device has no products of this precision.
     """
-    if tf32 and device.type != "cuda":
+    if precision is Precision.tf32 and device.type != "cuda":
         raise UserError(
-            "tf32: TensorFloat-32 is for matrix products on CUDA, and these would be on the CPU: say tf32=false"
+            "precision=tf32: TensorFloat-32 is for matrix products on CUDA, and these would be on the CPU: "
+            "say precision=float32"
         )
-    torch.set_float32_matmul_precision("high" if tf32 else "highest")
+    if precision is Precision.bfloat16 and not _has_bfloat16(device):
+        raise UserError(
+            "precision=bfloat16: this processor has no such products (AVX512_BF16, AMX, or a GPU from Ampere on): "
+            "say precision=float32"
+        )
+    torch.set_float32_matmul_precision("high" if precision is Precision.tf32 else "highest")
+    # Partial sums of a product stay float32.
+    torch.backends.cuda.matmul.allow_bf16_reduced_precision_reduction = False
+
+
+def products_of(precision: Precision, device: torch.device) -> AbstractContextManager[None]:
+    """A context in which products and convolutions round their factors and results to bfloat16, for that precision.
+
+    bfloat16 has 7 bits of mantissa; the sums are float32. The context changes nothing for any other precision.
+    """
+    if precision is not Precision.bfloat16:
+        return nullcontext()
+    # Without the cache, which would hold the rounded weights of every step.
+    return torch.autocast(device.type, torch.bfloat16, cache_enabled=False)
+
+
+def _has_bfloat16(device: torch.device) -> bool:
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    # Private names: a torch that lacks them is taken not to have the products.
+    tests = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
+    return any(bool(getattr(torch.cpu, name, bool)()) for name in tests)
 
 
 def keep_freed_memory() -> None:

@@ -7,6 +7,7 @@ import math
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields, is_dataclass
+from enum import Enum
 from functools import cache
 from typing import Any
 
@@ -28,6 +29,14 @@ from bbbrun.schema.tables import TABLES
 # Metrics by which settings may be chosen: the first that a run has unless `objective` names one. None is a test metric.
 OBJECTIVES = ("valid_error", "valid_nll", "valid_error_mean", "cumulative_regret", "cumulative_expected_regret")
 _NONE = "none"  # the option of a group that stands for having no such part
+
+
+class Precision(Enum):
+    """What the factors of a training step's matrix products are rounded to; all else is float32."""
+
+    float32 = "float32"
+    tf32 = "tf32"
+    bfloat16 = "bfloat16"
 
 
 @dataclass(slots=True, kw_only=True)
@@ -77,7 +86,7 @@ class Config:
     device: str
     threads: int | None
     compile: str
-    tf32: bool
+    precision: Precision
     resume: str | None
     objective: str | None
     dataset: DatasetConfig

@@ -16,9 +16,10 @@ from bbbrun.bayes.priors import Prior, build_prior, join_priors
 from bbbrun.errors import UserError
 from bbbrun.runs.files import CHECKPOINT
 from bbbrun.runtime.compile import COMPILER_FILES, compile_errors, compiled, reason_of, should_compile
+from bbbrun.runtime.device import products_of
 from bbbrun.runtime.noise import permutation
 from bbbrun.schema.checks import MOST_STEPS, require
-from bbbrun.schema.config import Config
+from bbbrun.schema.config import Config, Precision
 from bbbrun.schema.optimizers import OptimizerConfig
 from bbbrun.training.optimizers import build_optimizer, learning_rates
 from bbbrun.training.step import Epoch, Recipe, Steps, initial_state, make_step
@@ -40,6 +41,7 @@ class Plan(NamedTuple):
     optimizer: OptimizerConfig
     batch_size: int
     compile: str
+    precision: Precision
     weights: Tensor
 
 
@@ -56,6 +58,7 @@ def plan_of(config: Config, network: Network, device: torch.device) -> Plan:
         optimizer=config.optimizer,
         batch_size=config.train.batch_size,
         compile=config.compile,
+        precision=config.precision,
         weights=torch.cat(starts) if len(starts) > 1 else starts[0],
     )
 
@@ -177,14 +180,15 @@ class Trainer:
 
     def steps(self, count: int) -> None:
         """The next `count` minibatches; falls back to uncompiled steps, with one warning, where compiling fails."""
-        try:
-            self._steps(count)
-        except compile_errors() + COMPILER_FILES as error:
-            if not self.compiled:
-                raise
-            # Compiling fails before anything runs, so the state is as it was.
-            self._go_on_uncompiled(error)
-            self._steps(count)
+        with products_of(self._plans[0].precision, self.state.step.device):
+            try:
+                self._steps(count)
+            except compile_errors() + COMPILER_FILES as error:
+                if not self.compiled:
+                    raise
+                # Compiling fails before anything runs, so the state is as it was.
+                self._go_on_uncompiled(error)
+                self._steps(count)
 
     @property
     def settled(self) -> bool:

@@ -8,11 +8,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bbbrun.errors import UserError
+from bbbrun.schema.config import Precision
 
 if TYPE_CHECKING:
     import pandas as pd
 
-_NOT_FOR_VARIANCE = ("network", "batch", "draws", "threads", "device", "tf32", "only")
+_NOT_FOR_VARIANCE = ("network", "batch", "draws", "threads", "device", "precision", "only")
 
 
 def main(words: Sequence[str] | None = None) -> None:
@@ -33,7 +34,7 @@ def main(words: Sequence[str] | None = None) -> None:
     add("--threads", type=int, nargs="+", default=[0], help="0: torch's choice")
     add("--rounds", type=int, default=100, help="timed calls of each step; with --variance, draws of each gradient")
     add("--device", choices=("cpu", "cuda"), default="cpu")
-    add("--tf32", action="store_true", help="on CUDA, every contender's matrix products in TensorFloat-32")
+    add("--precision", choices=[each.name for each in Precision], default="float32", help="of every step's products")
     add("--only", default="", help="time only steps whose name contains this, and those that the ratios need")
     add("--variance", type=Path, metavar="RUN", help="instead: the variance of gradients at this run's network")
     add("--output", type=Path, help="a CSV file to write")
@@ -71,15 +72,15 @@ def _tables(arguments: argparse.Namespace, networks: list[list[int]]) -> "list[p
     from bbbrun.runtime.device import choose_device, keep_freed_memory, set_products, set_threads
 
     keep_freed_memory()
-    device = choose_device(arguments.device)
-    set_products(arguments.tf32, device)
+    device, precision = choose_device(arguments.device), Precision[arguments.precision]
+    set_products(precision, device)
     if arguments.variance:
         return [_printed(variances(arguments.variance, arguments.rounds, partial(step_ms, arguments.rounds)))]
     default_threads = torch.get_num_threads()
     tables = []
     for widths, draws, threads in itertools.product(networks, arguments.draws, arguments.threads):
         count = set_threads(threads or default_threads)
-        table = measure(widths, arguments.batch, draws, count, arguments.rounds, device, arguments.only)
+        table = measure(widths, arguments.batch, draws, count, arguments.rounds, device, precision, arguments.only)
         tables.append(_printed(table))
     return tables
 
