@@ -53,9 +53,21 @@ def compiled(function: Callable[P, R]) -> Callable[P, R]:
     assert isinstance(function, FunctionType)
     assert not hasattr(function, "__wrapped__")
     own = FunctionType(function.__code__.replace(), function.__globals__, closure=function.__closure__)
-    # On CUDA torch advises TensorFloat-32; the run's own precision= says.
-    warnings.filterwarnings("ignore", message="TensorFloat32 tensor cores", category=UserWarning)
-    return torch.compile(own, dynamic=False, fullgraph=True, options=_options())
+    function = torch.compile(own, dynamic=False, fullgraph=True, options=_options())
+    compiling = True
+
+    def call(*arguments: P.args, **keywords: P.kwargs) -> R:
+        nonlocal compiling
+        if not compiling:
+            return function(*arguments, **keywords)
+        # What libraries warn of while they compile is not for the user: that TensorFloat-32 is faster, for one.
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            result = function(*arguments, **keywords)
+        compiling = False
+        return result
+
+    return call
 
 
 def _options() -> dict[str, Any]:

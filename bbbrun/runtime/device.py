@@ -96,10 +96,10 @@ def products_of(precision: Precision, device: torch.device) -> AbstractContextMa
 
 def _has_bfloat16(device: torch.device) -> bool:
     if device.type == "cuda":
-        return torch.cuda.is_bf16_supported(including_emulation=False)
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     # Private names: a torch that lacks them is taken not to have the products.
     tests = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
-    return any(bool(getattr(torch.cpu, name, bool)()) for name in tests)
+    return any(getattr(torch.cpu, name, bool)() for name in tests)
 
 
 def keep_freed_memory() -> None:

@@ -38,6 +38,9 @@ def main(words: Sequence[str] | None = None) -> None:
     add("--only", default="", help="time only steps whose name contains this, and those that the ratios need")
     add("--variance", type=Path, metavar="RUN", help="instead: the variance of gradients at this run's network")
     add("--output", type=Path, help="a CSV file to write")
+    add("--machine", type=Path, metavar="FOLDER", help="instead: steps and trainings on --device, and a table of them")
+    add("--small", action="store_true", help="with --machine: sizes that show only that all of it works")
+    add("settings", nargs="*", help="with --machine: settings of its trainings, such as dataset.root=FOLDER")
     arguments = parser.parse_args(words)
     try:
         if arguments.output:
@@ -51,6 +54,11 @@ def main(words: Sequence[str] | None = None) -> None:
         least = min([arguments.batch, arguments.rounds - 1, *arguments.draws, *(1 + n for n in arguments.threads)])
         if least < 1:
             raise UserError("--rounds must be at least 2, --threads at least 0, and every other number at least 1")
+        if arguments.machine:
+            _machine(arguments)
+            return
+        if arguments.small or arguments.settings:
+            raise UserError(f"{' '.join(arguments.settings) or '--small'} has an effect only with --machine")
         tables = _tables(arguments, networks)
     except (UserError, ValueError) as error:
         parser.error(str(error))
@@ -58,6 +66,13 @@ def main(words: Sequence[str] | None = None) -> None:
         import pandas as pd
 
         pd.concat(tables).to_csv(arguments.output, index=False)
+
+
+def _machine(arguments: argparse.Namespace) -> None:
+    from bbbrun.bench.machine import parts_of, run_parts
+
+    parts = parts_of(arguments.machine, arguments.device, arguments.small, arguments.settings)
+    print(run_parts(arguments.machine, parts, arguments.device), end="")
 
 
 def _tables(arguments: argparse.Namespace, networks: list[list[int]]) -> "list[pd.DataFrame]":

@@ -1,0 +1,166 @@
+"""What a machine does with the steps and the paper's trainings: parts that each leave a file, and one table of them."""
+
+import json
+import os
+import platform
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pandas as pd
+import torch
+from tqdm import tqdm
+
+from bbbrun.errors import UserError
+from bbbrun.runs.files import RECORD, SUMMARY
+from bbbrun.runs.provenance import commit
+from bbbrun.runtime.device import choose_device, set_products
+from bbbrun.schema.config import Precision
+
+_OURS = "bbb scale_mixture weights"
+_NETWORKS = ("784-1200-1200-10", "784-800-800-10", "784-400-400-10")
+_BANDIT = "119-100-100-1"
+
+
+class Part(NamedTuple):
+    """A command of bbbrun, and the file below the folder that tells that it has ended. warm_up: the same, shortened."""
+
+    name: str
+    words: list[str]
+    result: Path
+    warm_up: list[str]
+
+
+def parts_of(folder: Path, device: str, small: bool, words: Sequence[str]) -> list[Part]:
+    """The parts of a table of this device: steps in each precision that it has, then trainings with their evaluations.
+
+    small: sizes that show only that all parts work. words: settings of the trainings, such as dataset.root=FOLDER.
+    """
+    networks, bandit = (["64-8-8-10"], "11-4-4-1") if small else (list(_NETWORKS), _BANDIT)
+    rounds = "3" if small else "200"
+    parts: list[Part] = []
+
+    def add_bench(name: str, networks: Sequence[str], batch: str, precision: str) -> None:
+        words = ["bench", "--device", device, "--precision", precision, "--batch", batch, "--network", *networks]
+        words += ["--only", _OURS]
+        table = folder / f"{name}.csv"
+        parts.append(Part(name, [*words, "--rounds", rounds, "--output", str(table)], table, [*words, "--rounds", "2"]))
+
+    def add_run(name: str, own: Sequence[str], last: str = "") -> None:
+        size = ["experiment=digits", "train.epochs=2"] if small else ["experiment=mnist", "train.evaluate_every=10"]
+        run = [*size, f"device={device}", *own, *words]
+        short = ["train.epochs=1"] if small else ["train.epochs=1", "method.final_samples=null"]
+        parts.append(
+            Part(
+                name,
+                [*run, f"{'resume' if (folder / name / RECORD).exists() else 'hydra.run.dir'}={folder / name}"],
+                folder / name / last / SUMMARY,
+                [*run, *short, f"hydra.run.dir={folder / 'warm-up' / name}"],
+            )
+        )
+
+    known = [precision.name for precision in Precision if _has(precision, device)]
+    for precision in known:
+        add_bench(f"steps-{precision}", networks, "128", precision)
+    add_bench("bandit", [bandit], "64", "float32")
+    wide, narrow = ("[16,16]", "[8,8]") if small else ("[1200,1200]", "[400,400]")
+    add_run("wide-float32", [f"network.hidden={wide}"])
+    for precision in known:
+        if precision != "tf32":
+            own = [f"network.hidden={narrow}", "replicas=5", f"precision={precision}"]
+            add_run(f"replicas-{precision}", own, last="seed-4")
+    return parts
+
+
+def _has(precision: Precision, device: str) -> bool:
+    try:
+        set_products(precision, choose_device(device))
+    except UserError:
+        return False
+    return True
+
+
+def run_parts(folder: Path, parts: Sequence[Part], device: str) -> str:
+    """Run each part that has no result yet, and return the table; raises UserError where one fails, naming its log.
+
+    First all are run at once, shortened, so that the steps that they need are compiled side by side and then cached. The
+    table so far is written after each part.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    shutil.rmtree(folder / "warm-up", ignore_errors=True)
+    left = [part for part in parts if not part.result.exists()]
+    start = time.perf_counter()
+    processes = [(part, _started(part.warm_up, folder / "warm-up" / f"{part.name}.log")) for part in left]
+    for part, process in tqdm(processes, disable=None, unit="part", desc="compiling"):
+        _require_success(process, folder / "warm-up" / f"{part.name}.log")
+    print(f"{len(left)} parts to run, compiled in {time.perf_counter() - start:.0f} s", file=sys.stderr)
+    for part in left:
+        start = time.perf_counter()
+        log = folder / f"{part.name}.log"
+        _require_success(_started(part.words, log), log)
+        print(f"{part.name}: {time.perf_counter() - start:.0f} s", file=sys.stderr)
+        write_table(folder, parts, device)
+    return write_table(folder, parts, device)
+
+
+def _started(words: Sequence[str], log: Path) -> subprocess.Popen[bytes]:
+    log.parent.mkdir(parents=True, exist_ok=True)
+    with log.open("w") as file:
+        return subprocess.Popen([sys.executable, "-m", "bbbrun", *words], stdout=file, stderr=file)
+
+
+def _require_success(process: subprocess.Popen[bytes], log: Path) -> None:
+    if process.wait():
+        raise UserError(f"a part failed: {log} ends with '{log.read_text().strip().splitlines()[-1]}'")
+
+
+def write_table(folder: Path, parts: Sequence[Part], device: str) -> str:
+    """Write machine.md and machine.json from the results that `parts` have so far, and return the former's text."""
+    chosen, parts = choose_device(device), [part for part in parts if part.result.exists()]
+    about = {
+        "device": torch.cuda.get_device_name(chosen) if chosen.type == "cuda" else platform.machine(),
+        "cores": os.cpu_count(),
+        "torch": torch.__version__,
+        "python": platform.python_version(),
+        "commit": commit(),
+    }
+    tables = [pd.read_csv(part.result) for part in parts if part.result.suffix == ".csv"]
+    steps = pd.concat(tables) if tables else pd.DataFrame({"name": []}, dtype=str)
+    runs = [_training(part) for part in parts if part.result.name == SUMMARY]
+    (folder / "machine.json").write_text(
+        json.dumps(about | {"steps": steps.to_dict("records"), "trainings": runs}, indent=2)
+    )
+    ours = steps[steps["name"].str.startswith(_OURS)]
+    lines = [", ".join(f"{key} {value}" for key, value in about.items()), ""]
+    lines += [
+        "| network | batch | precision | step, ms | to eager SGD | to eager dropout |",
+        "|---|---|---|---|---|---|",
+    ]
+    for row in ours.to_dict("records"):
+        times = " | ".join(f"{row[column]:.3g}" for column in ("median_ms", "to_eager_sgd", "to_eager_dropout"))
+        lines.append(f"| {row['network']} | {row['batch']} | {row['precision']} | {times} |")
+    lines += ["", "| training | replicas | steps/s | seconds in all | test error, % |", "|---|---|---|---|---|"]
+    for run in runs:
+        errors = ", ".join(f"{error:.2f}" for error in run["test_errors"])
+        rate, seconds = run["steps_per_second"], run["seconds"]
+        lines.append(f"| {run['name']} | {run['replicas']} | {rate:.0f} | {seconds:.0f} | {errors} |")
+    text = "\n".join(lines) + "\n"
+    (folder / "machine.md").write_text(text)
+    return text
+
+
+def _training(part: Part) -> dict[str, Any]:
+    """A training's figures: those of its first replica, and the test error of each."""
+    last = part.result.parent
+    folders = sorted(last.parent.glob("seed-*")) if last.name.startswith("seed-") else [last]
+    summaries = [json.loads((folder / SUMMARY).read_text()) for folder in folders]
+    first = summaries[0]
+    return {
+        "name": part.name,
+        **{key: first[key] for key in ("command", "replicas", "seconds", "steps_per_second")},
+        "test_errors": [summary["metrics"]["test_error"] for summary in summaries],
+    }
