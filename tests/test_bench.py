@@ -34,6 +34,36 @@ def test_the_bench_times_every_kind_and_writes_its_table(tmp_path):
 
 
 @pytest.mark.slow
+def test_a_machine_is_measured_by_parts_and_a_second_call_continues(tmp_path):
+    words = ("--machine", "here", "--small", "--device", "cpu")
+    first = bench(*words, "train.batch_size=200", cwd=tmp_path)
+    assert first.returncode == 0, first.stderr
+    results = {path: path.stat().st_mtime_ns for path in (tmp_path / "here").glob("*/summary.json")}
+    assert results
+    record = json.loads((tmp_path / "here" / "machine.json").read_text())
+    assert {row["network"] for row in record["steps"]} == {"64-8-8-10", "11-4-4-1"}
+    wide, *narrow = record["trainings"]
+    assert (wide["replicas"], len(wide["test_errors"])) == (1, 1)
+    assert all((training["replicas"], len(training["test_errors"])) == (5, 5) for training in narrow)
+    assert "train.batch_size=200" in wide["command"]
+    assert f"| wide-float32 | 1 | {wide['steps_per_second']:.0f} |" in first.stdout
+    (tmp_path / "here" / "bandit.csv").unlink()
+    second = bench(*words, "train.batch_size=200", cwd=tmp_path)
+    assert second.returncode == 0, second.stderr
+    assert [line.partition(":")[0] for line in second.stderr.splitlines()] == ["bandit"]
+    assert {path: path.stat().st_mtime_ns for path in results} == results
+
+
+def test_a_part_that_fails_is_named_with_its_log(tmp_path):
+    (tmp_path / "here").mkdir()
+    for name in ("steps-float32", "steps-bfloat16", "bandit"):
+        (tmp_path / "here" / f"{name}.csv").write_text("name\n")
+    result = bench("--machine", "here", "--small", "--device", "cpu", "train.epochs=0", cwd=tmp_path)
+    assert result.returncode == 2
+    assert "wide-float32 failed: here/wide-float32.log ends with 'bbbrun: error: train.epochs must be" in result.stderr
+
+
+@pytest.mark.slow
 def test_the_variance_of_gradients_at_a_run(bbbrun, tmp_path):
     words = ("network.hidden=[8]", "train.epochs=1", "method.test_samples=1", "compile=false", "hydra.run.dir=run")
     assert bbbrun(*words).returncode == 0

@@ -3,7 +3,6 @@
 import json
 import os
 import platform
-import shutil
 import subprocess
 import sys
 import time
@@ -27,12 +26,11 @@ _BANDIT = "119-100-100-1"
 
 
 class Part(NamedTuple):
-    """A command of bbbrun, and the file below the folder that tells that it has ended. warm_up: the same, shortened."""
+    """A command of bbbrun, and the file that tells that it has ended."""
 
     name: str
     words: list[str]
     result: Path
-    warm_up: list[str]
 
 
 def parts_of(folder: Path, device: str, small: bool, words: Sequence[str]) -> list[Part]:
@@ -45,23 +43,15 @@ def parts_of(folder: Path, device: str, small: bool, words: Sequence[str]) -> li
     parts: list[Part] = []
 
     def add_bench(name: str, networks: Sequence[str], batch: str, precision: str) -> None:
-        words = ["bench", "--device", device, "--precision", precision, "--batch", batch, "--network", *networks]
-        words += ["--only", _OURS]
         table = folder / f"{name}.csv"
-        parts.append(Part(name, [*words, "--rounds", rounds, "--output", str(table)], table, [*words, "--rounds", "2"]))
+        own = ["bench", "--device", device, "--precision", precision, "--batch", batch, "--network", *networks]
+        parts.append(Part(name, [*own, "--only", _OURS, "--rounds", rounds, "--output", str(table)], table))
 
     def add_run(name: str, own: Sequence[str], last: str = "") -> None:
         size = ["experiment=digits", "train.epochs=2"] if small else ["experiment=mnist", "train.evaluate_every=10"]
-        run = [*size, f"device={device}", *own, *words]
-        short = ["train.epochs=1"] if small else ["train.epochs=1", "method.final_samples=null"]
-        parts.append(
-            Part(
-                name,
-                [*run, f"{'resume' if (folder / name / RECORD).exists() else 'hydra.run.dir'}={folder / name}"],
-                folder / name / last / SUMMARY,
-                [*run, *short, f"hydra.run.dir={folder / 'warm-up' / name}"],
-            )
-        )
+        place = "resume" if (folder / name / RECORD).exists() else "hydra.run.dir"
+        run = [*size, f"device={device}", *own, *words, f"{place}={folder / name}"]
+        parts.append(Part(name, run, folder / name / last / SUMMARY))
 
     known = [precision.name for precision in Precision if _has(precision, device)]
     for precision in known:
@@ -87,35 +77,19 @@ def _has(precision: Precision, device: str) -> bool:
 def run_parts(folder: Path, parts: Sequence[Part], device: str) -> str:
     """Run each part that has no result yet, and return the table; raises UserError where one fails, naming its log.
 
-    First all are run at once, shortened, so that the steps that they need are compiled side by side and then cached. The
-    table so far is written after each part.
+    The table so far is written after each part.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    shutil.rmtree(folder / "warm-up", ignore_errors=True)
-    left = [part for part in parts if not part.result.exists()]
-    start = time.perf_counter()
-    processes = [(part, _started(part.warm_up, folder / "warm-up" / f"{part.name}.log")) for part in left]
-    for part, process in tqdm(processes, disable=None, unit="part", desc="compiling"):
-        _require_success(process, folder / "warm-up" / f"{part.name}.log")
-    print(f"{len(left)} parts to run, compiled in {time.perf_counter() - start:.0f} s", file=sys.stderr)
-    for part in left:
+    for part in tqdm([part for part in parts if not part.result.exists()], disable=None, unit="part"):
         start = time.perf_counter()
         log = folder / f"{part.name}.log"
-        _require_success(_started(part.words, log), log)
+        with log.open("w") as file:
+            code = subprocess.run([sys.executable, "-m", "bbbrun", *part.words], stdout=file, stderr=file).returncode
+        if code:
+            raise UserError(f"{part.name} failed: {log} ends with '{log.read_text().strip().splitlines()[-1]}'")
         print(f"{part.name}: {time.perf_counter() - start:.0f} s", file=sys.stderr)
         write_table(folder, parts, device)
     return write_table(folder, parts, device)
-
-
-def _started(words: Sequence[str], log: Path) -> subprocess.Popen[bytes]:
-    log.parent.mkdir(parents=True, exist_ok=True)
-    with log.open("w") as file:
-        return subprocess.Popen([sys.executable, "-m", "bbbrun", *words], stdout=file, stderr=file)
-
-
-def _require_success(process: subprocess.Popen[bytes], log: Path) -> None:
-    if process.wait():
-        raise UserError(f"a part failed: {log} ends with '{log.read_text().strip().splitlines()[-1]}'")
 
 
 def write_table(folder: Path, parts: Sequence[Part], device: str) -> str:
