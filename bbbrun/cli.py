@@ -56,8 +56,8 @@ def _run(words: list[str]) -> None:
 
 
 def _quiet_libraries() -> None:
-    """Hide what libraries log: a missing CUDA compiler, products that are not tuned, a font cache that is built."""
-    for name in ("torch.utils.cpp_extension", "torch._inductor.select_algorithm", "matplotlib.font_manager"):
+    """Hide what libraries log: a missing CUDA compiler, a font cache that is built."""
+    for name in ("torch.utils.cpp_extension", "matplotlib.font_manager"):
         logging.getLogger(name).setLevel(logging.ERROR)
 
 

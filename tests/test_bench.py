@@ -54,6 +54,21 @@ def test_a_machine_is_measured_by_parts_and_a_second_call_continues(tmp_path):
     assert {path: path.stat().st_mtime_ns for path in results} == results
 
 
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="the peak of a process's memory is read from /proc")
+def test_the_cost_over_size_is_a_table_and_a_figure(tmp_path):
+    result = bench("--scaling", "out", "--small", "--rounds", "2", cwd=tmp_path)
+    assert result.returncode == 0, result.stderr
+    table = pd.read_csv(tmp_path / "out" / "scaling.csv")
+    assert set(table["axis"]) == {"weights", "draws", "batch", "threads"}
+    ours = table[table["name"].str.startswith("bbb scale_mixture weights")]
+    assert {"sgd, PyTorch eager", "dropout, PyTorch eager"} <= set(table["name"])
+    assert (table["median_ms"] > 0).all()
+    assert ours[ours["axis"] == "weights"]["weights"].to_list() == [1010, 10165]
+    assert ours[ours["axis"] == "draws"]["draws"].to_list() == [1, 2]
+    assert (tmp_path / "out" / "scaling.svg").stat().st_size > 10_000
+
+
 def test_a_part_that_fails_is_named_with_its_log(tmp_path):
     (tmp_path / "here").mkdir()
     for name in ("steps-float32", "steps-bfloat16", "bandit"):

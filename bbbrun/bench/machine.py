@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -98,7 +99,7 @@ def write_table(folder: Path, parts: Sequence[Part], device: str) -> str:
     about = {
         "device": torch.cuda.get_device_name(chosen) if chosen.type == "cuda" else platform.machine(),
         "cores": os.cpu_count(),
-        "torch": torch.__version__,
+        "torch": version("torch"),
         "python": platform.python_version(),
         "commit": commit(),
     }

@@ -1,6 +1,7 @@
 """torch.compile as a training step needs it, and whether compiling pays."""
 
 import importlib.util
+import logging
 import os
 import shutil
 import sys
@@ -53,6 +54,8 @@ def compiled(function: Callable[P, R]) -> Callable[P, R]:
     assert isinstance(function, FunctionType)
     assert not hasattr(function, "__wrapped__")
     own = FunctionType(function.__code__.replace(), function.__globals__, closure=function.__closure__)
+    # On CUDA it logs that it cannot tune these products, which nobody asked it to.
+    logging.getLogger("torch._inductor.select_algorithm").setLevel(logging.ERROR)
     function = torch.compile(own, dynamic=False, fullgraph=True, options=_options())
     compiling = True
 

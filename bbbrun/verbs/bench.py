@@ -39,7 +39,10 @@ def main(words: Sequence[str] | None = None) -> None:
     add("--variance", type=Path, metavar="RUN", help="instead: the variance of gradients at this run's network")
     add("--output", type=Path, help="a CSV file to write")
     add("--machine", type=Path, metavar="FOLDER", help="instead: steps and trainings on --device, and a table of them")
-    add("--small", action="store_true", help="with --machine: sizes that show only that all of it works")
+    add(
+        "--scaling", type=Path, metavar="FOLDER", help="instead: time and memory against weights, draws, batch, threads"
+    )
+    add("--small", action="store_true", help="with these two: sizes that show only that all of it works")
     add("settings", nargs="*", help="with --machine: settings of its trainings, such as dataset.root=FOLDER")
     arguments = parser.parse_args(words)
     try:
@@ -57,8 +60,13 @@ def main(words: Sequence[str] | None = None) -> None:
         if arguments.machine:
             _machine(arguments)
             return
-        if arguments.small or arguments.settings:
-            raise UserError(f"{' '.join(arguments.settings) or '--small'} has an effect only with --machine")
+        if arguments.settings:
+            raise UserError(f"{' '.join(arguments.settings)} has an effect only with --machine")
+        if arguments.scaling:
+            _scaling(arguments)
+            return
+        if arguments.small:
+            raise UserError("--small has an effect only with --machine or --scaling")
         tables = _tables(arguments, networks)
     except (UserError, ValueError) as error:
         parser.error(str(error))
@@ -73,6 +81,18 @@ def _machine(arguments: argparse.Namespace) -> None:
 
     parts = parts_of(arguments.machine, arguments.device, arguments.small, arguments.settings)
     print(run_parts(arguments.machine, parts, arguments.device), end="")
+
+
+def _scaling(arguments: argparse.Namespace) -> None:
+    from bbbrun.bench.scaling import draw, scaling
+    from bbbrun.runtime.device import keep_freed_memory
+
+    keep_freed_memory()
+    table = scaling(arguments.rounds, arguments.small)
+    arguments.scaling.mkdir(parents=True, exist_ok=True)
+    _printed(table).to_csv(arguments.scaling / "scaling.csv", index=False)
+    for ending in ("png", "svg"):
+        draw(table, arguments.scaling / f"scaling.{ending}")
 
 
 def _tables(arguments: argparse.Namespace, networks: list[list[int]]) -> "list[pd.DataFrame]":

@@ -1,0 +1,144 @@
+"""The time and the memory of a step against the number of weights, draws, examples and threads."""
+
+import gc
+import json
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pandas as pd
+import torch
+from tqdm import tqdm
+
+from bbbrun.bench.measure import measure
+from bbbrun.bench.steps import contenders, make_setting, mlp_of
+from bbbrun.errors import UserError
+from bbbrun.schema.config import Precision
+
+_OURS = "bbb scale_mixture weights"
+# Draws of the weights are for Bayes by Backprop alone, so the others' lines stay level.
+_AXES = {"weights": (10**3, 10**4, 10**5, 10**6, 10**7), "draws": (1, 2, 5, 10), "batch": (16, 64, 128, 512)}
+# glibc gives each larger block back as it is freed, so that the peak is what was in use at once.
+_GIVE_BACK = {"MALLOC_MMAP_THRESHOLD_": "65536"}
+
+
+class Place(NamedTuple):
+    """A setting to measure: what varies, and all numbers of it."""
+
+    axis: str
+    widths: list[int]
+    draws: int
+    batch: int
+    threads: int
+
+
+def places(cores: int, small: bool) -> Iterator[Place]:
+    """Every setting: one number varies along each axis, the others are those of 10^6 weights, 128 examples, one draw.
+
+    small: settings that show only that all of it works.
+    """
+    middle = Place("", _square(10**4 if small else 10**6), 1, 128, cores)
+    for axis, values in _AXES.items():
+        for value in values[:2] if small else values:
+            place = middle._replace(axis=axis)
+            match axis:
+                case "weights":
+                    yield place._replace(widths=_square(value))
+                case "draws":
+                    yield place._replace(draws=value)
+                case "batch":
+                    yield place._replace(batch=value)
+    for threads in sorted({1, *(2**power for power in range(cores.bit_length()) if 2**power < cores), cores}):
+        yield middle._replace(axis="threads", threads=threads)
+
+
+def _square(weights: int) -> list[int]:
+    """Widths of a network with two hidden layers as wide as its inputs, ten outputs, and about as many weights."""
+    width = next(width for width in range(1, weights) if mlp_of([width, width, width, 10]).size >= weights)
+    return [width, width, width, 10]
+
+
+def scaling(rounds: int, small: bool) -> pd.DataFrame:
+    """A row for each setting and step: its median time, ms, and its peak of memory, MiB, on the CPU."""
+    tables = []
+    for place in tqdm(list(places(os.cpu_count() or 1, small)), disable=None, unit="setting"):
+        torch.set_num_threads(place.threads)
+        device = torch.device("cpu")
+        table = measure(place.widths, place.batch, place.draws, place.threads, rounds, device, Precision.float32, _OURS)
+        table.insert(0, "axis", place.axis)
+        table.insert(1, "weights", mlp_of(place.widths).size)
+        table["memory_mib"] = [_peak_of(name, place) for name in table["name"]]
+        tables.append(table)
+    return pd.concat(tables)
+
+
+def _peak_of(name: str, place: Place) -> float:
+    """The peak of a step's memory, measured in a process of its own; raises UserError where it fails."""
+    code = "import sys; from bbbrun.bench.scaling import peak; print(peak(sys.argv[1], sys.argv[2]))"
+    command = [sys.executable, "-c", code, name, json.dumps(place)]
+    ran = subprocess.run(command, env=os.environ | _GIVE_BACK, capture_output=True, text=True)
+    if ran.returncode:
+        raise UserError(f"the memory of '{name}' was not measured: {ran.stderr.strip().splitlines()[-1]}")
+    return float(ran.stdout)
+
+
+def peak(name: str, words: str) -> float:
+    """The most memory, MiB, that the step and its state take beyond the data, Python, torch and its compiler.
+
+    words: the Place as JSON. Linux alone tells it.
+    """
+    place = Place(*json.loads(words))
+    torch.set_num_threads(place.threads)
+
+    def built(widths: list[int]) -> Any:
+        setting = make_setting(widths, place.batch, place.draws, torch.device("cpu"), Precision.float32)
+        return contenders(setting)[name]
+
+    _take(built([4, 4, 4, 10])())  # loads the compiler
+    build = built(place.widths)
+    gc.collect()
+    before = _resident("VmRSS")
+    step = build()
+    _take(step)
+    gc.collect()
+    Path("/proc/self/clear_refs").write_text("5")
+    _take(step)
+    return (_resident("VmHWM") - before) / 1024
+
+
+def _take(step: Any) -> None:
+    for _ in range(5):
+        step()
+
+
+def _resident(name: str) -> int:
+    """VmRSS or its peak VmHWM of this process, KiB."""
+    found = re.search(name + r":\s+(\d+)", Path("/proc/self/status").read_text())
+    assert found
+    return int(found[1])
+
+
+def draw(table: pd.DataFrame, path: Path) -> None:
+    """Draw time and memory over each axis as one figure of two rows, both scales logarithmic."""
+    from matplotlib.figure import Figure
+
+    axes = list(dict.fromkeys(table["axis"]))
+    figure = Figure(figsize=(3.2 * len(axes), 5.6), layout="constrained")
+    panels = figure.subplots(2, len(axes), sharex="col", sharey="row", squeeze=False)
+    for column, axis in enumerate(axes):
+        along = table[table["axis"] == axis]
+        for panel, (number, label) in zip(
+            panels[:, column], (("median_ms", "step, ms"), ("memory_mib", "memory, MiB")), strict=True
+        ):
+            for name, rows in along.groupby("name", sort=False):
+                panel.plot(rows[axis], rows[number], marker="o", markersize=3, label=str(name))
+            panel.set(xscale="log", yscale="log")
+            if not column:
+                panel.set_ylabel(label)
+        panels[1, column].set_xlabel(axis)
+    panels[0, 0].legend(fontsize="x-small")
+    figure.savefig(path)
