@@ -25,6 +25,7 @@ from bbbrun.runs.standing import Standing, jobs_in, percent, seconds_left, stand
 from bbbrun.runs.sweep import SweepJob, enroll, labels, read_sweep
 from bbbrun.sweeps.job import run_job
 from bbbrun.sweeps.shares import threads_each
+from bbbrun.sweeps.watch import Watch
 
 FAST = ("train.epochs=2", "network.hidden=[4]", "threads=1", "compile=false", "device=cpu", "method=mle", "prior=none")
 
@@ -343,7 +344,7 @@ def test_the_queue_has_the_jobs_of_arrays_and_single_ones_and_is_never_guessed(t
     (tools / "squeue.code").write_text("0")
     assert queued(sweep) == {"0002": "38_2", "0000": "38_0", "0003": "40"}
     (tools / "squeue.code").write_text("1")
-    with pytest.raises(UserError, match="Slurm's queue is unknown"):
+    with pytest.raises(UserError, match=r"Slurm's queue, .* is unknown"):
         queued(sweep)
     single.close()
 
@@ -356,6 +357,14 @@ def test_labels_show_what_tells_jobs_apart():
     jobs = [SweepJob(f"{seed}", ("a=1", f"seed={seed}")) for seed in (0, 1)]
     assert labels(jobs) == {"0": "0 seed=0", "1": "1 seed=1"}
     assert labels(jobs[:1]) == {"0": "0 a=1 seed=0"}
+
+
+def test_a_line_about_a_job_tells_it_from_all_of_its_sweep(tmp_path, capfd):
+    jobs = enroll(tmp_path, [], [["experiment=digits", f"seed={seed}"] for seed in (0, 1)])
+    with Watch(tmp_path, jobs[1:]):
+        (tmp_path / "0001").mkdir()
+        (tmp_path / "0001" / "summary.json").write_text('{"metrics": {}}')
+    assert capfd.readouterr().err == "1/1 finished: 0001 seed=1, 0 s\n"
 
 
 @pytest.mark.parametrize(

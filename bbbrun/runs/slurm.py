@@ -63,10 +63,12 @@ def queued(sweep: Path) -> dict[str, str]:
     command = ["squeue", "--noheader", "--array", "--user", getpass.getuser(), "--format=%i %o"]
     try:
         answer = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True).stdout
-    except subprocess.CalledProcessError as error:
-        raise UserError(f"Slurm's queue is unknown: {' '.join(error.stderr.split())}") from error
     except (OSError, subprocess.SubprocessError) as error:
-        raise UserError(f"Slurm's queue is unknown: {error}") from error
+        reason = " ".join((getattr(error, "stderr", None) or str(error)).split())
+        raise UserError(
+            f"Slurm's queue, in which jobs of {sweep} may be, is unknown ({reason}); if it has none of them, delete "
+            f"{sweep / SUBMITTED}"
+        ) from error
     queue = {}
     for line in answer.splitlines():
         # submitit's script lies in the submission's folder. Slurm has its path as soon as it has the jobs.

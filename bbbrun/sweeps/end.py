@@ -8,7 +8,7 @@ from pathlib import Path
 
 from bbbrun.errors import UserError
 from bbbrun.runs.slurm import queued
-from bbbrun.runs.sweep import labels
+from bbbrun.runs.sweep import labels, read_sweep
 from bbbrun.schema.quoting import word
 from bbbrun.sweeps.asked import Calls
 
@@ -21,7 +21,8 @@ def report_end(calls: Calls) -> bool:
     if not unfinished:
         print(f"finished: {calls.folder} ({number} job{'s' * (number > 1)})", file=sys.stderr)
         return True
-    names = labels(list(calls.jobs.values()))
+    assert calls.folder is not None
+    names = labels(read_sweep(calls.folder).jobs)
     print(f"{len(unfinished)} of {number} jobs are not finished, in {calls.folder}:", file=sys.stderr)
     for job, standing in unfinished[:_MOST_LINES]:
         detail = f": {standing.detail}" if standing.detail else ""
