@@ -27,7 +27,7 @@ pytestmark = [
 ]
 
 FAST = ("network.hidden=[4]", "threads=1", "compile=false", "device=cpu", "method=mle", "prior=none")
-WORDS = ("train.epochs=1000", *FAST)
+WORDS = ("train.epochs=2000", *FAST)  # a minute
 HERE = Path(__file__).parent
 
 
@@ -80,8 +80,8 @@ def disturb(folder: Path, ending: str) -> None:
 
 def test_requeued_signalled_killed_and_out_of_time_all_end_as_if_nothing_had_been(slurm, tmp_path):
     sweep = tmp_path / "sweep"
-    # The signal of the limit comes after 75 s.
-    settings = ["hydra.launcher.partition=main", "hydra.launcher.timeout_min=2", "hydra.launcher.signal_delay_s=45"]
+    # Slurm looks every 30 s, and so sends the signal of the limit 15 to 45 s after a job's start: to each of them.
+    settings = ["hydra.launcher.partition=main", "hydra.launcher.timeout_min=2", "hydra.launcher.signal_delay_s=75"]
     command = [sys.executable, "-m", "bbbrun", "-m", *WORDS, "seed=0,1,2,3", "hydra/launcher=slurm", *settings]
     with subprocess.Popen([*command, "hydra.sweep.dir=sweep"], cwd=tmp_path, stderr=subprocess.PIPE, text=True) as call:
         disturbed = [
@@ -100,11 +100,12 @@ def test_requeued_signalled_killed_and_out_of_time_all_end_as_if_nothing_had_bee
         )
         assert again.returncode == 0, again.stderr
     whole = [sys.executable, "-m", "bbbrun", "-m", *WORDS, "seed=0,1,2,3", "hydra.sweep.dir=whole"]
-    assert subprocess.run(whole, cwd=tmp_path).returncode == 0
+    assert subprocess.run([*whole, "hydra/launcher=joblib"], cwd=tmp_path).returncode == 0
     for seed in range(4):
         assert untimed(sweep / f"{seed:04d}") == untimed(tmp_path / "whole" / f"{seed:04d}")
     starts = [(sweep / f"{seed:04d}" / "log.txt").read_text().count("\nrun folder:") for seed in range(4)]
-    assert all(count >= 2 for count in starts[:3]), starts
+    # Each had a limit, and three an ending of their own besides, unless the limit came first.
+    assert all(count >= 2 for count in starts), starts
     print(f"stretches of the four jobs: {starts}")
 
 
@@ -141,7 +142,7 @@ def test_a_stop_leaves_jobs_in_the_queue_and_says_so_and_a_failed_job_is_failed(
     assert call.returncode == 130
     number = queued(sweep)["0000"].partition("_")[0]
     line = errors.splitlines()[-1]
-    start = f"interrupted; 1 jobs continue in Slurm: bbbrun status {sweep} shows them, scancel {number} "
+    start = f"interrupted; 1 job continues in Slurm: bbbrun status {sweep} shows them, scancel {number} "
     assert line.startswith(start)
     # It waits for what is in the queue, and submits that once.
     again = subprocess.run(
@@ -155,3 +156,63 @@ def test_a_stop_leaves_jobs_in_the_queue_and_says_so_and_a_failed_job_is_failed(
     ).stdout.split()
     assert f"{number}_0|COMPLETED" in states
     assert f"{number}_1|FAILED" in states
+
+
+def allocations(*columns: str) -> list[str]:
+    """What Slurm has of each submitted job, but for those by which the test keeps others waiting."""
+    fields = f"--format=JobName,{','.join(columns)}"
+    listed = subprocess.run(
+        ["sacct", "--noheader", "--allocations", "--parsable2", fields], capture_output=True, text=True, check=True
+    ).stdout.splitlines()
+    return [fields for name, _, fields in (line.partition("|") for line in listed) if name != "wrap"]
+
+
+@pytest.fixture
+def busy(slurm, tmp_path):
+    """All processors in use, so that jobs wait in the queue until the number given here is cancelled."""
+    words = ["sbatch", "--parsable", "--partition=urgent", "--ntasks=2", "--output=/dev/null", "--wrap=sleep 600"]
+    return subprocess.run(words, cwd=tmp_path, check=True, capture_output=True, text=True).stdout.strip()
+
+
+def test_runs_that_wait_in_the_queue_are_submitted_once_by_calls_in_turn_and_at_once(busy, tmp_path):
+    launcher = ["--launcher", "slurm", "hydra.launcher.partition=main"]
+    command = [
+        sys.executable,
+        "-m",
+        "bbbrun",
+        "reproduce",
+        "--only",
+        "figure5",
+        "--device",
+        "cpu",
+        *launcher,
+        "--seeds",
+    ]
+    sweep = tmp_path / "results" / "runs" / "reproduce"
+    with subprocess.Popen([*command, "0"], cwd=tmp_path, stderr=subprocess.PIPE, text=True) as call:
+        awaited(lambda: len(queued(sweep)) == 2)
+        os.kill(call.pid, signal.SIGTERM)
+        _, errors = call.communicate(timeout=60)
+    assert call.returncode == 130
+    assert "2 jobs continue in Slurm" in errors.splitlines()[-1]
+    assert not list(sweep.glob("*/metrics.csv"))
+    # Two calls at once, each for these and two more.
+    calls = [subprocess.Popen([*command, "0,1"], cwd=tmp_path) for _ in range(2)]
+    awaited(lambda: len(queued(sweep)) == 4)
+    subprocess.run(["scancel", busy], check=True)
+    assert [each.wait(timeout=300) for each in calls] == [0, 0]
+    assert allocations("State") == 4 * ["COMPLETED"]
+
+
+def test_a_sweep_of_one_job_is_submitted_once(busy, bbbrun, tmp_path):
+    words = ["train.epochs=10", *FAST, "hydra/launcher=slurm", "hydra.launcher.partition=main"]
+    command = [sys.executable, "-m", "bbbrun", "-m", *words, "hydra.sweep.dir=sweep"]
+    with subprocess.Popen(command, cwd=tmp_path) as call:
+        awaited(lambda: list(queued(tmp_path / "sweep")) == ["0000"])
+        call.kill()
+    assert f"Slurm job {queued(tmp_path / 'sweep')['0000']}" in bbbrun("status", "--all", "sweep").stdout
+    with subprocess.Popen([sys.executable, "-m", "bbbrun", "resume=sweep"], cwd=tmp_path) as call:
+        time.sleep(10)  # in which it has looked at the queue
+        subprocess.run(["scancel", busy], check=True)
+        assert call.wait(timeout=300) == 0
+    assert allocations("State") == ["COMPLETED"]

@@ -20,11 +20,12 @@ import pytest
 
 from bbbrun.errors import UserError
 from bbbrun.runs.files import METRICS, lock
-from bbbrun.runs.slurm import slurm_number
+from bbbrun.runs.slurm import Submission, being_submitted, queued, slurm_number
 from bbbrun.runs.standing import Standing, jobs_in, percent, seconds_left, standing
 from bbbrun.runs.sweep import SweepJob, enroll, labels, read_sweep
 from bbbrun.sweeps.job import run_job
 from bbbrun.sweeps.shares import threads_each
+from bbbrun.sweeps.watch import Watch
 
 FAST = ("train.epochs=2", "network.hidden=[4]", "threads=1", "compile=false", "device=cpu", "method=mle", "prior=none")
 
@@ -322,6 +323,32 @@ def test_a_slurm_job_of_an_array_has_the_number_that_scancel_takes():
     assert slurm_number({}) is None
 
 
+def test_the_queue_has_the_jobs_of_arrays_and_single_ones_and_is_never_guessed(tmp_path, monkeypatch):
+    sweep, tools = tmp_path / "a sweep", tmp_path / "tools"
+    tools.mkdir()
+    squeue = tools / "squeue"
+    squeue.write_text('#!/bin/sh\ncat "$0.txt" && exit "$(cat "$0.code")"\n')
+    squeue.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tools), prepend=":")
+    assert queued(sweep) == {}
+    array = Submission(sweep, ["0000", "0001", "0002"])
+    assert being_submitted(sweep) == {"0000", "0001", "0002"}
+    array.close()
+    assert being_submitted(sweep) == set()
+    single = Submission(sweep, ["0003"])
+    (Path(single.folder).parent / "40").mkdir()
+    assert being_submitted(sweep) == set()
+    paths = [Path(each.folder).parent / ".submission.sh" for each in (array, single)]
+    lines = [f"38_2 {paths[0]}", f"38_0 {paths[0]}", f"40 {paths[1]}", "41 (null)", "42_1 /elsewhere/2026/a.sh"]
+    (tools / "squeue.txt").write_text("\n".join(lines) + "\n")
+    (tools / "squeue.code").write_text("0")
+    assert queued(sweep) == {"0002": "38_2", "0000": "38_0", "0003": "40"}
+    (tools / "squeue.code").write_text("1")
+    with pytest.raises(UserError, match=r"Slurm's queue, .* is unknown"):
+        queued(sweep)
+    single.close()
+
+
 def test_only_the_whole_is_100_percent():
     assert [percent(share) for share in (0, 0.29, 0.9999, 1.0)] == ["0%", "29%", "99%", "100%"]
 
@@ -330,6 +357,14 @@ def test_labels_show_what_tells_jobs_apart():
     jobs = [SweepJob(f"{seed}", ("a=1", f"seed={seed}")) for seed in (0, 1)]
     assert labels(jobs) == {"0": "0 seed=0", "1": "1 seed=1"}
     assert labels(jobs[:1]) == {"0": "0 a=1 seed=0"}
+
+
+def test_a_line_about_a_job_tells_it_from_all_of_its_sweep(tmp_path, capfd):
+    jobs = enroll(tmp_path, [], [["experiment=digits", f"seed={seed}"] for seed in (0, 1)])
+    with Watch(tmp_path, jobs[1:]):
+        (tmp_path / "0001").mkdir()
+        (tmp_path / "0001" / "summary.json").write_text('{"metrics": {}}')
+    assert capfd.readouterr().err == "1/1 finished: 0001 seed=1, 0 s\n"
 
 
 @pytest.mark.parametrize(

@@ -2,26 +2,47 @@
 
 import getpass
 import json
-import re
 import shutil
 import subprocess
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from bbbrun.runs.files import write_atomically
+from bbbrun.errors import UserError
+from bbbrun.runs.files import alone, lock, write_atomically
 
 SUBMITTED = ".submitit"  # in a sweep's folder; below it a folder for each submission, and there one for each job
 _JOBS = "jobs.json"  # the jobs of a submission, in the order of Slurm's array
+_PATIENCE = 120.0  # s; a process looks at the queue while it has the lock
 
 
-def submission(sweep: Path, jobs: Sequence[str]) -> str:
-    """submitit's folder for a new submission of these jobs, with %j in place of Slurm's number of each job."""
-    folder = sweep / SUBMITTED / f"{datetime.now():%Y-%m-%d_%H%M%S_%f}"
-    folder.mkdir(parents=True)
-    write_atomically(folder / _JOBS, json.dumps(list(jobs)).encode())
-    return str(folder / "%j")
+class Submission:
+    """A new submission of these jobs. While it is open, other processes take its jobs for submitted.
+
+    folder: submitit's, with %j in place of Slurm's number of each job.
+    """
+
+    def __init__(self, sweep: Path, jobs: Sequence[str]) -> None:
+        folder = sweep / SUBMITTED / f"{datetime.now():%Y-%m-%d_%H%M%S_%f}"
+        folder.mkdir(parents=True)
+        write_atomically(folder / _JOBS, json.dumps(list(jobs)).encode())
+        self.folder = str(folder / "%j")
+        self._file = (folder / _JOBS).open("a")
+        lock(self._file)
+
+    def close(self) -> None:
+        """End the lock; Slurm's queue has the jobs by then, or the submission failed."""
+        self._file.close()
+
+
+@contextmanager
+def submitting(sweep: Path) -> Iterator[None]:
+    """Look at the queue and make a Submission meanwhile: one process at a time, so that none submits a job twice."""
+    (sweep / SUBMITTED).mkdir(parents=True, exist_ok=True)
+    with alone(sweep / SUBMITTED / "submit.lock", _PATIENCE):
+        yield
 
 
 def slurm_number(environment: Mapping[str, str]) -> str | None:
@@ -33,25 +54,43 @@ def slurm_number(environment: Mapping[str, str]) -> str | None:
 def queued(sweep: Path) -> dict[str, str]:
     """Slurm's numbers of the sweep's jobs in its queue, by their folders; none where Slurm is not installed.
 
-    submitit submits an array, whose jobs have the numbers 12_0, 12_1, ...
+    The jobs of an array have the numbers 12_0, 12_1, ...; a single job is no array. Raises UserError where Slurm does
+    not answer.
     """
-    submitted = {path.name: path.parent for path in sweep.glob(f"{SUBMITTED}/*/*_*") if path.is_dir()}
-    if not submitted or shutil.which("squeue") is None:
+    submissions = {path.parent.name: path for path in sweep.glob(f"{SUBMITTED}/*/{_JOBS}")}
+    if not submissions or shutil.which("squeue") is None:
         return {}
-    command = ["squeue", "--noheader", "--array", "--user", getpass.getuser(), "--format=%i"]
+    command = ["squeue", "--noheader", "--array", "--user", getpass.getuser(), "--format=%i %o"]
     try:
-        numbers = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True).stdout.split()
-    except (OSError, subprocess.SubprocessError):
-        return {}
+        answer = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True).stdout
+    except (OSError, subprocess.SubprocessError) as error:
+        reason = " ".join((getattr(error, "stderr", None) or str(error)).split())
+        raise UserError(
+            f"Slurm's queue, in which jobs of {sweep} may be, is unknown ({reason}); if it has none of them, delete "
+            f"{sweep / SUBMITTED}"
+        ) from error
     queue = {}
-    arrays = {name.partition("_")[0]: folder for name, folder in submitted.items()}
-    for number in numbers:
-        array, _, index = number.partition("_")
-        # submitit makes the folders of an array's jobs after it has submitted them.
-        if array in arrays and re.fullmatch(r"\d+", index):
-            queue[_jobs(arrays[array])[int(index)]] = number
+    for line in answer.splitlines():
+        # submitit's script lies in the submission's folder. Slurm has its path as soon as it has the jobs.
+        number, _, script = line.partition(" ")
+        _, _, index = number.partition("_")
+        path = submissions.get(Path(script).parent.name)
+        if path is not None and (index.isdigit() or not index):
+            queue[_jobs(path)[int(index or 0)]] = number
     return queue
 
 
-def _jobs(folder: Path) -> Any:
-    return json.loads((folder / _JOBS).read_text("utf-8"))
+def being_submitted(sweep: Path) -> set[str]:
+    """The folders of jobs that a process is submitting, of which Slurm may not know yet."""
+    jobs: set[str] = set()
+    for path in sweep.glob(f"{SUBMITTED}/*/{_JOBS}"):
+        if any(other.is_dir() for other in path.parent.iterdir()):
+            continue  # submitit makes the folders of jobs once they are in the queue
+        with path.open() as file:
+            if not lock(file, shared=True):
+                jobs.update(_jobs(path))
+    return jobs
+
+
+def _jobs(path: Path) -> Any:
+    return json.loads(path.read_text("utf-8"))

@@ -3,10 +3,12 @@
 import os
 import shlex
 import sys
+from contextlib import suppress
 from pathlib import Path
 
+from bbbrun.errors import UserError
 from bbbrun.runs.slurm import queued
-from bbbrun.runs.sweep import labels
+from bbbrun.runs.sweep import labels, read_sweep
 from bbbrun.schema.quoting import word
 from bbbrun.sweeps.asked import Calls
 
@@ -19,7 +21,8 @@ def report_end(calls: Calls) -> bool:
     if not unfinished:
         print(f"finished: {calls.folder} ({number} job{'s' * (number > 1)})", file=sys.stderr)
         return True
-    names = labels(list(calls.jobs.values()))
+    assert calls.folder is not None
+    names = labels(read_sweep(calls.folder).jobs)
     print(f"{len(unfinished)} of {number} jobs are not finished, in {calls.folder}:", file=sys.stderr)
     for job, standing in unfinished[:_MOST_LINES]:
         detail = f": {standing.detail}" if standing.detail else ""
@@ -33,10 +36,14 @@ def report_end(calls: Calls) -> bool:
 def remedy(calls: Calls) -> str:
     """What to do after a stop, in one line. On Slurm jobs continue without this process."""
     assert isinstance(calls.folder, Path)
-    if calls.on_slurm and (numbers := queued(calls.folder)):
+    numbers: dict[str, str] = {}
+    with suppress(UserError):  # where Slurm does not answer
+        numbers = queued(calls.folder) if calls.on_slurm else {}
+    if numbers:
         arrays = sorted({number.partition("_")[0] for number in numbers.values()})
+        continuing = "1 job continues" if len(numbers) == 1 else f"{len(numbers)} jobs continue"
         return (
-            f"{len(numbers)} jobs continue in Slurm: bbbrun status {calls.folder} shows them, "
+            f"{continuing} in Slurm: bbbrun status {calls.folder} shows them, "
             f"scancel {' '.join(arrays)} ends them, and {_again(calls)} waits for them and does the rest"
         )
     return f"{len(calls.left())} of {len(calls.jobs)} jobs are left; continue with: {_again(calls)}"

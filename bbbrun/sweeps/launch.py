@@ -17,10 +17,11 @@ from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf, open_dict
 
+from bbbrun.errors import UserError
 from bbbrun.runs.files import ERROR, RECORD, in_use, write_atomically
 from bbbrun.runs.identity import differing_on_resume
 from bbbrun.runs.record import configuration_of
-from bbbrun.runs.slurm import queued, submission
+from bbbrun.runs.slurm import Submission, being_submitted, queued, submitting
 from bbbrun.runs.standing import Standing, standing, writer
 from bbbrun.runs.sweep import SweepJob, enroll, is_sweep, numbered, read_sweep, settings
 from bbbrun.runtime import stops
@@ -62,6 +63,7 @@ class SweepLauncher(Launcher):
         self._launcher, self._config, self._context, self._calls = launcher, config, context, calls
         calls.on_slurm = type(launcher).__name__ == "SlurmLauncher"
         self._folder = calls.folder = Path(str(config.hydra.sweep.dir)).absolute()
+        self._submission: Submission | None = None
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
         """Do nothing: the inner launcher is set up when it is made."""
@@ -87,7 +89,7 @@ class SweepLauncher(Launcher):
                     text = "its process was killed, twice: does the machine have memory for as many jobs at once?\n"
                     write_atomically(self._folder / job.folder / ERROR, text.encode())
                     unfinished.remove(job)
-            while calls.on_slurm and queued(self._folder):
+            while calls.on_slurm and self._has_queued_jobs():
                 time.sleep(_SLURM_ROUND)
         return [self._returned(job) for job in jobs]
 
@@ -111,10 +113,25 @@ class SweepLauncher(Launcher):
         return translated
 
     def _open(self, jobs: Sequence[SweepJob]) -> list[SweepJob]:
-        """The jobs that have not ended, that no process is doing, and that do not wait in Slurm's queue."""
-        waiting = queued(self._folder) if self._calls.on_slurm else {}
-        jobs_to_do = [job for job in jobs if self._standing(job).state in ("interrupted", "waiting")]
-        return [job for job in jobs_to_do if job.folder not in waiting]
+        """The jobs that have not ended, that no process is doing, and that do not wait in Slurm's queue.
+
+        On Slurm no other process submits them from then on.
+        """
+        if not self._calls.on_slurm:
+            return [job for job in jobs if self._standing(job).state in ("interrupted", "waiting")]
+        with submitting(self._folder):
+            submitted = being_submitted(self._folder) | set(queued(self._folder))
+            candidates = [job for job in jobs if job.folder not in submitted]
+            unfinished = [job for job in candidates if self._standing(job).state in ("interrupted", "waiting")]
+            if unfinished:
+                self._submission = Submission(self._folder, [job.folder for job in unfinished])
+        return unfinished
+
+    def _has_queued_jobs(self) -> bool:
+        try:
+            return bool(being_submitted(self._folder) or queued(self._folder))
+        except UserError:
+            return True  # Slurm does not answer for a while
 
     def _launch_once(self, jobs: Sequence[SweepJob]) -> bool:
         """Launch these jobs; return whether the launcher stopped because a process was killed."""
@@ -133,9 +150,9 @@ class SweepLauncher(Launcher):
         # joblib's semaphore tracker, a process of its own, would warn about processes that a stop ends.
         filter_rule = "ignore:resource_tracker:UserWarning"
         os.environ["PYTHONWARNINGS"] = ",".join(filter(None, [os.environ.get("PYTHONWARNINGS"), filter_rule]))
-        if self._calls.on_slurm:
+        if self._submission is not None:
             params: Any = self._launcher
-            params.params["submitit_folder"] = submission(self._folder, [job.folder for job in jobs])
+            params.params["submitit_folder"] = self._submission.folder
         try:
             # hydra.job.num equals the job's number if no job before it is left out.
             with stops.preceded_by(lambda: _save(folders)):
@@ -145,6 +162,9 @@ class SweepLauncher(Launcher):
                 raise
             # Slurm requeues jobs that it ends itself. Jobs that it lost or the user cancelled are not submitted again.
             return not self._calls.on_slurm
+        finally:
+            if self._submission is not None:
+                self._submission.close()
         return False
 
     def _name(self, words: Sequence[str], number: int) -> str:

@@ -11,7 +11,7 @@ from tqdm import tqdm
 
 from bbbrun.runs.files import LOG
 from bbbrun.runs.standing import Standing, counted, duration, seconds_left, standing
-from bbbrun.runs.sweep import SweepJob, labels
+from bbbrun.runs.sweep import SweepJob, labels, read_sweep
 from bbbrun.schema.config import OBJECTIVES
 from bbbrun.sweeps.job import metrics_of
 
@@ -21,12 +21,12 @@ _ROUND = 0.5  # s between two looks at the folders
 class Watch:
     """Reads the state of a sweep's jobs in a thread of its own, and prints each job's end once, as it happens.
 
-    folder: the sweep's. jobs: all of its jobs; those that ended earlier are not printed.
+    folder: the sweep's. jobs: those of this call; those that ended earlier are not printed.
     """
 
     def __init__(self, folder: Path, jobs: Sequence[SweepJob]) -> None:
         self._folder, self._jobs, self._stream = folder, list(jobs), sys.stderr
-        self._labels = labels(self._jobs)
+        self._labels = labels(read_sweep(folder).jobs)
         self._awaited: set[str] = set()
         self._standings: dict[str, Standing] = {}
         self._finished = 0

@@ -50,7 +50,13 @@ def _standings(folder: Path) -> list[tuple[Path, str, Standing]]:
     if not jobs:
         raise UserError(f"{folder} holds no runs")
     sweeps = {path.parent for path, _ in jobs if (path.parent / SUBMITTED).is_dir()}
-    numbers = {sweep / name: number for sweep in sweeps for name, number in queued(sweep).items()}
+    numbers: dict[Path, str] = {}
+    for sweep in sweeps:
+        try:
+            numbers |= {sweep / name: number for name, number in queued(sweep).items()}
+        except UserError as error:
+            print(f"bbbrun: warning: {error}", file=sys.stderr)
+            break
     runs = []
     for path, name in jobs:
         each = standing(path)
