@@ -7,6 +7,8 @@ import pytest
 import torch
 from omegaconf import OmegaConf
 
+from bbbrun.bench.scaling import places
+from bbbrun.bench.steps import mlp_of
 from bbbrun.bench.variance import configuration, variance, variances
 from bbbrun.errors import UserError
 from bbbrun.runs.reader import finished_runs
@@ -60,13 +62,26 @@ def test_the_cost_over_size_is_a_table_and_a_figure(tmp_path):
     result = bench("--scaling", "out", "--small", "--rounds", "2", cwd=tmp_path)
     assert result.returncode == 0, result.stderr
     table = pd.read_csv(tmp_path / "out" / "scaling.csv")
-    assert set(table["axis"]) == {"weights", "draws", "batch", "threads"}
+    assert set(table["axis"]) == {"weights", "draws"}
     ours = table[table["name"].str.startswith("bbb scale_mixture weights")]
     assert {"sgd, PyTorch eager", "dropout, PyTorch eager"} <= set(table["name"])
-    assert (table["median_ms"] > 0).all()
-    assert ours[ours["axis"] == "weights"]["weights"].to_list() == [1010, 10165]
-    assert ours[ours["axis"] == "draws"]["draws"].to_list() == [1, 2]
+    assert (table[["median_ms", "memory_mib"]] > 0).all(axis=None)
+    assert ours["weights"].to_list() == [10165, 10165]
+    assert ours["draws"].to_list() == [1, 2]
     assert (tmp_path / "out" / "scaling.svg").stat().st_size > 10_000
+
+
+def test_every_axis_of_the_cost_varies_one_number():
+    found = list(places(6, small=False))
+    middle = found[3]
+    assert [(place.threads) for place in found if place.axis == "threads"] == [1, 2, 4, 6]
+    for place in found:
+        changed = [
+            name for name in ("widths", "draws", "batch", "threads") if getattr(place, name) != getattr(middle, name)
+        ]
+        assert set(changed) <= {"widths" if place.axis == "weights" else place.axis}
+    sizes = [mlp_of(place.widths).size for place in found if place.axis == "weights"]
+    assert sizes == pytest.approx([1e3, 1e4, 1e5, 1e6, 1e7], rel=0.05)
 
 
 def test_a_part_that_fails_is_named_with_its_log(tmp_path):
