@@ -17,19 +17,11 @@ from omegaconf.errors import OmegaConfBaseException
 from bbbrun.errors import UserError
 from bbbrun.runs.files import RECORD, RUNS
 from bbbrun.runs.identity import FREE_ON_RESUME
-from bbbrun.runs.standing import Standing, standing
 from bbbrun.runs.sweep import SWEEP, SweepJob, is_sweep, numbered, read_sweep
 from bbbrun.schema.config import composed
 from bbbrun.schema.quoting import word
 
 _SWEEP_DIR = "hydra.sweep.dir"
-
-
-class Left(NamedTuple):
-    """An unfinished job and its progress."""
-
-    job: SweepJob
-    standing: Standing
 
 
 class Calls:
@@ -46,12 +38,6 @@ class Calls:
         self.only: Collection[str] | None = None
         self.on_slurm = False
         self.jobs: dict[str, SweepJob] = {}
-
-    def left(self) -> list[Left]:
-        """The unfinished jobs."""
-        assert self.folder is not None
-        every = [Left(job, standing(self.folder / job.folder)) for job in self.jobs.values()]
-        return [each for each in every if each.standing.state != "finished"]
 
 
 class Asked(NamedTuple):
