@@ -5,6 +5,7 @@ import sys
 from collections.abc import Collection, Sequence
 from contextlib import nullcontext
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
@@ -18,9 +19,11 @@ from bbbrun.runtime import places, stops
 from bbbrun.schema.config import OPTIONS, register
 from bbbrun.schema.messages import one_line
 from bbbrun.schema.own_files import own_folders, require_all_sound, require_sound
-from bbbrun.sweeps.asked import Asked, register_folders, sweep_of
 from bbbrun.verbs import VERBS
 from bbbrun.verbs.words import flags_first, parsed
+
+if TYPE_CHECKING:
+    from bbbrun.sweeps.asked import Asked
 
 
 def main(words: Sequence[str], only: Collection[str] | None = None) -> None:
@@ -41,7 +44,7 @@ def main(words: Sequence[str], only: Collection[str] | None = None) -> None:
         stops.install()  # a launcher's worker is a process of its own
         if stops.asked():
             raise KeyboardInterrupt
-        # Imported here and below: `bbbrun --help` and `--cfg job` do without.
+        # What one of the paths alone needs is imported on it: `bbbrun --help` does without.
         from bbbrun.verbs.one_run import run_composed
 
         hydra_config = HydraConfig.get()
@@ -81,6 +84,8 @@ def main(words: Sequence[str], only: Collection[str] | None = None) -> None:
 
             print(help_text(flags.overrides, VERBS))
         else:
+            from bbbrun.sweeps.asked import register_folders, sweep_of
+
             sweep = sweep_of(words, flags)
             register_folders(sweep.folder if sweep else None)
             if sweep:
@@ -88,8 +93,9 @@ def main(words: Sequence[str], only: Collection[str] | None = None) -> None:
 
                 sweep.calls.only = only
                 between(sweep.calls)
+                words, flags = sweep.words, parsed(sweep.words)
             # Hydra reads sys.argv itself. The program's name goes into its completion scripts.
-            sys.argv = ["bbbrun", *flags_first(sweep.words if sweep else words)]
+            sys.argv = ["bbbrun", *flags_first(words, flags)]
             with stops.shown_here() if sweep else nullcontext():
                 task()
     except KeyboardInterrupt:
@@ -120,7 +126,7 @@ def _cause(error: Exception, folders: Sequence[Path]) -> Exception:
     return error
 
 
-def _remedy(sweep: Asked | None, started: bool) -> str:
+def _remedy(sweep: "Asked | None", started: bool) -> str:
     """What to do after a stop outside of any job; a stop within a run prints its own remedy."""
     if sweep and sweep.calls.jobs:
         from bbbrun.sweeps.end import remedy

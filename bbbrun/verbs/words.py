@@ -44,13 +44,12 @@ def _require_folder(key: str, value: str) -> None:
         raise UserError(f"hydra.output_subdir must be null, not {folder}: bbbrun writes .hydra itself")
 
 
-def flags_first(words: Sequence[str]) -> list[str]:
+def flags_first(words: Sequence[str], flags: Namespace) -> list[str]:
     """The words with all flags before all settings: Hydra takes its settings in one stretch only.
 
-    Raises UserError as `parsed` does.
+    flags: the words as parsed.
     """
-    settings = list(parsed(words).overrides)
-    flags = list(words)
-    for setting in settings:
-        flags.remove(setting)
-    return flags + settings
+    first = list(words)
+    for setting in flags.overrides:
+        first.remove(setting)
+    return [*first, *flags.overrides]
