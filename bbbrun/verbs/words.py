@@ -20,8 +20,8 @@ def parsed(words: Sequence[str]) -> Namespace:
     def refuse(message: str) -> NoReturn:
         raise UserError(f"{message}; flags are listed by bbbrun --hydra-help, settings by bbbrun --help")
 
-    # The parser's own would print a page of usage.
-    parser.error = refuse  # type: ignore[method-assign]
+    # The parser's own would print a page of usage, which is made at each start unless it is there.
+    parser.error, parser.usage = refuse, ""  # type: ignore[method-assign]
     flags = parser.parse_intermixed_args(words)
     for word in flags.overrides:
         if "=" not in word and not word.startswith(("~", "+")):
