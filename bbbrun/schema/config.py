@@ -5,7 +5,7 @@ Imports nothing heavy: a wrong key is found before torch is loaded or data is re
 
 import math
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import fields, is_dataclass
 from enum import Enum
 from functools import cache, cached_property
@@ -22,7 +22,6 @@ from bbbrun.schema.datasets import AGENTS, DATASETS, AgentConfig, DatasetConfig
 from bbbrun.schema.messages import one_line, unknown_key
 from bbbrun.schema.methods import METHODS, NETWORKS, PRIORS, MethodConfig, NetworkConfig, PriorConfig
 from bbbrun.schema.optimizers import OPTIMIZERS, OptimizerConfig
-from bbbrun.schema.quoting import quoted
 from bbbrun.schema.replicas import require_replicas
 from bbbrun.schema.structured import structured
 from bbbrun.schema.tables import TABLES
@@ -222,20 +221,6 @@ def _refuse_added_keys(node: DictConfig, prefix: str = "") -> None:
             raise UserError(unknown_key(prefix + str(key), schema))
         if isinstance(value, DictConfig):
             _refuse_added_keys(value, f"{prefix}{key!s}.")
-
-
-def words_of(config: DictConfig) -> list[str]:
-    """Overrides that compose this configuration: its groups' options, then every value that differs from theirs."""
-    words = [f"{group}={config[group].name}" for group in OPTIONS]
-    return words + sorted(_differing("", plain(config), plain(composed(words))))
-
-
-def _differing(prefix: str, values: dict[str, Any], usual: dict[str, Any]) -> Iterator[str]:
-    for key, value in values.items():
-        if isinstance(value, dict) and isinstance(usual.get(key), dict):
-            yield from _differing(f"{prefix}{key}.", value, usual[key])
-        elif value != usual.get(key):
-            yield f"{prefix}{key}={quoted(value)}"
 
 
 def composed(words: Sequence[str]) -> DictConfig:

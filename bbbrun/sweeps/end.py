@@ -11,7 +11,7 @@ from bbbrun.runs.slurm import queued
 from bbbrun.runs.standing import Standing, standing
 from bbbrun.runs.sweep import labels, read_sweep
 from bbbrun.schema.quoting import word
-from bbbrun.sweeps.asked import Calls
+from bbbrun.sweeps.command import Calls
 
 _MOST_LINES = 20  # of unfinished jobs; `bbbrun status` lists them all
 

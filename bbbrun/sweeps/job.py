@@ -63,7 +63,7 @@ def run_job(folder: Path, work: Callable[[], Mapping[str, Any]], name: str | Non
         except RunInUse:
             return math.nan
         except Exception as error:
-            if stops.asked():
+            if stops.is_stopping():
                 raise KeyboardInterrupt from error
             text = error_text(error)
             print(text, file=sys.stderr)

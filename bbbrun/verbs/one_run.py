@@ -54,7 +54,7 @@ def run_composed(composed: DictConfig) -> dict[str, float]:
         ]
         return run(planned, folder, _command(words), record)
     except BaseException as error:
-        if not isinstance(error, KeyboardInterrupt) and not stops.asked():
+        if not isinstance(error, KeyboardInterrupt) and not stops.is_stopping():
             raise
         if hydra_config.mode is RunMode.MULTIRUN:
             raise KeyboardInterrupt from error  # the sweep prints how to continue

@@ -20,10 +20,10 @@ from bbbrun.schema.config import OPTIONS, register
 from bbbrun.schema.messages import one_line
 from bbbrun.schema.own_files import own_folders, require_all_sound, require_sound
 from bbbrun.verbs import VERBS
-from bbbrun.verbs.words import flags_first, parsed
+from bbbrun.verbs.words import flags_first, may_be_sweep, parsed
 
 if TYPE_CHECKING:
-    from bbbrun.sweeps.asked import Asked
+    from bbbrun.sweeps.command import SweepCommand
 
 
 def main(words: Sequence[str], only: Collection[str] | None = None) -> None:
@@ -42,7 +42,7 @@ def main(words: Sequence[str], only: Collection[str] | None = None) -> None:
         nonlocal started, failed
         started = True
         stops.install()  # a launcher's worker is a process of its own
-        if stops.asked():
+        if stops.is_stopping():
             raise KeyboardInterrupt
         # What one of the paths alone needs is imported on it: `bbbrun --help` does without.
         from bbbrun.verbs.one_run import run_composed
@@ -64,13 +64,13 @@ def main(words: Sequence[str], only: Collection[str] | None = None) -> None:
             if debug:
                 raise
         except Exception as error:
-            if stops.asked():
+            if stops.is_stopping():
                 raise KeyboardInterrupt from error
             raise
         return None
 
     folders: list[Path] = []
-    sweep: Asked | None = None
+    sweep: SweepCommand | None = None
     try:
         if "${" in str(Path.cwd()):
             raise UserError(
@@ -84,9 +84,12 @@ def main(words: Sequence[str], only: Collection[str] | None = None) -> None:
 
             print(help_text(flags.overrides, VERBS))
         else:
-            from bbbrun.sweeps.asked import register_folders, sweep_of
+            from bbbrun.sweeps.folders import register_folders
 
-            sweep = sweep_of(words, flags)
+            if may_be_sweep(flags):
+                from bbbrun.sweeps.command import sweep_of
+
+                sweep = sweep_of(words, flags)
             register_folders(sweep.folder if sweep else None)
             if sweep:
                 from bbbrun.sweeps.launch import between
@@ -101,7 +104,7 @@ def main(words: Sequence[str], only: Collection[str] | None = None) -> None:
     except KeyboardInterrupt:
         stops.end(_remedy(sweep, started))
     except Exception as error:
-        if stops.asked():
+        if stops.is_stopping():
             stops.end(_remedy(sweep, started))
         # Before a job starts, any error comes from the user's words.
         of_the_user = isinstance(error, (UserError, HydraException, OmegaConfBaseException, OSError))
@@ -126,7 +129,7 @@ def _cause(error: Exception, folders: Sequence[Path]) -> Exception:
     return error
 
 
-def _remedy(sweep: "Asked | None", started: bool) -> str:
+def _remedy(sweep: "SweepCommand | None", started: bool) -> str:
     """What to do after a stop outside of any job; a stop within a run prints its own remedy."""
     if sweep and sweep.calls.jobs:
         from bbbrun.sweeps.end import remedy

@@ -44,6 +44,11 @@ def _require_folder(key: str, value: str) -> None:
         raise UserError(f"hydra.output_subdir must be null, not {folder}: bbbrun writes .hydra itself")
 
 
+def may_be_sweep(flags: Namespace) -> bool:
+    """Whether the words may begin or continue a sweep; `resume=` also continues a single run."""
+    return flags.multirun or any(text.startswith(("resume=", "hydra.mode=")) for text in flags.overrides)
+
+
 def flags_first(words: Sequence[str], flags: Namespace) -> list[str]:
     """The words with all flags before all settings: Hydra takes its settings in one stretch only.
 
