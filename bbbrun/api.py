@@ -20,8 +20,9 @@ from bbbrun.report.groups import parameters
 from bbbrun.runs.reader import Run, finished_runs
 from bbbrun.runs.resume import require_same_run, require_unused
 from bbbrun.runtime.device import choose_device
-from bbbrun.schema.config import composed, validated, words_of
+from bbbrun.schema.config import composed, validated
 from bbbrun.schema.fixing import fixed, yaml_text
+from bbbrun.schema.quoting import words_of
 from bbbrun.schema.replicas import replicas_of
 from bbbrun.tasks.prediction import Ensemble, member_of, without_unsure
 from bbbrun.training.progress import Progress

@@ -46,13 +46,14 @@ def _run(words: list[str]) -> None:
         )
         sys.exit(1)
     else:
-        # Imported here: Hydra takes longer to load than some verbs take to answer.
-        from bbbrun.verbs import completion, train
+        # Imported when run: Hydra takes longer to load than some verbs take to answer.
+        module = "completion" if _is_completion(words) else "train"
+        import_module(f"bbbrun.verbs.{module}").main(words)
 
-        if completion.asked(words):
-            completion.main(words)
-        else:
-            train.main(words)
+
+def _is_completion(words: Sequence[str]) -> bool:
+    """Whether a shell asks for the completion of a line."""
+    return bool({"-sc", "--shell-completion"} & set(words)) and any(word.startswith("query=") for word in words)
 
 
 def _quiet_libraries() -> None:

@@ -30,6 +30,7 @@ THIRD_PARTY = (
 # And of ours.
 _OURS = (
     "bbbrun.verbs.train",
+    "bbbrun.verbs.one_run",
     "bbbrun.tasks.bandit",
     "bbbrun.tasks.prediction",
     "bbbrun.tasks.tally",

@@ -13,9 +13,9 @@ import bbbrun
 from bbbrun.bayes.networks import initial_weights, mlp
 from bbbrun.data.images import load_images
 from bbbrun.errors import UserError
-from bbbrun.schema.config import composed, plain, validated, words_of
+from bbbrun.schema.config import composed, plain, validated
 from bbbrun.schema.methods import Init
-from bbbrun.schema.quoting import quoted
+from bbbrun.schema.quoting import quoted, words_of
 
 FAST = ("train.epochs=3", "network.hidden=[16]", "threads=1", "compile=false")
 

@@ -239,7 +239,7 @@ def test_other_settings_and_seeds_do_not_count(tmp_path):
     assert match(Job((), mine | {"seed": 2}), [half, most]) is None
     assert match(Job((), mine | {"optimizer": mine["optimizer"] | {"lr": 0.5}}), [half, most]) is None
     assert match(Job((), mine | {"threads": 7}), [half, most]) == most
-    # What the command line would not go on from: a finished run of it counts, an interrupted one does not.
+    # What the command line would not continue: a finished run of it counts, an interrupted one does not.
     assert match(Job((), mine | {"name": "other"}), [half, most]) is None
     # The rest of an interrupted run at its own rate; a whole one at the rate of another seed's.
     assert expected_seconds(Job((), mine), half, [half]) == pytest.approx(30)

@@ -113,47 +113,22 @@ def test_plain_sgd_step_equals_pytorch_on_the_summed_likelihood():
 
 
 def test_dropout_with_rate_zero_is_plain_sgd_and_otherwise_unbiased():
-    def after_a_step(method, seed):
-        state = initial_state(start(rho=None), Sgd(0.0))
-        make_step(
-            NETWORK,
-            categorical,
-            method,
-            None,
-            Sgd(0.0),
-            INPUTS,
-            LABELS,
-            seed,
-            two_minibatches(1.0),
-            state,
-        )()
-        return state
+    def after_a_step(network, likelihood, method, weights, seed):
+        state, epoch = initial_state([weights.clone()], Sgd(0.0)), two_minibatches(1.0)
+        make_step(network, likelihood, method, None, Sgd(0.0), INPUTS, LABELS, seed, epoch, state)()
+        return state.parameters[0]
 
-    plain = after_a_step(MaximumLikelihoodConfig(name="mle"), 0)
-    none = after_a_step(DropoutConfig(name="dropout", input_rate=0.0, hidden_rate=0.0), 0)
-    assert torch.equal(plain.parameters[0], none.parameters[0])
+    [weights] = start(rho=None)
+    plain = after_a_step(NETWORK, categorical, MaximumLikelihoodConfig(name="mle"), weights, 0)
+    none = DropoutConfig(name="dropout", input_rate=0.0, hidden_rate=0.0)
+    assert torch.equal(plain, after_a_step(NETWORK, categorical, none, weights, 0))
 
     # One linear layer under inverted dropout: the mean of the outputs, so of the gradient of a loss that is
     # linear in them, is that without dropout.
-    linear = mlp(6, [], 3)
-    weights, totals = initial_weights(linear, Init.he, 1.0, 0), []
-    for seed in range(2000):
-        state = initial_state([weights.clone()], Sgd(0.0))
-        method = DropoutConfig(name="dropout", input_rate=0.2, hidden_rate=0.5)
-        make_step(
-            linear,
-            lambda out, y: out.sum(dim=1),
-            method,
-            None,
-            Sgd(0.0),
-            INPUTS,
-            LABELS,
-            seed,
-            two_minibatches(1.0),
-            state,
-        )()
-        totals.append(weights - state.parameters[0])
-    draws = torch.stack(totals).double()
+    linear, method = mlp(6, [], 3), DropoutConfig(name="dropout", input_rate=0.2, hidden_rate=0.5)
+    [weights] = start(linear, rho=None)
+    after = [after_a_step(linear, lambda out, _: out.sum(dim=1), method, weights, seed) for seed in range(2000)]
+    draws = (weights - torch.stack(after)).double()
     rows = [3, 1, 4, 9, 5, 2, 6, 8]
     expected = torch.cat([INPUTS[rows].sum(dim=0).repeat(3), torch.full((3,), 8.0)]).double()
     error = (draws.mean(dim=0) - expected).abs()

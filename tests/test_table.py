@@ -61,22 +61,21 @@ def dataset(path, *words, experiment="table"):
     return replace(option(experiment), **({"path": str(path)} if path else {}), **values)
 
 
+def finished(folder, target):
+    """A finished run that predicts a column of houses, and its table."""
+    table = houses()
+    words = (*FAST, f"dataset.path='{written(folder, table)}'", f"dataset.target={target}", "method.rho_init=[-3,-2]")
+    return bbbrun.run(bbbrun.compose(*words), folder / "run"), table
+
+
 @pytest.fixture(scope="module")
 def regression(tmp_path_factory):
-    """A finished run on houses, and its table."""
-    folder = tmp_path_factory.mktemp("houses")
-    table = houses()
-    words = (*FAST, f"dataset.path='{written(folder, table)}'", "dataset.target=price", "method.rho_init=[-3,-2]")
-    return bbbrun.run(bbbrun.compose(*words), folder / "run"), table
+    return finished(tmp_path_factory.mktemp("houses"), "price")
 
 
 @pytest.fixture(scope="module")
 def classes(tmp_path_factory):
-    """A finished run that classifies cities, and its table."""
-    folder = tmp_path_factory.mktemp("cities")
-    table = houses()
-    words = (*FAST, f"dataset.path='{written(folder, table)}'", "dataset.target=city", "method.rho_init=[-3,-2]")
-    return bbbrun.run(bbbrun.compose(*words), folder / "run"), table
+    return finished(tmp_path_factory.mktemp("cities"), "city")
 
 
 def by_hand(run, table, numbers, category=None):

@@ -33,6 +33,11 @@ _PATIENCE = 0.5
 _LOCKED = (errno.EWOULDBLOCK, errno.EAGAIN)
 
 
+def numbered(number: int) -> str:
+    """The folder of a sweep's job: numbers of equal length, so that they sort by value."""
+    return f"{number:04d}"
+
+
 def lock(metrics: IO[str], *, shared: bool = False, patience: float = _PATIENCE) -> bool:
     """Lock a run's folder by its open metrics.csv until that is closed; False where another process has the lock.
 

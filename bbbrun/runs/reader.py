@@ -18,7 +18,7 @@ from bbbrun.errors import UserError
 from bbbrun.runs.checkpoints import read_checkpoint
 from bbbrun.runs.files import CHECKPOINT, INPUTS, METRICS, PREDICTIONS, RECORD, SUMMARY
 from bbbrun.runs.identity import whole
-from bbbrun.runs.record import MOST_INPUTS, MOST_RECORD, configuration_of, content_of, table_text
+from bbbrun.runs.record import MOST_INPUTS, configuration_of, content_of, read_summary, table_text
 from bbbrun.schema.config import option
 
 if TYPE_CHECKING:
@@ -170,9 +170,7 @@ def _without_duplicates(runs: Iterable[Run]) -> list[Run]:
 def read(folder: Path) -> Run:
     """The finished run in `folder`; raises UserError where its record is damaged or incomplete."""
     try:
-        run = Run(
-            folder, whole(configuration_of(folder / RECORD)), json.loads(content_of(folder / SUMMARY, MOST_RECORD))
-        )
+        run = Run(folder, whole(configuration_of(folder / RECORD)), read_summary(folder))
         _ = run.method, run.dataset, run.seed, run.provenance(), run.summary["metrics"], run.summary["seconds"]
         if not all(
             isinstance(value, int | float) for value in (*run.summary["metrics"].values(), run.summary["seconds"])

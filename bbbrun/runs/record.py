@@ -2,6 +2,7 @@
 
 import csv
 import io
+import json
 import re
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ import yaml
 from omegaconf._utils import get_yaml_loader
 
 from bbbrun.errors import UserError
+from bbbrun.runs.files import SUMMARY
 
 MOST_RECORD = 1 << 20  # bytes of a configuration or a summary
 MOST_TABLE = 1 << 28  # bytes of a table
@@ -43,6 +45,22 @@ def content_of(path: Path, most: int) -> bytes:
     if size > most:
         raise UserError(f"{path} has {size} bytes, and bbbrun writes at most {most}: it is not read")
     return path.read_bytes()
+
+
+def read_summary(folder: Path) -> dict[str, Any]:
+    """The summary of the finished run in `folder`; raises as `content_of` does, and ValueError where it is damaged."""
+    content = json.loads(content_of(folder / SUMMARY, MOST_RECORD))
+    if not isinstance(content, dict):
+        raise ValueError("no keys and values")
+    return content
+
+
+def summary_of(folder: Path) -> dict[str, Any]:
+    """The summary of the run in `folder`; empty where it is not finished, or cannot be read."""
+    try:
+        return read_summary(folder)
+    except (OSError, ValueError, RecursionError, UserError):
+        return {}
 
 
 def table_text(path: Path) -> str:

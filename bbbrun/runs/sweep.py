@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from bbbrun.errors import UserError
-from bbbrun.runs.files import alone, write_atomically
+from bbbrun.runs.files import alone, numbered, write_atomically
 from bbbrun.runs.identity import FREE_ON_RESUME
 
 SWEEP = "sweep.json"
@@ -22,9 +22,9 @@ class SweepJob(NamedTuple):
 
 
 class Sweep(NamedTuple):
-    """asked: the flags and settings of each command line, without `-m` and `resume=`. jobs: its jobs."""
+    """commands: the flags and settings of each command line, without `-m` and `resume=`. jobs: its jobs."""
 
-    asked: list[list[str]]
+    commands: list[list[str]]
     jobs: list[SweepJob]
 
 
@@ -54,20 +54,15 @@ def read_sweep(folder: Path) -> Sweep:
         raise UserError(f"{path} cannot be read: it is not what bbbrun wrote") from error
 
 
-def numbered(number: int) -> str:
-    """The folder of a sweep's job: numbers of equal length, so that they sort by value."""
-    return f"{number:04d}"
-
-
 def enroll(
     folder: Path,
-    asked: Sequence[str],
+    command: Sequence[str],
     jobs: Sequence[Sequence[str]],
     name: Callable[[Sequence[str], int], str] = lambda words, number: numbered(number),
 ) -> list[SweepJob]:
     """The jobs of these settings, in their order; new ones are added to the sweep, with the next numbers.
 
-    Two processes at once make one list. asked: their command line. name: (settings, number) -> folder.
+    Two processes at once make one list. command: their command line. name: (settings, number) -> folder.
     Raises UserError where two jobs would share a folder.
     """
     folder.mkdir(parents=True, exist_ok=True)
@@ -97,9 +92,9 @@ def enroll(
             exact[frozenset(words)] = job
             taken.add(job.folder)
             enrolled.append(job)
-        if list(asked) not in sweep.asked:
-            sweep.asked.append(list(asked))
-        content = {"asked": sweep.asked, "jobs": {name: job.words for name, job in folders.items()}}
+        if list(command) not in sweep.commands:
+            sweep.commands.append(list(command))
+        content = {"asked": sweep.commands, "jobs": {name: job.words for name, job in folders.items()}}
         write_atomically(folder / SWEEP, (json.dumps(content, indent=1) + "\n").encode())
     return enrolled
 

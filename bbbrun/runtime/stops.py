@@ -64,7 +64,7 @@ def shown_here() -> Iterator[None]:
             os.environ[_SHOWN_BY] = before
 
 
-def asked() -> bool:
+def is_stopping() -> bool:
     """Whether a stop was asked for: an error that follows, as of an import cut off, is the stop's."""
     return _Stop.moment is not None
 
@@ -82,7 +82,7 @@ def whole() -> Iterator[None]:
         yield
     finally:
         _Stop.waits = False
-    if asked():
+    if is_stopping():
         raise KeyboardInterrupt
 
 
@@ -119,7 +119,7 @@ def ending(remedy: str) -> Iterator[None]:
         end(remedy)
     except Exception:
         # An import that a stop has cut off raises errors of its own.
-        if asked():
+        if is_stopping():
             end(remedy)
         raise
 

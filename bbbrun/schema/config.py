@@ -5,14 +5,14 @@ Imports nothing heavy: a wrong key is found before torch is loaded or data is re
 
 import math
 import re
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, fields, is_dataclass
+from collections.abc import Sequence
+from dataclasses import fields, is_dataclass
 from enum import Enum
-from functools import cache
+from functools import cache, cached_property
 from typing import Any
 
 from hydra import compose, initialize_config_module
-from hydra.core.config_store import ConfigStore
+from hydra.core.config_store import ConfigNode, ConfigStore
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
@@ -22,8 +22,8 @@ from bbbrun.schema.datasets import AGENTS, DATASETS, AgentConfig, DatasetConfig
 from bbbrun.schema.messages import one_line, unknown_key
 from bbbrun.schema.methods import METHODS, NETWORKS, PRIORS, MethodConfig, NetworkConfig, PriorConfig
 from bbbrun.schema.optimizers import OPTIMIZERS, OptimizerConfig
-from bbbrun.schema.quoting import quoted
 from bbbrun.schema.replicas import require_replicas
+from bbbrun.schema.structured import structured
 from bbbrun.schema.tables import TABLES
 
 # Metrics by which settings may be chosen: the first that a run has unless `objective` names one. None is a test metric.
@@ -39,8 +39,10 @@ class Precision(Enum):
     bfloat16 = "bfloat16"
 
 
-@dataclass(slots=True, kw_only=True)
+@structured
 class TrainConfig:
+    """How long training runs, and how often it reports and saves; `epochs` is null with a bandit."""
+
     epochs: int | None
     batch_size: int
     evaluate_every: int
@@ -76,7 +78,7 @@ def require_name(name: str) -> None:
     require(not changed, "name", "a word that Hydra reads as it is written (1e5 becomes 100000.0)", name)
 
 
-@dataclass(slots=True, kw_only=True)
+@structured
 class Config:
     """The whole configuration of a run."""
 
@@ -166,14 +168,24 @@ OPTIONS: dict[str, dict[str, type[Any]]] = {
 }
 
 
+class _Node(ConfigNode):
+    """A dataclass in Hydra's store, as a node only where Hydra loads it: one option of each group, of forty in all."""
+
+    def __init__(self, kind: type[Any], package: str | None = None) -> None:
+        self.kind, self.package, self.provider = kind, package, None
+
+    @cached_property
+    def node(self) -> Any:  # type: ignore[override]
+        return OmegaConf.structured(self.kind)
+
+
 @cache
 def register() -> None:
     """Put the dataclasses where Hydra finds them, under the group `schema`; once in a process."""
-    store = ConfigStore.instance()
-    store.store(group="schema", name="config", node=Config, package="_global_")
-    for group, options in OPTIONS.items():
-        for name, node in options.items():
-            store.store(group=f"schema/{group}", name=name, node=node)
+    nodes = {
+        group: {f"{name}.yaml": _Node(kind) for name, kind in options.items()} for group, options in OPTIONS.items()
+    }
+    ConfigStore.instance().repo["schema"] = {"config.yaml": _Node(Config, package="_global_"), **nodes}
 
 
 def option(group: str, values: dict[str, Any]) -> Any:
@@ -209,20 +221,6 @@ def _refuse_added_keys(node: DictConfig, prefix: str = "") -> None:
             raise UserError(unknown_key(prefix + str(key), schema))
         if isinstance(value, DictConfig):
             _refuse_added_keys(value, f"{prefix}{key!s}.")
-
-
-def words_of(config: DictConfig) -> list[str]:
-    """Overrides that compose this configuration: its groups' options, then every value that differs from theirs."""
-    words = [f"{group}={config[group].name}" for group in OPTIONS]
-    return words + sorted(_differing("", plain(config), plain(composed(words))))
-
-
-def _differing(prefix: str, values: dict[str, Any], usual: dict[str, Any]) -> Iterator[str]:
-    for key, value in values.items():
-        if isinstance(value, dict) and isinstance(usual.get(key), dict):
-            yield from _differing(f"{prefix}{key}.", value, usual[key])
-        elif value != usual.get(key):
-            yield f"{prefix}{key}={quoted(value)}"
 
 
 def composed(words: Sequence[str]) -> DictConfig:

@@ -1,19 +1,21 @@
 """The options of `dataset` and `agent`: keys, types and ranges."""
 
 import math
-from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from bbbrun.schema.checks import MOST_ROWS, require, require_count, require_deviation, require_positive, require_reward
+from bbbrun.schema.structured import structured
 
 
-@dataclass(slots=True, kw_only=True)
+@structured
 class DatasetConfig:
+    """Base of the data sets."""
+
     name: str
     bandit: ClassVar[bool] = False  # whether an agent acts on it; else training goes through it in epochs
 
 
-@dataclass(slots=True, kw_only=True)
+@structured
 class ImageDatasetConfig(DatasetConfig):
     """Images of K classes, pixels divided by `pixel_divisor`, `valid_size` of the training images held out."""
 
@@ -25,19 +27,19 @@ class ImageDatasetConfig(DatasetConfig):
         require_positive("dataset.pixel_divisor", self.pixel_divisor)
 
 
-@dataclass(slots=True, kw_only=True)
+@structured
 class MnistConfig(ImageDatasetConfig):
     """MNIST, and the sets in its format; root: the folder of their files."""
 
     root: str | None
 
 
-@dataclass(slots=True, kw_only=True)
+@structured
 class DigitsConfig(ImageDatasetConfig):
-    pass
+    """scikit-learn's digits, which need no files."""
 
 
-@dataclass(slots=True, kw_only=True)
+@structured
 class RegressionCurveConfig(DatasetConfig):
     """Points of the paper's curve for x in [x_low, x_high), and the grid on which predictions are shown.
 
@@ -72,14 +74,14 @@ class RegressionCurveConfig(DatasetConfig):
         require_deviation("dataset.sigma_floor", self.sigma_floor)
 
 
-@dataclass(slots=True, kw_only=True)
+@structured
 class BanditDatasetConfig(DatasetConfig):
     """Base of the contextual bandits: the agent sees a context, takes one action and gets its reward."""
 
     bandit: ClassVar[bool] = True
 
 
-@dataclass(slots=True, kw_only=True)
+@structured
 class MushroomConfig(BanditDatasetConfig):
     """Eating pays `edible_reward`, or one of the two `poisonous_rewards` with equal chance; passing pays 0."""
 
@@ -95,7 +97,7 @@ class MushroomConfig(BanditDatasetConfig):
             require_reward("dataset.poisonous_rewards", reward)
 
 
-@dataclass(slots=True, kw_only=True)
+@structured
 class WheelConfig(BanditDatasetConfig):
     """Rewards N(mu, sigma^2): mu1 for the first action, mu3 for one of the others beyond `delta`, else mu2."""
 
@@ -115,17 +117,19 @@ class WheelConfig(BanditDatasetConfig):
         require(0 <= self.sigma <= 1e15, "dataset.sigma", "from 0 to 1e15", self.sigma)
 
 
-@dataclass(slots=True, kw_only=True)
+@structured
 class AgentConfig:
+    """Base of the agents."""
+
     name: str
 
 
-@dataclass(slots=True, kw_only=True)
+@structured
 class NoAgentConfig(AgentConfig):
-    pass
+    """No agent: training goes through the data set in epochs."""
 
 
-@dataclass(slots=True, kw_only=True)
+@structured
 class ContextualAgentConfig(AgentConfig):
     """An agent that meets `steps` contexts one by one and learns from the last `buffer_size` of them."""
 

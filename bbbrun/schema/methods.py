@@ -1,7 +1,6 @@
 """The options of `network`, `method` and `prior`: keys, types and ranges."""
 
 import re
-from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, ClassVar
 
@@ -13,17 +12,20 @@ from bbbrun.schema.checks import (
     require_layers,
     require_positive,
 )
+from bbbrun.schema.structured import structured
 
 Init = StrEnum("Init", ["he", "uniform"])
 
 
-@dataclass(slots=True, kw_only=True)
+@structured
 class NetworkConfig:
+    """Base of the networks."""
+
     name: str
     imports: ClassVar[bool] = False  # whether the configuration names code to import
 
 
-@dataclass(slots=True, kw_only=True)
+@structured
 class DrawnConfig(NetworkConfig):
     """A network whose starting weights are drawn."""
 
@@ -34,8 +36,10 @@ class DrawnConfig(NetworkConfig):
         require_positive("network.init_scale", self.init_scale)
 
 
-@dataclass(slots=True, kw_only=True)
+@structured
 class MlpConfig(DrawnConfig):
+    """Fully connected layers. hidden: units of each hidden layer."""
+
     hidden: list[int]
 
     def __post_init__(self) -> None:
@@ -43,7 +47,7 @@ class MlpConfig(DrawnConfig):
         require_layers("network.hidden", self.hidden)
 
 
-@dataclass(slots=True, kw_only=True)
+@structured
 class LenetConfig(DrawnConfig):
     """channels: outputs of each convolution. hidden: units of the layers after the convolutions."""
 
@@ -57,7 +61,7 @@ class LenetConfig(DrawnConfig):
         require_layers("network.hidden", self.hidden)
 
 
-@dataclass(slots=True, kw_only=True)
+@structured
 class ModuleConfig(NetworkConfig):
     """The torch.nn.Module that a user's own function or class makes from `args`.
 
@@ -85,14 +89,18 @@ Estimator = StrEnum("Estimator", ["weights", "local", "flipout"])
 MinibatchWeights = StrEnum("MinibatchWeights", ["uniform", "paper"])
 
 
-@dataclass(slots=True, kw_only=True)
+@structured
 class MethodConfig:
+    """Base of the methods."""
+
     name: str
     uses_prior: ClassVar[bool] = False
 
 
-@dataclass(slots=True, kw_only=True)
+@structured
 class BayesByBackpropConfig(MethodConfig):
+    """Bayes by Backprop: rho starts uniform in the range `rho_init`; `temperature` scales the complexity."""
+
     train_samples: int
     test_samples: int
     final_samples: int | None
@@ -112,13 +120,15 @@ class BayesByBackpropConfig(MethodConfig):
         require(ordered, "method.rho_init", "[lowest, highest] with -50 <= lowest <= highest <= 50", self.rho_init)
 
 
-@dataclass(slots=True, kw_only=True)
+@structured
 class MaximumLikelihoodConfig(MethodConfig):
-    pass
+    """One vector of weights of maximum likelihood."""
 
 
-@dataclass(slots=True, kw_only=True)
+@structured
 class DropoutConfig(MethodConfig):
+    """Maximum likelihood with dropout: the probabilities that an input and a hidden unit are left out."""
+
     input_rate: float
     hidden_rate: float
 
@@ -127,8 +137,10 @@ class DropoutConfig(MethodConfig):
             require(0 <= rate < 1, f"method.{key}", "at least 0 and below 1", rate)
 
 
-@dataclass(slots=True, kw_only=True)
+@structured
 class MonteCarloDropoutConfig(DropoutConfig):
+    """Dropout that predicts with the mean of `test_samples` networks."""
+
     test_samples: int
 
     def __post_init__(self) -> None:
@@ -136,21 +148,27 @@ class MonteCarloDropoutConfig(DropoutConfig):
         require_draws("method.test_samples", self.test_samples)
 
 
-@dataclass(slots=True, kw_only=True)
+@structured
 class EnsembleConfig(MethodConfig):
+    """The mean prediction of `members` networks of maximum likelihood."""
+
     members: int
 
     def __post_init__(self) -> None:
         require_count("method.members", self.members, least=2, most=1000)
 
 
-@dataclass(slots=True, kw_only=True)
+@structured
 class PriorConfig:
+    """Base of the priors, of each weight alone."""
+
     name: str
 
 
-@dataclass(slots=True, kw_only=True)
+@structured
 class ScaleMixtureConfig(PriorConfig):
+    """pi N(0, sigma1^2) + (1 - pi) N(0, sigma2^2), equation 7 of the paper."""
+
     pi: float
     sigma1: float
     sigma2: float
@@ -162,25 +180,29 @@ class ScaleMixtureConfig(PriorConfig):
         require(self.sigma1 > self.sigma2, "prior.sigma1", f"above prior.sigma2 = {self.sigma2}", self.sigma1)
 
 
-@dataclass(slots=True, kw_only=True)
+@structured
 class GaussianPriorConfig(PriorConfig):
+    """N(0, sigma^2)."""
+
     sigma: float
 
     def __post_init__(self) -> None:
         require_deviation("prior.sigma", self.sigma)
 
 
-@dataclass(slots=True, kw_only=True)
+@structured
 class LaplacePriorConfig(PriorConfig):
+    """exp(-|w| / scale) / (2 scale)."""
+
     scale: float
 
     def __post_init__(self) -> None:
         require_deviation("prior.scale", self.scale)
 
 
-@dataclass(slots=True, kw_only=True)
+@structured
 class NoPriorConfig(PriorConfig):
-    pass
+    """No prior: the method has none."""
 
 
 # option -> dataclass

@@ -1,16 +1,18 @@
 """The options of `optimizer`: keys, types and ranges."""
 
-from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
 from bbbrun.schema.checks import require, require_count, require_positive
+from bbbrun.schema.structured import structured
 
 Schedule = StrEnum("Schedule", ["constant", "step", "inverse", "cosine"])
 
 
-@dataclass(slots=True, kw_only=True)
+@structured
 class OptimizerConfig:
+    """Base of the optimizers: the learning rate and its schedule."""
+
     name: str
     lr: float  # on the summed likelihood of a minibatch
     schedule: Schedule
@@ -23,8 +25,10 @@ class OptimizerConfig:
         require(0 < self.decay_factor <= 1, "optimizer.decay_factor", "above 0 and at most 1", self.decay_factor)
 
 
-@dataclass(slots=True, kw_only=True)
+@structured
 class SgdConfig(OptimizerConfig):
+    """Stochastic gradient descent with momentum."""
+
     momentum: float
 
     def __post_init__(self) -> None:
@@ -32,8 +36,10 @@ class SgdConfig(OptimizerConfig):
         require(0 <= self.momentum < 1, "optimizer.momentum", "at least 0 and below 1", self.momentum)
 
 
-@dataclass(slots=True, kw_only=True)
+@structured
 class AdamConfig(OptimizerConfig):
+    """Adam (Kingma and Ba, 2015); beta1, beta2: decay of the moments."""
+
     beta1: float
     beta2: float
     epsilon: float

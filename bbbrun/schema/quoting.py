@@ -1,7 +1,12 @@
-"""Values in the grammar of Hydra's overrides, so that a printed or recorded command can be given again."""
+"""Values and configurations in the grammar of Hydra's overrides: a printed or recorded command can be given again."""
 
 import re
+from collections.abc import Iterator
 from typing import Any
+
+from omegaconf import DictConfig
+
+from bbbrun.schema.config import OPTIONS, composed, plain
 
 
 def quoted(value: Any) -> str:
@@ -41,3 +46,17 @@ def word(key: str, value: Any) -> str:
 def _escaped(match: re.Match[str]) -> str:
     slashes, following = match.groups()
     return 2 * slashes + ("\\" + following if following else "")
+
+
+def words_of(config: DictConfig) -> list[str]:
+    """Overrides that compose this configuration: its groups' options, then every value that differs from theirs."""
+    words = [f"{group}={config[group].name}" for group in OPTIONS]
+    return words + sorted(_differing("", plain(config), plain(composed(words))))
+
+
+def _differing(prefix: str, values: dict[str, Any], usual: dict[str, Any]) -> Iterator[str]:
+    for key, value in values.items():
+        if isinstance(value, dict) and isinstance(usual.get(key), dict):
+            yield from _differing(f"{prefix}{key}.", value, usual[key])
+        elif value != usual.get(key):
+            yield f"{prefix}{key}={quoted(value)}"

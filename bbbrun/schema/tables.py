@@ -1,11 +1,11 @@
 """The options of `dataset` that are tables: a user's own file, and the UCI regression sets."""
 
-from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
 from bbbrun.schema.checks import require, require_deviation
 from bbbrun.schema.datasets import DatasetConfig
+from bbbrun.schema.structured import structured
 
 Kind = StrEnum("Kind", ["auto", "regression", "classification"])
 Missing = StrEnum("Missing", ["error", "drop", "mean"])
@@ -15,7 +15,7 @@ Noise = StrEnum("Noise", ["varying", "constant"])
 MOST_SPLITS = 20  # the standard ones of a UCI set
 
 
-@dataclass(slots=True, kw_only=True)
+@structured
 class TabularConfig(DatasetConfig):
     """Rows of columns. valid_share: of the training rows in a UCI set, of all rows in a user's table.
 
@@ -32,7 +32,7 @@ class TabularConfig(DatasetConfig):
         require_deviation("dataset.sigma_floor", self.sigma_floor)
 
 
-@dataclass(slots=True, kw_only=True)
+@structured
 class TableConfig(TabularConfig):
     """A user's file, and how its rows become training, validation and test parts."""
 
@@ -68,7 +68,7 @@ class TableConfig(TabularConfig):
         require(len(set(names)) == len(names), "dataset.split_column", "another column than the target", self.target)
 
 
-@dataclass(slots=True, kw_only=True)
+@structured
 class UciConfig(TabularConfig):
     """A UCI regression set by one of its standard splits; root: the folder that holds uci/, or the sets themselves."""
 

@@ -1,7 +1,6 @@
 """A job of a sweep, in whichever process it runs: its log, its error file, and its return value for a sweeper."""
 
 import atexit
-import json
 import math
 import os
 import signal
@@ -19,6 +18,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from bbbrun.errors import RunInUse, UserError
 from bbbrun.runs.files import ERROR, LOG, SUMMARY, lock, write_atomically
+from bbbrun.runs.record import summary_of
 from bbbrun.runtime import stops
 from bbbrun.schema.config import OBJECTIVES
 from bbbrun.schema.messages import one_line
@@ -38,13 +38,9 @@ def objective(metrics: Mapping[str, Any], name: str | None) -> float:
 
 def metrics_of(folder: Path) -> dict[str, float]:
     """The final metrics of the finished run in `folder`, or of its first replica; empty where there are none."""
-    for path in (folder / SUMMARY, *sorted(folder.glob(f"*/{SUMMARY}"))):
-        try:
-            metrics = json.loads(path.read_text("utf-8"))["metrics"]
-            return {name: float(value) for name, value in metrics.items()}
-        except (OSError, ValueError, KeyError, TypeError, AttributeError):
-            continue
-    return {}
+    replicas = sorted(path.parent for path in folder.glob(f"*/{SUMMARY}"))
+    every = (summary_of(each).get("metrics") for each in (folder, *replicas))
+    return next((metrics for metrics in every if isinstance(metrics, dict)), {})
 
 
 def run_job(folder: Path, work: Callable[[], Mapping[str, Any]], name: str | None = None) -> float:
@@ -63,7 +59,7 @@ def run_job(folder: Path, work: Callable[[], Mapping[str, Any]], name: str | Non
         except RunInUse:
             return math.nan
         except Exception as error:
-            if stops.asked():
+            if stops.is_stopping():
                 raise KeyboardInterrupt from error
             text = error_text(error)
             print(text, file=sys.stderr)

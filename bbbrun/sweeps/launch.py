@@ -18,16 +18,16 @@ from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 from bbbrun.errors import UserError
-from bbbrun.runs.files import ERROR, RECORD, in_use, write_atomically
+from bbbrun.runs.files import ERROR, RECORD, in_use, numbered, write_atomically
 from bbbrun.runs.identity import differing_on_resume
 from bbbrun.runs.record import configuration_of
 from bbbrun.runs.slurm import Submission, being_submitted, queued, submitting
 from bbbrun.runs.standing import Standing, standing, writer
-from bbbrun.runs.sweep import SweepJob, enroll, is_sweep, numbered, read_sweep, settings
+from bbbrun.runs.sweep import SweepJob, enroll, is_sweep, read_sweep, settings
 from bbbrun.runtime import stops
 from bbbrun.schema.config import plain
 from bbbrun.schema.quoting import word
-from bbbrun.sweeps.asked import Calls
+from bbbrun.sweeps.command import Calls
 from bbbrun.sweeps.job import metrics_of, objective
 from bbbrun.sweeps.shares import shared
 from bbbrun.sweeps.watch import Watch
@@ -74,7 +74,7 @@ class SweepLauncher(Launcher):
         if calls.again:
             jobs = [job for job in read_sweep(self._folder).jobs if calls.only is None or job.folder in calls.only]
         else:
-            jobs = enroll(self._folder, calls.asked, self._as_listed(job_overrides), self._name)
+            jobs = enroll(self._folder, calls.command, self._as_listed(job_overrides), self._name)
         calls.jobs |= {job.folder: job for job in jobs}
         for job in jobs:
             if self._standing(job).state == "failed":
@@ -158,7 +158,7 @@ class SweepLauncher(Launcher):
             with stops.preceded_by(lambda: _save(folders)):
                 self._launcher.launch(overrides, initial_job_idx=list(self._calls.jobs).index(jobs[0].folder))
         except Exception as error:
-            if stops.asked() or type(error).__module__.partition(".")[0] not in _BREAKING:
+            if stops.is_stopping() or type(error).__module__.partition(".")[0] not in _BREAKING:
                 raise
             # Slurm requeues jobs that it ends itself. Jobs that it lost or the user cancelled are not submitted again.
             return not self._calls.on_slurm

@@ -12,13 +12,13 @@ import optuna
 from optuna.trial import TrialState
 
 from bbbrun.errors import UserError
-from bbbrun.runs.files import METRICS, alone, lock, write_atomically
+from bbbrun.runs.files import METRICS, alone, lock, numbered, write_atomically
 from bbbrun.runs.record import whole_rows
 from bbbrun.runs.standing import Standing, standing
-from bbbrun.runs.sweep import SweepJob, enroll, numbered
+from bbbrun.runs.sweep import SweepJob, enroll
 from bbbrun.runtime import stops
 from bbbrun.schema.quoting import word
-from bbbrun.sweeps.asked import job_words
+from bbbrun.sweeps.command import job_words
 from bbbrun.sweeps.job import metrics_of
 from bbbrun.sweeps.space import settings_of, space_of
 

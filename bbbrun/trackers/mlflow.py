@@ -12,7 +12,8 @@ os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 from mlflow.entities import Metric, Param
 from mlflow.tracking import MlflowClient
 
-from bbbrun.trackers.tracked import Tracked, summary_of
+from bbbrun.runs.record import summary_of
+from bbbrun.trackers.tracked import Tracked
 
 _FOLDER, _ROWS, _DONE = "bbbrun.folder", "bbbrun.rows", "bbbrun.done"
 _MOST_METRICS, _MOST_PARAMETERS, _LONGEST = 1000, 100, 6000  # MLflow's limits of one call, and of one value's length
@@ -43,7 +44,7 @@ class MLflow:
             for path in run.files:
                 self._client.log_artifact(number, str(path), "figures" if path.suffix == ".png" else None)
             for name in ("commit", "command", "device"):
-                self._client.set_tag(number, name, str(summary_of(run).get(name)))
+                self._client.set_tag(number, name, str(summary_of(run.folder).get(name)))
             self._client.set_tag(number, _DONE, "yes")
         end = int(1000 * run.rows[-1].moment) if run.rows and run.state != "running" else None
         self._client.set_terminated(number, _STATES.get(run.state, "KILLED"), end)

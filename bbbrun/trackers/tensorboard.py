@@ -12,7 +12,8 @@ from tensorboard.plugins.hparams import summary_v2
 from tensorboard.plugins.text import metadata
 from tensorboard.summary.writer.event_file_writer import EventFileWriter
 
-from bbbrun.trackers.tracked import Tracked, summary_of
+from bbbrun.runs.record import summary_of
+from bbbrun.trackers.tracked import Tracked
 
 
 class TensorBoard:
@@ -39,7 +40,7 @@ class TensorBoard:
         if run.state == "finished":
             step = run.rows[-1].step if run.rows else 0
             values = [_image(path) for path in run.files if path.suffix == ".png"]
-            values.append(_text("summary", json.dumps(summary_of(run), indent=2)))
+            values.append(_text("summary", json.dumps(summary_of(run.folder), indent=2)))
             self._add(run, Summary(value=values), step)
         self._writers[run.name].flush()
 

@@ -1,10 +1,9 @@
 """A run as a tracker needs it, read from its folder at any moment."""
 
-import json
 import math
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from bbbrun.errors import UserError
 from bbbrun.runs.files import FIGURES, METRICS, RECORD, SUMMARY
@@ -72,12 +71,3 @@ def _name(folder: Path) -> str:
     parts = folder.parts
     start = len(parts) - parts[::-1].index("runs") if "runs" in parts[:-1] else len(parts) - 2
     return "/".join(parts[start:])
-
-
-def summary_of(run: Tracked) -> dict[str, Any]:
-    """The run's summary; empty where it is not finished."""
-    try:
-        content: dict[str, Any] = json.loads((run.folder / SUMMARY).read_text("utf-8"))
-        return content
-    except (OSError, ValueError):
-        return {}

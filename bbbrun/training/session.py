@@ -59,7 +59,7 @@ class Session:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if error is not None and stops.asked() and self.standing is not None and (state := self.standing()):
+        if error is not None and stops.is_stopping() and self.standing is not None and (state := self.standing()):
             self._run.save_checkpoint(state)
         self.progress.close()
 

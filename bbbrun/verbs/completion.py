@@ -11,15 +11,10 @@ from collections.abc import Sequence
 from contextlib import redirect_stderr, redirect_stdout, suppress
 
 from bbbrun.verbs import VERBS, train
-from bbbrun.verbs.words import flags_first
+from bbbrun.verbs.words import flags_first, parsed
 
 # Groups of the configuration that a user never chooses from.
 _INTERNAL = ("schema", "experiment_for")
-
-
-def asked(words: Sequence[str]) -> bool:
-    """Whether a shell asks for the completion of a line."""
-    return bool({"-sc", "--shell-completion"} & set(words)) and any(word.startswith("query=") for word in words)
 
 
 def main(words: Sequence[str]) -> None:
@@ -38,7 +33,7 @@ def _hydra_choices(words: Sequence[str], typed: Sequence[str], current: str) -> 
     """Hydra's choices; none where the line is not valid, since no message may appear in the line being typed."""
     output = io.StringIO()
     with suppress(SystemExit, Exception), redirect_stdout(output), redirect_stderr(io.StringIO()):
-        os.environ["COMP_LINE"] = " ".join(["bbbrun", *flags_first(typed), current])
+        os.environ["COMP_LINE"] = " ".join(["bbbrun", *flags_first(typed, parsed(typed)), current])
         train.main(words)
     return [choice for choice in output.getvalue().split() if not choice.startswith(_INTERNAL)]
 

@@ -104,7 +104,7 @@ def _run(jobs: list[Job], remaining: list[Job], records: Path | None, device: st
 
 def _launched(jobs: list[Job], launcher: list[str], device: str) -> list[str]:
     """Run these jobs by a launcher, as one sweep, which knows the queued ones; return a line if any fails."""
-    from bbbrun.sweeps.asked import job_words
+    from bbbrun.sweeps.command import job_words
     from bbbrun.verbs import train
 
     words = [[*job_words(job.words), f"device={device}"] for job in jobs]
@@ -133,7 +133,7 @@ def _queued(job: Job) -> str | None:
     if not is_sweep(_SWEEP):
         return None
     numbers = queued(_SWEEP)
-    from bbbrun.sweeps.asked import job_words
+    from bbbrun.sweeps.command import job_words
 
     key = settings(job_words(job.words))
     return next(
@@ -201,7 +201,7 @@ def _finish(job: Job, device: str, threads: int | None, children: "list[subproce
     resumed = run.folder if run is not None and has_checkpoint(run.folder) else None
     command += [word("resume", str(resumed))] if resumed else []
     print(f"bbbrun {shlex.join(command)}", file=sys.stderr)
-    if stops.asked():
+    if stops.is_stopping():
         return None
     pipe = subprocess.PIPE if threads else None
     with subprocess.Popen([sys.executable, "-m", "bbbrun", *command], stderr=pipe, text=True) as child:

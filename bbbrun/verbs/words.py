@@ -20,8 +20,8 @@ def parsed(words: Sequence[str]) -> Namespace:
     def refuse(message: str) -> NoReturn:
         raise UserError(f"{message}; flags are listed by bbbrun --hydra-help, settings by bbbrun --help")
 
-    # The parser's own would print a page of usage.
-    parser.error = refuse  # type: ignore[method-assign]
+    # The parser's own would print a page of usage, which is made at each start unless it is there.
+    parser.error, parser.usage = refuse, ""  # type: ignore[method-assign]
     flags = parser.parse_intermixed_args(words)
     for word in flags.overrides:
         if "=" not in word and not word.startswith(("~", "+")):
@@ -44,13 +44,17 @@ def _require_folder(key: str, value: str) -> None:
         raise UserError(f"hydra.output_subdir must be null, not {folder}: bbbrun writes .hydra itself")
 
 
-def flags_first(words: Sequence[str]) -> list[str]:
+def may_be_sweep(flags: Namespace) -> bool:
+    """Whether the words may begin or continue a sweep; `resume=` also continues a single run."""
+    return flags.multirun or any(text.startswith(("resume=", "hydra.mode=")) for text in flags.overrides)
+
+
+def flags_first(words: Sequence[str], flags: Namespace) -> list[str]:
     """The words with all flags before all settings: Hydra takes its settings in one stretch only.
 
-    Raises UserError as `parsed` does.
+    flags: the words as parsed.
     """
-    settings = list(parsed(words).overrides)
-    flags = list(words)
-    for setting in settings:
-        flags.remove(setting)
-    return flags + settings
+    first = list(words)
+    for setting in flags.overrides:
+        first.remove(setting)
+    return [*first, *flags.overrides]

@@ -2,8 +2,7 @@
 
 import shlex
 from argparse import Namespace
-from collections.abc import Callable, Collection, Sequence
-from datetime import datetime
+from collections.abc import Collection, Sequence
 from itertools import product
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -11,50 +10,36 @@ from typing import Any, NamedTuple
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
-from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from bbbrun.errors import UserError
-from bbbrun.runs.files import RECORD, RUNS
+from bbbrun.runs.files import RECORD
 from bbbrun.runs.identity import FREE_ON_RESUME
-from bbbrun.runs.standing import Standing, standing
-from bbbrun.runs.sweep import SWEEP, SweepJob, is_sweep, numbered, read_sweep
+from bbbrun.runs.sweep import SWEEP, SweepJob, is_sweep, read_sweep
 from bbbrun.schema.config import composed
 from bbbrun.schema.quoting import word
+from bbbrun.sweeps.folders import new_folder
 
 _SWEEP_DIR = "hydra.sweep.dir"
-
-
-class Left(NamedTuple):
-    """An unfinished job and its progress."""
-
-    job: SweepJob
-    standing: Standing
 
 
 class Calls:
     """The calls of Hydra's launcher for one command line, and their sweep.
 
-    asked: the command line. again: do the jobs already listed in the sweep, all or those in `only`, in place of the
+    command: the command line. again: do the jobs already listed in the sweep, all or those in `only`, in place of the
     sweeper's. words: additional settings of each job. folder: the sweep's, once known. on_slurm: whether jobs outlive
     this process.
     """
 
-    def __init__(self, asked: Sequence[str], *, again: bool = False, words: Sequence[str] = ()) -> None:
-        self.asked, self.again, self.words = list(asked), again, list(words)
+    def __init__(self, command: Sequence[str], *, again: bool = False, words: Sequence[str] = ()) -> None:
+        self.command, self.again, self.words = list(command), again, list(words)
         self.folder: Path | None = None
         self.only: Collection[str] | None = None
         self.on_slurm = False
         self.jobs: dict[str, SweepJob] = {}
 
-    def left(self) -> list[Left]:
-        """The unfinished jobs."""
-        assert self.folder is not None
-        every = [Left(job, standing(self.folder / job.folder)) for job in self.jobs.values()]
-        return [each for each in every if each.standing.state != "finished"]
 
-
-class Asked(NamedTuple):
+class SweepCommand(NamedTuple):
     """A sweep's arguments for Hydra, and the calls of its launcher. folder: that of a new sweep."""
 
     words: list[str]
@@ -62,7 +47,7 @@ class Asked(NamedTuple):
     folder: Path
 
 
-def sweep_of(words: Sequence[str], flags: Namespace) -> Asked | None:
+def sweep_of(words: Sequence[str], flags: Namespace) -> SweepCommand | None:
     """The sweep that a command line begins or continues; None for a single run.
 
     words: the command line as typed; flags: as parsed. Raises UserError for a folder that is not a sweep's, and for
@@ -80,7 +65,7 @@ def sweep_of(words: Sequence[str], flags: Namespace) -> Asked | None:
     if not multirun:
         return None
     typed = [text for text in words if text not in ("-m", "--multirun")]
-    return Asked(list(words), Calls(_with_absolute_folders(typed)), _new_folder(_name(settings, flags)))
+    return SweepCommand(list(words), Calls(_with_absolute_folders(typed)), new_folder(_name(settings, flags)))
 
 
 def job_words(settings: Sequence[str]) -> list[str]:
@@ -101,21 +86,21 @@ def _resumed(settings: Sequence[str]) -> Path | None:
     return Path(value).expanduser().absolute() if isinstance(value, str) and value else None
 
 
-def _extended(words: Sequence[str], settings: Sequence[str], folder: Path) -> Asked:
+def _extended(words: Sequence[str], settings: Sequence[str], folder: Path) -> SweepCommand:
     """A sweep's command line given again, perhaps with more values: `bbbrun -m ... resume=SWEEP`."""
     _require_no_other(settings, folder)
     rest = [text for text in words if not text.startswith("resume=")]
     typed = [text for text in rest if text not in ("-m", "--multirun")]
-    return Asked([*rest, word(_SWEEP_DIR, str(folder))], Calls(_with_absolute_folders(typed)), folder)
+    return SweepCommand([*rest, word(_SWEEP_DIR, str(folder))], Calls(_with_absolute_folders(typed)), folder)
 
 
-def _continued(words: Sequence[str], settings: Sequence[str], folder: Path) -> Asked:
+def _continued(words: Sequence[str], settings: Sequence[str], folder: Path) -> SweepCommand:
     """All of a sweep's jobs again, with the settings of its last command line: `bbbrun resume=SWEEP`.
 
     Settings of the launcher and of where runs run may be given anew; a new launcher replaces the earlier one.
     """
     _require_no_other(settings, folder)
-    commands = read_sweep(folder).asked
+    commands = read_sweep(folder).commands
     additions = [text for text in settings if not text.startswith("resume=")]
     hydra_settings = [text for text in additions if text.lstrip("+~").startswith(("hydra.", "hydra/"))]
     run_settings = [text for text in additions if text not in hydra_settings]
@@ -136,7 +121,7 @@ def _continued(words: Sequence[str], settings: Sequence[str], folder: Path) -> A
     new_flags = [text for text in words if text.startswith("-")]
     hydra_words = [*launcher, *hydra_settings, word(_SWEEP_DIR, str(folder))]
     calls = Calls([*flags, *launcher], again=True, words=run_settings)
-    return Asked(["-m", *flags, *new_flags, *hydra_words], calls, folder)
+    return SweepCommand(["-m", *flags, *new_flags, *hydra_words], calls, folder)
 
 
 def _require_no_other(settings: Sequence[str], folder: Path) -> None:
@@ -167,11 +152,6 @@ def _with_absolute_folders(words: Sequence[str]) -> list[str]:
     return absolute
 
 
-def _new_folder(name: str) -> Path:
-    """results/runs/<name>/<date>_<time>_<microseconds>, absolute, since jobs may run on another machine."""
-    return Path.cwd() / RUNS / name / f"{datetime.now():%Y-%m-%d_%H%M%S_%f}"
-
-
 def _name(settings: Sequence[str], flags: Namespace) -> str:
     """The runs' name if all jobs share it, else "sweep"."""
     search = [f"hydra.searchpath=['file://{Path(flags.config_dir).absolute()}']"] if flags.config_dir else []
@@ -190,17 +170,3 @@ def _name(settings: Sequence[str], flags: Namespace) -> str:
     except (HydraException, OmegaConfBaseException, OSError):
         return "sweep"  # Hydra will say what is wrong
     return names.pop() if len(names) == 1 else "sweep"
-
-
-def register_folders(sweep: Path | None) -> None:
-    """Register the resolvers of configs/config.yaml, also for other processes. sweep: the folder of a new sweep.
-
-    A resumed run keeps its folder; Hydra's output folder is then the current one, in which it writes nothing.
-    """
-    resolvers: dict[str, Callable[..., str]] = {
-        "run_folder": lambda resume, name: str(Path.cwd() if resume else _new_folder(name)),
-        "sweep_folder": lambda: str(sweep or Path.cwd() / RUNS),
-        "job_folder": lambda number: numbered(int(number)),
-    }
-    for name, resolver in resolvers.items():
-        OmegaConf.register_new_resolver(f"bbbrun.{name}", resolver, use_cache=True, replace=True)
