@@ -18,6 +18,7 @@ from tqdm import tqdm
 from bbbrun.errors import UserError
 from bbbrun.runs.files import RECORD, SUMMARY
 from bbbrun.runs.provenance import commit
+from bbbrun.runs.record import read_summary
 from bbbrun.runtime.device import choose_device, set_products
 from bbbrun.schema.config import Precision
 
@@ -132,7 +133,7 @@ def _training(part: Part) -> dict[str, Any]:
     """A training's figures: those of its first replica, and the test error of each."""
     last = part.result.parent
     folders = sorted(last.parent.glob("seed-*")) if last.name.startswith("seed-") else [last]
-    summaries = [json.loads((folder / SUMMARY).read_text()) for folder in folders]
+    summaries = [read_summary(folder) for folder in folders]
     first = summaries[0]
     return {
         "name": part.name,
