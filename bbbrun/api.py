@@ -19,7 +19,7 @@ from bbbrun.errors import UserError
 from bbbrun.report.groups import parameters
 from bbbrun.runs.reader import Run, finished_runs
 from bbbrun.runs.resume import require_same_run, require_unused
-from bbbrun.runtime.device import choose_device
+from bbbrun.runtime.device import choose_device, set_products
 from bbbrun.schema.config import composed, validated
 from bbbrun.schema.fixing import fixed, yaml_text
 from bbbrun.schema.quoting import words_of
@@ -142,7 +142,7 @@ def fit(
     The objective is equation 8 of the paper, on the summed likelihood of minibatches. mu starts at the module's own
     parameters, which stay as they are. inputs (N, ...), targets (N, ...). likelihood: (outputs (B, K), targets
     (B, ...)) -> nll of each example (B,), nats, such as bbbrun.likelihoods.categorical. overrides: words of the command
-    line for method, optimizer, train.batch_size, seed, device and compile, such as "optimizer.lr=1e-2".
+    line for method, optimizer, train.batch_size, seed, device, precision and compile, such as "optimizer.lr=1e-2".
     Raises ValueError for a module with buffers or dropout in training mode, and for inputs and targets that are not as
     many; bbbrun.errors.UserError for an override out of its range, for an estimator that takes affine maps apart
     (method.estimator=local or flipout), which a module need not be made of, and where the objective stops being finite.
@@ -151,6 +151,7 @@ def fit(
         raise ValueError(f"inputs and targets must be as many, and some: not {len(inputs)} and {len(targets)}")
     config = validated(composed(["experiment=digits", *overrides, f"train.epochs={epochs}"]))
     device = choose_device(config.device)
+    set_products(config.precision, device)
     network, weights = from_module(module)
     plan = Plan(
         seed=config.seed,

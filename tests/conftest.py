@@ -69,3 +69,15 @@ def data_root() -> Path:
 def _one_thread_per_worker() -> None:
     """Test processes that run side by side must not wait for each other's threads."""
     torch.set_num_threads(1)
+
+
+@pytest.fixture
+def fast_onednn(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Large products are oneDNN's on every processor that has AVX-512, whichever library is the faster there."""
+    from bbbrun.runtime import matmul
+
+    monkeypatch.setattr(matmul, "_gain", lambda product: 2.0)
+    large_product = matmul.large_product
+    large_product.cache_clear()
+    yield
+    large_product.cache_clear()

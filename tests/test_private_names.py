@@ -66,6 +66,7 @@ def test_small_products_are_loops_of_one_function_that_is_called_alone():
     assert not operators(steps.recorded) & {"aten::mm", "aten::addmm", "bbbrun::product"}
 
 
+@pytest.mark.usefixtures("fast_onednn")
 def test_large_products_are_onednns_where_the_processor_has_avx512():
     assert (matmul.large_product() is not None) == HAS_ONEDNN
     steps = assert_same_numbers(LARGE)
@@ -172,7 +173,8 @@ def unlike(*_: object) -> Tensor:
 @pytest.mark.parametrize("operator", [None, object(), type("Packet", (), {"default": staticmethod(unlike)})])
 def test_without_onednns_operator_or_with_another_of_its_name_products_are_torchs(monkeypatch, operator):
     monkeypatch.setattr(torch.ops.mkldnn, "_linear_pointwise", operator)
-    monkeypatch.setattr(matmul, "large_product", matmul.large_product.__wrapped__)
+    for function in ("onednn_operator", "large_product"):
+        monkeypatch.setattr(matmul, function, getattr(matmul, function).__wrapped__)
     monkeypatch.delitem(sys.modules, PASS, raising=False)
     assert matmul.large_product() is None
     a, b = (torch.randn(300, 300, generator=GENERATOR) for _ in range(2))

@@ -1,14 +1,20 @@
+import itertools
+from types import SimpleNamespace
+
 import pytest
 import torch
 import torch.nn.functional as F
 from torch.fx.experimental.proxy_tensor import make_fx
 
 from bbbrun.bayes.networks import mlp
+from bbbrun.runtime import matmul
 from bbbrun.runtime.compile import compiled
+from bbbrun.runtime.matmul import _gain as measured_gain
 from bbbrun.runtime.matmul import large_product, matrix_product
 from bbbrun.runtime.matmul_pass import Products, is_small
 
 GENERATOR = torch.Generator().manual_seed(0)
+pytestmark = pytest.mark.usefixtures("fast_onednn")
 
 
 def example(batch: int, width_in: int, width_out: int):
@@ -19,6 +25,21 @@ def example(batch: int, width_in: int, width_out: int):
 def skip_without_onednn():
     if large_product() is None:
         pytest.skip("oneDNN is no faster here: this processor has no AVX-512, or torch no oneDNN")
+
+
+def test_large_products_are_onednns_where_it_is_the_faster_by_far(monkeypatch):
+    skip_without_onednn()
+    for gain, chosen in ((0.7, False), (1.2, False), (1.4, True), (2.2, True)):
+        monkeypatch.setattr(matmul, "_gain", lambda product, gain=gain: gain)
+        large_product.cache_clear()
+        assert (large_product() is not None) == chosen
+
+
+@pytest.mark.parametrize("seconds", [1e-3, 4e-3])
+def test_the_gain_is_the_ratio_of_the_least_times(monkeypatch, seconds):
+    clock = iter(itertools.accumulate(itertools.chain([0], *[[2e-3, 0, seconds, 0]] * 7, [9, 0, 9, 0])))
+    monkeypatch.setattr(matmul, "time", SimpleNamespace(perf_counter=lambda: next(clock)))
+    assert measured_gain(lambda a, b, bias: a @ b) == pytest.approx(2e-3 / seconds)
 
 
 def forwards_and_backwards(x, weight, bias, gradient):

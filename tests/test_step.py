@@ -326,6 +326,7 @@ def test_two_compiled_steps_in_one_process_keep_apart():
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("fast_onednn")
 def test_a_compiled_step_of_large_products_equals_the_eager_one():
     network, prior = mlp(6, [1200, 1200], 3), build_prior(MIXTURE, "cpu")
     results = []

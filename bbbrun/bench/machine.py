@@ -1,4 +1,4 @@
-"""What a machine does with the steps and the paper's trainings: parts that each leave a file, and one table of them."""
+"""Measures a machine: steps and trainings as parts that each leave a file, and one table of them."""
 
 import json
 import os
@@ -21,6 +21,7 @@ from bbbrun.runs.provenance import commit
 from bbbrun.runs.record import read_summary
 from bbbrun.runtime.device import choose_device, set_products
 from bbbrun.schema.config import Precision
+from bbbrun.schema.quoting import word
 
 _OURS = "bbb scale_mixture weights"
 _NETWORKS = ("784-1200-1200-10", "784-800-800-10", "784-400-400-10")
@@ -51,11 +52,12 @@ def parts_of(folder: Path, device: str, small: bool, words: Sequence[str]) -> li
 
     def add_run(name: str, own: Sequence[str], last: str = "") -> None:
         size = ["experiment=digits", "train.epochs=2"] if small else ["experiment=mnist", "train.evaluate_every=10"]
-        place = "resume" if (folder / name / RECORD).exists() else "hydra.run.dir"
-        run = [*size, f"device={device}", *own, *words, f"{place}={folder / name}"]
+        key = "resume" if (folder / name / RECORD).exists() else "hydra.run.dir"
+        run = [*size, f"device={device}", *own, *words, word(key, str(folder / name))]
         parts.append(Part(name, run, folder / name / last / SUMMARY))
 
-    known = [precision.name for precision in Precision if _has(precision, device)]
+    chosen = choose_device(device)
+    known = [precision.name for precision in Precision if _has(precision, chosen)]
     for precision in known:
         add_bench(f"steps-{precision}", networks, "128", precision)
     add_bench("bandit", [bandit], "64", "float32")
@@ -68,42 +70,58 @@ def parts_of(folder: Path, device: str, small: bool, words: Sequence[str]) -> li
     return parts
 
 
-def _has(precision: Precision, device: str) -> bool:
+def _has(precision: Precision, device: torch.device) -> bool:
     try:
-        set_products(precision, choose_device(device))
+        set_products(precision, device)
     except UserError:
         return False
     return True
 
 
 def run_parts(folder: Path, parts: Sequence[Part], device: str) -> str:
-    """Run each part that has no result yet, and return the table; raises UserError where one fails, naming its log.
+    """Run each part that has no result yet, and return the table, which is written after each part.
 
-    The table so far is written after each part.
+    Raises UserError where a part fails, naming its log, and where the folder's results are of another machine, version
+    or command.
     """
     folder.mkdir(parents=True, exist_ok=True)
+    asked = _about(device) | {"commands": {part.name: _without_place(part.words) for part in parts}}
+    earlier = folder / "parts.json"
+    if earlier.exists() and json.loads(earlier.read_text()) != asked:
+        raise UserError(f"{folder} holds results of another machine, version or command: name another folder")
+    earlier.write_text(json.dumps(asked, indent=1))
     for part in tqdm([part for part in parts if not part.result.exists()], disable=None, unit="part"):
         start = time.perf_counter()
         log = folder / f"{part.name}.log"
         with log.open("w") as file:
             code = subprocess.run([sys.executable, "-m", "bbbrun", *part.words], stdout=file, stderr=file).returncode
         if code:
-            raise UserError(f"{part.name} failed: {log} ends with '{log.read_text().strip().splitlines()[-1]}'")
+            last = (log.read_text().strip().splitlines() or ["nothing"])[-1]
+            raise UserError(f"{part.name} failed: {log} ends with '{last}'")
         print(f"{part.name}: {time.perf_counter() - start:.0f} s", file=sys.stderr)
         write_table(folder, parts, device)
     return write_table(folder, parts, device)
 
 
-def write_table(folder: Path, parts: Sequence[Part], device: str) -> str:
-    """Write machine.md and machine.json from the results that `parts` have so far, and return the former's text."""
-    chosen, parts = choose_device(device), [part for part in parts if part.result.exists()]
-    about = {
+def _about(device: str) -> dict[str, Any]:
+    chosen = choose_device(device)
+    return {
         "device": torch.cuda.get_device_name(chosen) if chosen.type == "cuda" else platform.machine(),
         "cores": os.cpu_count(),
         "torch": version("torch"),
         "python": platform.python_version(),
         "commit": commit(),
     }
+
+
+def _without_place(words: Sequence[str]) -> list[str]:
+    """The words of a part but its folder, which says hydra.run.dir at first and resume later."""
+    return [each for each in words if not each.startswith(("hydra.run.dir=", "resume="))]
+
+
+def write_table(folder: Path, parts: Sequence[Part], device: str) -> str:
+    """Write machine.md and machine.json from the results that `parts` have so far, and return the former's text."""
+    about, parts = _about(device), [part for part in parts if part.result.exists()]
     tables = [pd.read_csv(part.result) for part in parts if part.result.suffix == ".csv"]
     steps = pd.concat(tables) if tables else pd.DataFrame({"name": []}, dtype=str)
     runs = [_training(part) for part in parts if part.result.name == SUMMARY]

@@ -85,16 +85,17 @@ def _peak_of(name: str, place: Place) -> float:
     command = [sys.executable, "-c", code, name, json.dumps(place)]
     ran = subprocess.run(command, env=os.environ | _GIVE_BACK, capture_output=True, text=True)
     if ran.returncode:
-        raise UserError(f"the memory of '{name}' was not measured: {ran.stderr.strip().splitlines()[-1]}")
+        last = (ran.stderr.strip().splitlines() or [f"exit code {ran.returncode}"])[-1]
+        raise UserError(f"the memory of '{name}' was not measured: {last}")
     return float(ran.stdout)
 
 
-def peak(name: str, words: str) -> float:
+def peak(name: str, place_json: str) -> float:
     """The most memory, MiB, that the step and its state take beyond the data, Python, torch and its compiler.
 
-    words: the Place as JSON. Linux alone tells it.
+    Linux alone tells it.
     """
-    place = Place(*json.loads(words))
+    place = Place(*json.loads(place_json))
     torch.set_num_threads(place.threads)
 
     def built(widths: list[int]) -> Any:
@@ -125,8 +126,8 @@ def _resident(name: str) -> int:
     return int(found[1])
 
 
-def draw(table: pd.DataFrame, path: Path) -> None:
-    """Draw time and memory over each axis as one figure of two rows, both scales logarithmic."""
+def plot(table: pd.DataFrame, path: Path) -> None:
+    """Plot time and memory over each axis as one figure of two rows, both scales logarithmic."""
     from matplotlib.figure import Figure
 
     axes = list(dict.fromkeys(table["axis"]))

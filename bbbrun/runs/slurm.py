@@ -1,6 +1,5 @@
 """Slurm's queue: which jobs of a sweep are in it, whichever process submitted them."""
 
-import getpass
 import json
 import shutil
 import subprocess
@@ -8,7 +7,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
-from typing import Any
 
 from bbbrun.errors import UserError
 from bbbrun.runs.files import alone, lock, write_atomically
@@ -60,11 +58,13 @@ def queued(sweep: Path) -> dict[str, str]:
     submissions = {path.parent.name: path for path in sweep.glob(f"{SUBMITTED}/*/{_JOBS}")}
     if not submissions or shutil.which("squeue") is None:
         return {}
-    command = ["squeue", "--noheader", "--array", "--user", getpass.getuser(), "--format=%i %o"]
+    command = ["squeue", "--noheader", "--array", "--me", "--format=%i %o"]
     try:
         answer = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True).stdout
     except (OSError, subprocess.SubprocessError) as error:
-        reason = " ".join((getattr(error, "stderr", None) or str(error)).split())
+        told = getattr(error, "stderr", None) or str(error)
+        # After a timeout it is bytes whatever was asked for.
+        reason = " ".join((told.decode(errors="replace") if isinstance(told, bytes) else told).split())
         raise UserError(
             f"Slurm's queue, in which jobs of {sweep} may be, is unknown ({reason}); if it has none of them, delete "
             f"{sweep / SUBMITTED}"
@@ -92,5 +92,6 @@ def being_submitted(sweep: Path) -> set[str]:
     return jobs
 
 
-def _jobs(path: Path) -> Any:
-    return json.loads(path.read_text("utf-8"))
+def _jobs(path: Path) -> list[str]:
+    folders: list[str] = json.loads(path.read_text("utf-8"))
+    return folders

@@ -52,6 +52,8 @@ def process_settings() -> Iterator[None]:
     The jobs of a sweep share a process, and each must be what it is alone.
     """
     threads, precision = torch.get_num_threads(), torch.get_float32_matmul_precision()
+    matmul, cudnn = torch.backends.cuda.matmul, torch.backends.cudnn
+    reduced, rounded = matmul.allow_bf16_reduced_precision_reduction, cudnn.allow_tf32
     device = torch.cuda.current_device() if torch.cuda.is_initialized() else 0
     try:
         with warnings.catch_warnings():
@@ -59,14 +61,15 @@ def process_settings() -> Iterator[None]:
     finally:
         torch.set_num_threads(threads)
         torch.set_float32_matmul_precision(precision)
+        matmul.allow_bf16_reduced_precision_reduction, cudnn.allow_tf32 = reduced, rounded
         if torch.cuda.is_initialized():
             torch.cuda.set_device(device)
 
 
 def set_products(precision: Precision, device: torch.device) -> None:
-    """Set whether float32 products on CUDA round their factors to TensorFloat-32, which has 10 bits of mantissa.
+    """Set whether products and convolutions on CUDA round factors to TensorFloat-32, which has 10 bits of mantissa.
 
-    Raises UserError where the device has no products of this precision.
+    bfloat16 also needs the context `products_of`. Raises UserError where the device has no products of this precision.
     """
     if precision is Precision.tf32 and device.type != "cuda":
         raise UserError(
@@ -79,6 +82,8 @@ def set_products(precision: Precision, device: torch.device) -> None:
             "say precision=float32"
         )
     torch.set_float32_matmul_precision("high" if precision is Precision.tf32 else "highest")
+    # By default torch rounds the factors of convolutions alone.
+    torch.backends.cudnn.allow_tf32 = precision is Precision.tf32
     # Partial sums of a product stay float32.
     torch.backends.cuda.matmul.allow_bf16_reduced_precision_reduction = False
 

@@ -13,7 +13,13 @@ from bbbrun.schema.config import Precision
 if TYPE_CHECKING:
     import pandas as pd
 
-_NOT_FOR_VARIANCE = ("network", "batch", "draws", "threads", "device", "precision", "only")
+_STEPS = ("network", "batch", "draws", "threads", "rounds", "device", "precision", "only", "output")
+# What each other use of the verb heeds beside its own option.
+_HEEDED = {
+    "variance": ("rounds", "output"),
+    "machine": ("device", "small", "settings"),
+    "scaling": ("rounds", "small"),
+}
 
 
 def main(words: Sequence[str] | None = None) -> None:
@@ -48,9 +54,12 @@ def main(words: Sequence[str] | None = None) -> None:
     try:
         if arguments.output:
             _require_writable(arguments.output)
-        ignored = [name for name in _NOT_FOR_VARIANCE if getattr(arguments, name) != parser.get_default(name)]
-        if arguments.variance and ignored:
-            raise UserError(f"--{ignored[0]} has no effect with --variance, which takes the run's network and batch")
+        use = next((name for name in _HEEDED if getattr(arguments, name)), None)
+        heeded = (use, *_HEEDED[use]) if use else _STEPS
+        for name, value in vars(arguments).items():
+            if name not in heeded and value not in ([], parser.get_default(name)):
+                option = f"--{name}" if name != "settings" else " ".join(value)
+                raise UserError(f"{option} has no effect with --{use}" if use else f"{option} needs another option")
         networks = [[int(width) if width.isdecimal() else 0 for width in net.split("-")] for net in arguments.network]
         if min(map(len, networks)) < 2 or min(itertools.chain(*networks)) < 1:
             raise UserError("--network takes widths of at least 1, two and more joined by -, such as 784-400-400-10")
@@ -60,13 +69,9 @@ def main(words: Sequence[str] | None = None) -> None:
         if arguments.machine:
             _machine(arguments)
             return
-        if arguments.settings:
-            raise UserError(f"{' '.join(arguments.settings)} has an effect only with --machine")
         if arguments.scaling:
             _scaling(arguments)
             return
-        if arguments.small:
-            raise UserError("--small has an effect only with --machine or --scaling")
         tables = _tables(arguments, networks)
     except (UserError, ValueError) as error:
         parser.error(str(error))
@@ -84,15 +89,15 @@ def _machine(arguments: argparse.Namespace) -> None:
 
 
 def _scaling(arguments: argparse.Namespace) -> None:
-    from bbbrun.bench.scaling import draw, scaling
+    from bbbrun.bench.scaling import plot, scaling
     from bbbrun.runtime.device import keep_freed_memory
 
+    arguments.scaling.mkdir(parents=True, exist_ok=True)
     keep_freed_memory()
     table = scaling(arguments.rounds, arguments.small)
-    arguments.scaling.mkdir(parents=True, exist_ok=True)
     _printed(table).to_csv(arguments.scaling / "scaling.csv", index=False)
     for ending in ("png", "svg"):
-        draw(table, arguments.scaling / f"scaling.{ending}")
+        plot(table, arguments.scaling / f"scaling.{ending}")
 
 
 def _tables(arguments: argparse.Namespace, networks: list[list[int]]) -> "list[pd.DataFrame]":
