@@ -46,7 +46,7 @@ def results_table(folder: Path) -> str:
         return [f"{table1['error'][method, size]:.2f}" for size in _SIZES]
 
     seeds = [least_to_most(table1["seeds"].xs(size, level="units")) for size in _SIZES]
-    title1 = f"Table 1: test error, %, {_joined(_SIZES)} units, by {' / '.join(seeds)} seeds"
+    title1 = f"Table 1: test error, %, {_joined(_SIZES)} units, means over {' / '.join(seeds)} seeds"
     title2 = f"Table 2: the same, {_joined(_REMOVED)} % of weights removed ({least_to_most(table2['runs'])} seed)"
     title6 = f"Figure 6: median regret after {_STEPS:,} interactions ({least_to_most(regret['runs'])} seeds)"
     pruned = [f"{table2['error'][removed]:.2f}" for removed in _REMOVED]
@@ -116,9 +116,9 @@ def _orders(errors: "pd.Series[float]") -> str:
         if published("table1", better, size) < published("table1", worse, size)
     ]
     text = (
-        f"The paper's Table 1 orders {len(same)} pairs of methods at equal size; {sum(same)} have the same order here."
+        f"The paper's Table 1 orders {len(same)} pairs of methods at equal size; ours orders {sum(same)} of them alike."
     )
-    return text if all(same) else f"{text} results/paper names the rest."
+    return text if all(same) else f"{text} [results/paper](results/paper/README.md) names the others."
 
 
 def _verdict(verdicts: pd.DataFrame, item: str, name: str) -> str:
