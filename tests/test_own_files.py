@@ -92,3 +92,18 @@ def test_the_command_line_says_it_in_one_line(bbbrun, tmp_path, files, expected)
         assert (result.returncode, result.stderr.count("\n")) == (1, 1), result.stderr
         assert expected in result.stderr
     assert not (tmp_path / "results").exists()
+
+
+@pytest.mark.parametrize("content", ["", "seed: 1\n"])
+@pytest.mark.parametrize("flags", [(), ("-m",)], ids=str)
+def test_a_primary_configuration_without_bbbruns_own_is_one_line(bbbrun, tmp_path, content, flags):
+    (tmp_path / "own").mkdir()
+    (tmp_path / "own" / "mine.yaml").write_text(content)
+    result = bbbrun("--config-dir", "own", "--config-name", "mine", *flags)
+    assert result.returncode == 1
+    errors = [line for line in result.stderr.splitlines() if "error" in line]
+    assert errors[0].startswith(
+        "bbbrun: error: the primary configuration is not bbbrun's: its defaults must begin with"
+    )
+    assert "Traceback" not in result.stderr
+    assert "Key 'objective'" not in result.stderr

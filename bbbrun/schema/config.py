@@ -202,8 +202,17 @@ def option(group: str, values: dict[str, Any]) -> Any:
         raise UserError(f"{group}={values.get('name')} of another version of bbbrun: {error}") from error
 
 
+def require_ours(config: DictConfig) -> None:
+    """Raise UserError where a primary configuration of the user's own leaves out bbbrun's."""
+    if OmegaConf.get_type(config) is not Config:
+        raise UserError(
+            "the primary configuration is not bbbrun's: its defaults must begin with config, and end with _self_"
+        )
+
+
 def validated(config: DictConfig) -> Config:
     """A composed configuration, typed and checked; raises UserError naming the key and the allowed values."""
+    require_ours(config)
     _refuse_added_keys(config)
     try:
         checked: Any = OmegaConf.to_object(config)

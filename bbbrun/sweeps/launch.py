@@ -25,7 +25,7 @@ from bbbrun.runs.slurm import Submission, being_submitted, queued, submitting
 from bbbrun.runs.standing import Standing, standing, writer
 from bbbrun.runs.sweep import SweepJob, enroll, is_sweep, read_sweep, settings
 from bbbrun.runtime import stops
-from bbbrun.schema.config import plain
+from bbbrun.schema.config import plain, require_ours
 from bbbrun.schema.quoting import word
 from bbbrun.sweeps.command import Calls
 from bbbrun.sweeps.job import metrics_of, objective
@@ -60,6 +60,7 @@ class SweepLauncher(Launcher):
 
     def __init__(self, launcher: Launcher, config: DictConfig, context: HydraContext, calls: Calls) -> None:
         super().__init__()
+        require_ours(config)
         self._launcher, self._config, self._context, self._calls = launcher, config, context, calls
         calls.on_slurm = type(launcher).__name__ == "SlurmLauncher"
         self._folder = calls.folder = Path(str(config.hydra.sweep.dir)).absolute()
