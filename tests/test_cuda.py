@@ -18,8 +18,7 @@ from bbbrun.bayes.predictive import posterior_predictive
 from bbbrun.bench.steps import bayes_by_backprop
 from bbbrun.runtime.device import set_products
 from bbbrun.runtime.noise import random_words, standard_normal
-from bbbrun.schema.config import Precision
-from bbbrun.schema.methods import Estimator
+from bbbrun.schema.methods import Estimator, Precision
 from bbbrun.training.trainer import Trainer
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")

@@ -5,7 +5,7 @@ import torch
 
 from bbbrun.errors import UserError
 from bbbrun.runtime.device import choose_device, process_settings, set_products
-from bbbrun.schema.config import Precision
+from bbbrun.schema.methods import Precision
 
 
 @pytest.fixture

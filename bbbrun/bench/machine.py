@@ -15,15 +15,15 @@ import pandas as pd
 import torch
 from tqdm import tqdm
 
+from bbbrun.bench.measure import OURS
 from bbbrun.errors import UserError
 from bbbrun.runs.files import RECORD, SUMMARY
 from bbbrun.runs.provenance import commit
 from bbbrun.runs.record import read_summary
 from bbbrun.runtime.device import choose_device, set_products
-from bbbrun.schema.config import Precision
+from bbbrun.schema.methods import Precision
 from bbbrun.schema.quoting import word
 
-_OURS = "bbb scale_mixture weights"
 _NETWORKS = ("784-1200-1200-10", "784-800-800-10", "784-400-400-10")
 _BANDIT = "119-100-100-1"
 
@@ -48,7 +48,7 @@ def parts_of(folder: Path, device: str, small: bool, words: Sequence[str]) -> li
     def add_bench(name: str, networks: Sequence[str], batch: str, precision: str) -> None:
         table = folder / f"{name}.csv"
         own = ["bench", "--device", device, "--precision", precision, "--batch", batch, "--network", *networks]
-        parts.append(Part(name, [*own, "--only", _OURS, "--rounds", rounds, "--output", str(table)], table))
+        parts.append(Part(name, [*own, "--only", OURS, "--rounds", rounds, "--output", str(table)], table))
 
     def add_run(name: str, own: Sequence[str], last: str = "") -> None:
         size = ["experiment=digits", "train.epochs=2"] if small else ["experiment=mnist", "train.evaluate_every=10"]
@@ -120,15 +120,17 @@ def _without_place(words: Sequence[str]) -> list[str]:
 
 
 def write_table(folder: Path, parts: Sequence[Part], device: str) -> str:
-    """Write machine.md and machine.json from the results that `parts` have so far, and return the former's text."""
+    """Write machine.md and machine.json from the results that `parts` have so far, and return the former's text.
+
+    The first part, a table of steps, has one.
+    """
     about, parts = _about(device), [part for part in parts if part.result.exists()]
-    tables = [pd.read_csv(part.result) for part in parts if part.result.suffix == ".csv"]
-    steps = pd.concat(tables) if tables else pd.DataFrame({"name": []}, dtype=str)
+    steps = pd.concat([pd.read_csv(part.result) for part in parts if part.result.suffix == ".csv"])
     runs = [_training(part) for part in parts if part.result.name == SUMMARY]
     (folder / "machine.json").write_text(
         json.dumps(about | {"steps": steps.to_dict("records"), "trainings": runs}, indent=2)
     )
-    ours = steps[steps["name"].str.startswith(_OURS)]
+    ours = steps[steps["name"] == OURS]
     lines = [", ".join(f"{key} {value}" for key, value in about.items()), ""]
     lines += [
         "| network | batch | precision | step, ms | to eager SGD | to eager dropout |",

@@ -13,11 +13,12 @@ from bbbrun.bench.parts import floor, parts
 from bbbrun.bench.steps import Timed, bbbrun_step, contenders, make_setting
 from bbbrun.errors import UserError
 from bbbrun.runtime.device import synchronize
-from bbbrun.schema.config import Config, Precision
-from bbbrun.schema.methods import BayesByBackpropConfig, Estimator
+from bbbrun.schema.config import Config
+from bbbrun.schema.methods import BayesByBackpropConfig, Estimator, Precision
 from bbbrun.training.task import Task
 
-_FIRST, _SECOND, _OURS = "sgd, PyTorch eager", "dropout, PyTorch eager", "bbb scale_mixture weights, bbbrun"
+OURS = "bbb scale_mixture weights, bbbrun"
+_FIRST, _SECOND = "sgd, PyTorch eager", "dropout, PyTorch eager"
 
 
 def median_ms(steps: dict[str, Timed], rounds: int, device: torch.device) -> dict[str, float]:
@@ -52,7 +53,7 @@ def measure(
     """
     setting = make_setting(widths, batch, draws, device, precision)
     kinds = {"step": contenders(setting), "part": parts(setting), "floor": floor(setting)}
-    needed = (_FIRST, _SECOND, _OURS)
+    needed = (_FIRST, _SECOND, OURS)
     torch.compiler.reset()
     chosen = {
         (kind, name): build
@@ -76,7 +77,7 @@ def measure(
             "median_ms": medians[name],
             "to_eager_sgd": medians[name] / medians[_FIRST],
             "to_eager_dropout": medians[name] / medians[_SECOND],
-            "to_bbb": medians[name] / medians[_OURS],
+            "to_bbb": medians[name] / medians[OURS],
         }
         for kind, name in chosen
     ]

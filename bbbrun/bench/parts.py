@@ -14,7 +14,7 @@ from bbbrun.bench.steps import LR, MINIBATCHES, PRIORS, Setting, Timed, mlp_of
 from bbbrun.runtime.compile import compiled
 from bbbrun.runtime.matmul import matrix_product
 from bbbrun.runtime.noise import Stream, standard_normal
-from bbbrun.schema.config import Precision
+from bbbrun.schema.methods import Precision
 from bbbrun.training.optimizers import Sgd
 
 

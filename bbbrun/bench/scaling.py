@@ -14,14 +14,14 @@ import pandas as pd
 import torch
 from tqdm import tqdm
 
-from bbbrun.bench.measure import measure
+from bbbrun.bench.measure import OURS, measure
 from bbbrun.bench.steps import contenders, make_setting, mlp_of
 from bbbrun.errors import UserError
-from bbbrun.schema.config import Precision
+from bbbrun.schema.methods import Precision
 
-_OURS = "bbb scale_mixture weights"
-# Draws of the weights are for Bayes by Backprop alone, so the others' lines stay level.
-_AXES = {"weights": (10**3, 10**4, 10**5, 10**6, 10**7), "draws": (1, 2, 5, 10), "batch": (16, 64, 128, 512)}
+_WEIGHTS = (10**3, 10**4, 10**5, 10**6, 10**7)
+_DRAWS = (1, 2, 5, 10)  # of Bayes by Backprop alone, so the others' lines stay level
+_BATCHES = (16, 64, 128, 512)
 # glibc gives each larger block back as it is freed, so that the peak is what was in use at once.
 _GIVE_BACK = {"MALLOC_MMAP_THRESHOLD_": "65536"}
 
@@ -45,16 +45,12 @@ def places(cores: int, small: bool) -> Iterator[Place]:
     if small:
         yield middle._replace(axis="weights")
         return
-    for axis, values in _AXES.items():
-        for value in values:
-            place = middle._replace(axis=axis)
-            match axis:
-                case "weights":
-                    yield place._replace(widths=_square(value))
-                case "draws":
-                    yield place._replace(draws=value)
-                case "batch":
-                    yield place._replace(batch=value)
+    for weights in _WEIGHTS:
+        yield middle._replace(axis="weights", widths=_square(weights))
+    for draws in _DRAWS:
+        yield middle._replace(axis="draws", draws=draws)
+    for batch in _BATCHES:
+        yield middle._replace(axis="batch", batch=batch)
     for threads in sorted({1, *(2**power for power in range(cores.bit_length()) if 2**power < cores), cores}):
         yield middle._replace(axis="threads", threads=threads)
 
@@ -65,13 +61,13 @@ def _square(weights: int) -> list[int]:
     return [width, width, width, 10]
 
 
-def scaling(rounds: int, small: bool) -> pd.DataFrame:
-    """A row for each setting and step: its median time, ms, and its peak of memory, MiB, on the CPU."""
+def scaling(rounds: int, cores: int, small: bool) -> pd.DataFrame:
+    """A row for each setting and step: its median time, ms, and its peak of memory, MiB, on up to `cores` threads."""
     tables = []
-    for place in tqdm(list(places(os.cpu_count() or 1, small)), disable=None, unit="setting"):
+    for place in tqdm(list(places(cores, small)), disable=None, unit="setting"):
         torch.set_num_threads(place.threads)
         device = torch.device("cpu")
-        table = measure(place.widths, place.batch, place.draws, place.threads, rounds, device, Precision.float32, _OURS)
+        table = measure(place.widths, place.batch, place.draws, place.threads, rounds, device, Precision.float32, OURS)
         table.insert(0, "axis", place.axis)
         table.insert(1, "weights", mlp_of(place.widths).size)
         table["memory_mib"] = [_peak_of(name, place) for name in table["name"]]

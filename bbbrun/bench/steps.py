@@ -15,7 +15,6 @@ from bbbrun.bayes.networks import Network, initial_weights, mlp
 from bbbrun.bayes.priors import build_prior
 from bbbrun.bench.peers import Built, peers
 from bbbrun.runtime.device import products_of
-from bbbrun.schema.config import Precision
 from bbbrun.schema.methods import (
     BayesByBackpropConfig,
     DropoutConfig,
@@ -26,6 +25,7 @@ from bbbrun.schema.methods import (
     MethodConfig,
     MinibatchWeights,
     NoPriorConfig,
+    Precision,
     PriorConfig,
     ScaleMixtureConfig,
 )

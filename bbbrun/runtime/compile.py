@@ -54,7 +54,7 @@ def compiled(function: Callable[P, R]) -> Callable[P, R]:
     assert isinstance(function, FunctionType)
     assert not hasattr(function, "__wrapped__")
     own = FunctionType(function.__code__.replace(), function.__globals__, closure=function.__closure__)
-    # On CUDA it logs that it cannot tune these products, which nobody asked it to.
+    # On CUDA it logs that one of its products cannot be tried against others, though no trial was asked for.
     logging.getLogger("torch._inductor.select_algorithm").setLevel(logging.ERROR)
     function = torch.compile(own, dynamic=False, fullgraph=True, options=_options())
     compiling = True

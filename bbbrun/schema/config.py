@@ -7,7 +7,6 @@ import math
 import re
 from collections.abc import Sequence
 from dataclasses import fields, is_dataclass
-from enum import Enum
 from functools import cache, cached_property
 from typing import Any
 
@@ -20,7 +19,7 @@ from bbbrun.errors import UserError
 from bbbrun.schema.checks import MOST_ROWS, MOST_STEPS, require, require_count
 from bbbrun.schema.datasets import AGENTS, DATASETS, AgentConfig, DatasetConfig
 from bbbrun.schema.messages import one_line, unknown_key
-from bbbrun.schema.methods import METHODS, NETWORKS, PRIORS, MethodConfig, NetworkConfig, PriorConfig
+from bbbrun.schema.methods import METHODS, NETWORKS, PRIORS, MethodConfig, NetworkConfig, Precision, PriorConfig
 from bbbrun.schema.optimizers import OPTIMIZERS, OptimizerConfig
 from bbbrun.schema.replicas import require_replicas
 from bbbrun.schema.structured import structured
@@ -29,14 +28,6 @@ from bbbrun.schema.tables import TABLES
 # Metrics by which settings may be chosen: the first that a run has unless `objective` names one. None is a test metric.
 OBJECTIVES = ("valid_error", "valid_nll", "valid_error_mean", "cumulative_regret", "cumulative_expected_regret")
 _NONE = "none"  # the option of a group that stands for having no such part
-
-
-class Precision(Enum):
-    """What the factors of a training step's matrix products are rounded to; all else is float32."""
-
-    float32 = "float32"
-    tf32 = "tf32"
-    bfloat16 = "bfloat16"
 
 
 @structured

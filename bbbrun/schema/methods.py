@@ -15,6 +15,8 @@ from bbbrun.schema.checks import (
 from bbbrun.schema.structured import structured
 
 Init = StrEnum("Init", ["he", "uniform"])
+# What the factors of a training step's matrix products are rounded to; all else is float32.
+Precision = StrEnum("Precision", ["float32", "tf32", "bfloat16"])
 
 
 @structured

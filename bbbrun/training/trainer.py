@@ -19,7 +19,8 @@ from bbbrun.runtime.compile import COMPILER_FILES, compile_errors, compiled, rea
 from bbbrun.runtime.device import products_of
 from bbbrun.runtime.noise import permutation
 from bbbrun.schema.checks import MOST_STEPS, require
-from bbbrun.schema.config import Config, Precision
+from bbbrun.schema.config import Config
+from bbbrun.schema.methods import Precision
 from bbbrun.schema.optimizers import OptimizerConfig
 from bbbrun.training.optimizers import build_optimizer, learning_rates
 from bbbrun.training.step import Epoch, Recipe, Steps, initial_state, make_step

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bbbrun.errors import UserError
-from bbbrun.schema.config import Precision
+from bbbrun.schema.methods import Precision
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -59,7 +59,8 @@ def main(words: Sequence[str] | None = None) -> None:
         for name, value in vars(arguments).items():
             if name not in heeded and value not in ([], parser.get_default(name)):
                 option = f"--{name}" if name != "settings" else " ".join(value)
-                raise UserError(f"{option} has no effect with --{use}" if use else f"{option} needs another option")
+                needed = " or ".join(f"--{other}" for other, names in _HEEDED.items() if name in names)
+                raise UserError(f"{option} has no effect with --{use}" if use else f"{option} needs {needed}")
         networks = [[int(width) if width.isdecimal() else 0 for width in net.split("-")] for net in arguments.network]
         if min(map(len, networks)) < 2 or min(itertools.chain(*networks)) < 1:
             raise UserError("--network takes widths of at least 1, two and more joined by -, such as 784-400-400-10")
@@ -91,10 +92,11 @@ def _machine(arguments: argparse.Namespace) -> None:
 def _scaling(arguments: argparse.Namespace) -> None:
     from bbbrun.bench.scaling import plot, scaling
     from bbbrun.runtime.device import keep_freed_memory
+    from bbbrun.sweeps.shares import cores
 
     arguments.scaling.mkdir(parents=True, exist_ok=True)
     keep_freed_memory()
-    table = scaling(arguments.rounds, arguments.small)
+    table = scaling(arguments.rounds, cores(), arguments.small)
     _printed(table).to_csv(arguments.scaling / "scaling.csv", index=False)
     for ending in ("png", "svg"):
         plot(table, arguments.scaling / f"scaling.{ending}")
