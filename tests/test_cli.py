@@ -137,6 +137,14 @@ def test_what_libraries_log_of_themselves_is_not_for_the_user(tmp_path, level):
     assert ("of itself" in shown) == (level == "INFO")
 
 
+@pytest.mark.parametrize("level", ["WARNING", "INFO"])
+def test_what_hydra_logs_of_a_sweep_is_not_for_the_user(bbbrun, level):
+    words = [] if level == "WARNING" else [f"hydra.hydra_logging.root.level={level}"]
+    result = bbbrun("-m", *FAST, "seed=3", *words)
+    assert result.returncode == 0, result.stderr
+    assert ("[HYDRA]" in result.stdout + result.stderr) == (level == "INFO")
+
+
 def test_the_last_evaluation_takes_its_own_number_of_draws(bbbrun, tmp_path):
     words = [*FAST, "train.epochs=2", "method.rho_init=[0,0]"]
     few, mixed, many, _ = sweep(bbbrun, tmp_path, *words, "method.test_samples=1,7", "method.final_samples=null,7")

@@ -4,10 +4,12 @@ To add an option is to add its YAML, its dataclass and its row in the code: noth
 """
 
 from collections.abc import Iterable
+from dataclasses import fields
 from importlib import resources
 from pathlib import Path
 
 import pytest
+from hydra.conf import HydraConf
 from hydra.errors import ConfigCompositionException
 from omegaconf import OmegaConf
 
@@ -156,3 +158,16 @@ def test_an_experiment_that_sets_a_number_of_one_option_refuses_the_others(exper
     for name in set(names(group)) - {ONE_OPTION[experiment, group]}:
         with pytest.raises(ConfigCompositionException, match=r"Key '.*' not in "):
             composed([f"experiment={experiment}", f"{group}={name}"])
+
+
+def test_the_keys_under_hydra_are_hydras_own():
+    """hydra_logging, job_logging and the others there: no module of bbbrun reads them."""
+    assert set(OmegaConf.load(CONFIGS / "config.yaml")["hydra"]) <= {field.name for field in fields(HydraConf)}
+
+
+def test_the_keys_of_the_slurm_launcher_are_submitits():
+    """timeout_min, signal_delay_s, max_num_timeout, stderr_to_stdout: the launcher hands them to Slurm."""
+    launcher = pytest.importorskip("hydra_plugins.hydra_submitit_launcher.config")
+    keys = set(OmegaConf.load(CONFIGS / "hydra" / "launcher" / "slurm.yaml")) - {"defaults"}
+    assert keys == {"timeout_min", "signal_delay_s", "max_num_timeout", "stderr_to_stdout"}
+    assert keys <= {field.name for field in fields(launcher.SlurmQueueConf)}
