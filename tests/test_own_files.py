@@ -107,3 +107,21 @@ def test_a_primary_configuration_without_bbbruns_own_is_one_line(bbbrun, tmp_pat
     )
     assert "Traceback" not in result.stderr
     assert "Key 'objective'" not in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [
+        ("name: null", "In 'agent/mine': ValidationError raised while composing config: Incompatible value 'None'"),
+        ("{}", "Structured config of type `AgentConfig` has missing mandatory value: name"),
+    ],
+)
+def test_an_option_of_ones_own_without_a_name_is_one_line_with_the_key(bbbrun, tmp_path, content, expected):
+    (tmp_path / "own" / "agent").mkdir(parents=True)
+    (tmp_path / "own" / "agent" / "mine.yaml").write_text(content + "\n")
+    result = bbbrun("--config-dir", "own", "agent=mine")
+    (line,) = result.stderr.splitlines()
+    assert result.returncode == 1
+    assert line.startswith(f"bbbrun: error: {expected}")
+    assert line.endswith("(key agent.name)")
+    assert line.count(expected) == 1

@@ -1,5 +1,6 @@
 """Errors as one line for the user, without details that only a developer of Hydra needs."""
 
+import re
 from dataclasses import fields, is_dataclass
 from typing import Any
 
@@ -19,7 +20,8 @@ def one_line(error: BaseException) -> str:
     if isinstance(cause, OmegaConfBaseException):
         if cause.object_type_str is not None and "not in" in str(cause) and is_dataclass(cause.object_type):
             return unknown_key(str(cause.full_key), cause.object_type)
-        return f"{_without_tail(str(error))}: {_without_tail(str(cause))}"
+        text, reason = _without_tail(str(error)), _without_tail(str(cause))
+        return text if reason in text else f"{text}: {reason}"
     return _without_tail(str(error))
 
 
@@ -31,6 +33,9 @@ def unknown_key(key: str, schema: Any) -> str:
 
 
 def _without_tail(text: str) -> str:
+    """The text up to Hydra's and OmegaConf's details, with the key that they name if it says none."""
+    key = re.search(r"full_key: (\S+)", text)
     for tail in ("Config search path:", "full_key:", "See https:"):
         text = text.partition(tail)[0]
-    return " ".join(text.split())
+    line = " ".join(text.split())
+    return f"{line} (key {key[1]})" if key and key[1] not in line else line
