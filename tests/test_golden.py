@@ -36,7 +36,7 @@ COLUMNS = {
 
 _SHORT = {
     "digits": "train.epochs=3 network.hidden=[16]",
-    "regression": "train.epochs=20 train.evaluate_every=10",
+    "regression": "train.epochs=4 train.evaluate_every=2",
     "wheel": "agent.steps=200 agent.updates=1 network.hidden=[16]",
     "bandit_cold": "agent.steps=200 agent.updates=1 network.hidden=[16]",
 }

@@ -301,6 +301,7 @@ def test_the_report_draws_figure_5_out_of_finished_runs(tmp_path, finished):
     assert summary[["method", "seed", "steps"]].to_numpy().tolist() == [["bbb", 0, 4], ["mle", 0, 4]]
     assert summary["command"][1].endswith("method=mle")
     for method, row in zip(("bbb", "mle"), summary.itertuples(), strict=True):
+        assert row.coverage_50 == pd.read_csv(finished / method / "metrics.csv")["coverage_50"].iloc[-1]
         predictions = pd.read_csv(finished / method / "predictions.csv")
         compact = pd.read_csv(tmp_path / "out" / "figure5" / f"{method}_seed0.csv")
         np.testing.assert_allclose(compact, predictions, rtol=1e-5, atol=1e-9)

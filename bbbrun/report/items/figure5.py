@@ -24,6 +24,7 @@ _MEASURES = {
     "median_rmse_inside": "error of the median inside",
     "iqr_inside": "width of the central 50 % inside",
     "iqr_at_1": "width at x = 1",
+    "coverage_50": "test points in the central 50 % (percent)",
     "test_rmse": "test RMSE",
     "test_nll": "test nll (nats)",
 }
@@ -57,7 +58,8 @@ def summarise(run: Run) -> dict[str, Any]:
 
     median_rmse_inside: the error of the median against the noiseless curve, over the grid points inside the range of
     the training points. iqr_inside: the mean of q75 - q25 over the same points. iqr_at_1: q75 - q25 at x = 1, empty
-    where the grid ends before.
+    where the grid ends before. coverage_50: the percentage of the test points between their q25 and q75, which is 50
+    where the predictive is right; empty in records of before it was measured.
     """
     dataset, table = _dataset(run), run.predictions()
     # Rounding may put the grid point on the border just beyond it.
@@ -69,6 +71,7 @@ def summarise(run: Run) -> dict[str, Any]:
         "seed": run.seed,
         "test_rmse": run.summary["metrics"]["test_rmse"],
         "test_nll": run.summary["metrics"]["test_nll"],
+        "coverage_50": run.summary["metrics"].get("coverage_50"),
         "median_rmse_inside": float(np.sqrt((error[inside] ** 2).mean())),
         "iqr_inside": width[inside].mean(),
         "iqr_at_1": np.interp(1.0, table["x"], width, left=np.nan, right=np.nan),
