@@ -1,6 +1,8 @@
 """The UCI benchmark's table and its rows of check."""
 
 import json
+import re
+from pathlib import Path
 
 import pandas as pd
 import pytest
@@ -11,7 +13,9 @@ from bbbrun.report.paper import beyond
 from bbbrun.runs.reader import Run
 from bbbrun.schema.config import composed, plain
 from bbbrun.schema.tables import UCI
+from bbbrun.verbs.report import main as report
 
+RESULTS = Path(__file__).parents[1] / "results" / "uci"
 FACTS = {"seconds": 1.0, "command": "bbbrun", "commit": "abc", "device": "cpu", "versions": {}}
 
 
@@ -56,3 +60,32 @@ def test_a_folder_of_the_benchmark_alone_is_judged_by_it(tmp_path, run_in):
     assert done.returncode == 1
     assert done.stdout.splitlines()[-1] == "2 pass, 0 miss, 16 not run"
     assert len(json.loads((tmp_path / "verdicts.json").read_text())) > 0
+
+
+def test_the_records_give_the_committed_table_and_what_the_page_says_of_it(tmp_path):
+    report([str(RESULTS / "runs"), "-o", str(tmp_path), "--only", "uci"])
+    assert (tmp_path / "uci" / "uci.md").read_text() == (RESULTS / "uci" / "uci.md").read_text()
+    table = pd.read_csv(tmp_path / "uci" / "uci.csv").set_index("set")
+    ratio = table["test_rmse"] / table["test_rmse_published"]
+    above = [f"{100 * (ratio[name] - 1):.1f}" for name in ("boston", "kin8nm")]
+    text = _one_line(RESULTS / "README.md")
+    assert f"The RMSE of boston and of kin8nm is above the published one, by {' and '.join(above)} %; all other" in text
+    assert sorted(ratio.index[ratio > 1]) == ["boston", "kin8nm"]
+    assert (table["test_nll"] <= table["test_nll_published"]).all()
+
+
+def test_the_prior_is_the_better_one_on_rows_held_out():
+    tried = pd.read_csv(RESULTS / "tuning" / "by.csv")
+    constant = tried[tried["dataset.noise"] == "constant"]
+    by_set = constant.groupby(["dataset.name", "prior"])["valid_nll"].mean().unstack()
+    assert set(by_set.index) == set(UCI)
+    assert by_set.mean().idxmin() == "gaussian"
+    wins = (by_set["gaussian"] < by_set["scale_mixture"]).sum()
+    assert (
+        f"N(0, 0.4^2) has {by_set['gaussian'].mean():.3f}, the tables' mixture of deviations 1 and 0.25 has "
+        f"{by_set['scale_mixture'].mean():.3f}; the first is ahead on {wins} of the nine sets."
+    ) in _one_line(RESULTS / "README.md")
+
+
+def _one_line(page):
+    return re.sub(r"\s+", " ", page.read_text("utf-8"))
