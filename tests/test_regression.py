@@ -347,15 +347,15 @@ def test_the_report_says_in_one_line_what_is_wrong(tmp_path, finished, monkeypat
 
 @pytest.mark.slow
 def test_the_defaults_give_figure_5_over_five_seeds(bbbrun, tmp_path):
-    for method in ("bbb", "mle"):
-        for seed in range(5):
-            result = bbbrun("experiment=regression", f"method={method}", f"seed={seed}")
-            assert result.returncode == 0, result.stderr
+    for experiment in ("regression", "regression_mle"):
+        result = bbbrun(f"experiment={experiment}", "replicas=5")
+        assert result.returncode == 0, result.stderr
     assert report(tmp_path, "results/runs", "-o", "out").returncode == 0
     summary = pd.read_csv(tmp_path / "out" / "figure5" / "summary.csv").set_index("method")
     bbb, sgd = summary.loc["bbb"], summary.loc["mle"]
     assert bbb["seed"].tolist() == sgd["seed"].tolist() == list(range(5))
-    assert (bbb["median_rmse_inside"] < 0.05).all()
+    assert (bbb["median_rmse_inside"] < 0.02).all()
+    assert 45 < bbb["coverage_50"].mean() < 60
     # Beyond the data Bayes by Backprop knows that it does not know; the single network does not.
     assert (bbb["iqr_at_1"] >= 5 * bbb["iqr_inside"]).all()
-    assert (bbb["iqr_at_1"].to_numpy() >= 2 * sgd["iqr_at_1"].to_numpy()).all()
+    assert (bbb["iqr_at_1"].to_numpy() >= 4 * sgd["iqr_at_1"].to_numpy()).all()

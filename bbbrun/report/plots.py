@@ -15,6 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from bbbrun.tasks.kinds import COLUMNS
 
+_CROSSES = 200  # training points drawn at most
 REGRETS = ("cumulative_regret", "cumulative_expected_regret")
 
 # The panels of a learning curve, each with its lines.
@@ -124,13 +125,15 @@ def predictive_band(predictions: pd.DataFrame, x: ArrayLike, y: ArrayLike, folde
 def draw_predictive(axes: Axes, predictions: pd.DataFrame, x: ArrayLike, y: ArrayLike) -> None:
     """Draw the points as crosses, the median, and the interquartile ranges of the predictive and of the draws' means.
 
-    A single network has no range of draws.
+    A single network has no range of draws. Of many points the first are drawn, as more would hide the curve.
     """
     grid = predictions["x"]
     axes.fill_between(grid, predictions["q25"], predictions["q75"], color="#7fb2d9", lw=0, label="25-75 %")
     if (predictions["f_q25"] < predictions["f_q75"]).any():
         axes.fill_between(grid, predictions["f_q25"], predictions["f_q75"], color="#cfe3f2", lw=0, label="draws alone")
-    axes.plot(x, y, "kx", ms=4, mew=0.6, label="training data")
+    points = np.column_stack((x, y))
+    label = "training data" if len(points) <= _CROSSES else f"{_CROSSES} of {len(points):,} training points"
+    axes.plot(*points[:_CROSSES].T, "kx", ms=4, mew=0.6, label=label)
     axes.plot(grid, predictions["median"], color="tab:red", label="median")
     axes.set(xlabel="x", ylabel="y", xlim=(grid.iloc[0], grid.iloc[-1]))
     axes.grid(alpha=0.3)
