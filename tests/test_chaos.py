@@ -29,7 +29,7 @@ FAST = ["threads=1", "device=cpu", "compile=false", "train.checkpoint_seconds=0.
 RUNS = {
     "digits": ["experiment=digits", "train.epochs=60"],
     "digits, mle": ["experiment=digits", "method=mle", "prior=none", "train.epochs=60"],
-    "regression": ["experiment=regression", "train.epochs=300", "train.evaluate_every=10"],
+    "regression": ["experiment=regression", "train.epochs=30", "train.evaluate_every=1"],
     "wheel": ["experiment=wheel", "agent.steps=150", "agent.updates=8", "train.evaluate_every=25"],
     "replicas": ["experiment=digits", "train.epochs=40", "replicas=2"],
 }

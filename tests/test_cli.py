@@ -496,7 +496,7 @@ def test_a_network_beyond_memory_is_one_line(tmp_path):
     [
         (
             ["experiment=regression", "dataset.grid_points=4000"],
-            "network.hidden ([50, 50]), train.batch_size (500), dataset.train_points (500), dataset.test_points (1000) "
+            "network.hidden ([50, 50]), train.batch_size (1000), dataset.train_points (12000), dataset.test_points (1000) "
             "or dataset.grid_points (4000) smaller",
         ),
         (["experiment=wheel", "agent.steps=70"], "agent.steps (70), agent.buffer_size (4096) or agent.updates (64)"),

@@ -16,7 +16,8 @@ from bbbrun.runtime import stops
 # No checkpoint but that of the stop, and the last.
 SLOW = ["threads=1", "device=cpu", "compile=false", "train.checkpoint_seconds=1000", "network.hidden=[4]"]
 DIGITS = [*SLOW, "experiment=digits", "train.epochs=4", "train.evaluate_every=2"]
-REGRESSION = [*SLOW, "experiment=regression", "train.epochs=3", "train.batch_size=128", "train.evaluate_every=1"]
+REGRESSION = [*SLOW, "experiment=regression", "train.epochs=3", "dataset.train_points=500", "train.evaluate_every=1"]
+REGRESSION += ["train.batch_size=128"]
 BANDIT = [*SLOW, "experiment=wheel", "agent.steps=9", "agent.updates=3", "train.evaluate_every=3"]
 STEPS, OBJECTIVE = "bbbrun.training.trainer:Trainer.steps", "bbbrun.training.trainer:Trainer.objective"
 APPEND, ACT = "bbbrun.runs.writer:RunFolder.append", "bbbrun.tasks.agent:Agent.act"
