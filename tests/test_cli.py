@@ -496,8 +496,8 @@ def test_a_network_beyond_memory_is_one_line(tmp_path):
     [
         (
             ["experiment=regression", "dataset.grid_points=4000"],
-            "network.hidden ([50, 50]), train.batch_size (1000), dataset.train_points (12000), dataset.test_points (1000) "
-            "or dataset.grid_points (4000) smaller",
+            "network.hidden ([50, 50]), train.batch_size (1000), dataset.train_points (12000), dataset.test_points "
+            "(1000) or dataset.grid_points (4000) smaller",
         ),
         (["experiment=wheel", "agent.steps=70"], "agent.steps (70), agent.buffer_size (4096) or agent.updates (64)"),
         ([], "network.hidden ([100, 100]) or train.batch_size (128) smaller"),
