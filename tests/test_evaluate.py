@@ -255,6 +255,9 @@ def test_a_regression_has_rmse_nll_and_the_share_inside_intervals(runs, run_in, 
     assert points["rmse"] == pytest.approx(np.sqrt(((table["mean"] - np.sin(x)) ** 2).mean()), rel=1e-4)
     inside = (table["q05"] <= np.sin(x)) & (np.sin(x) <= table["q95"])
     assert points["inside_90"] == pytest.approx(100 * inside.mean(), rel=1e-5)
+    legend = (tmp_path / "out" / "file" / "file.md").read_text().splitlines()[-1]
+    assert "rmse: RMSE (the target's unit); nll: nll (nats per example)" in legend
+    assert legend.endswith("epistemic: epistemic standard deviation (the target's unit).")
     done = run_in(tmp_path, "evaluate", *words[:3], "--mean", "-o", "mean")
     assert done.returncode == 0, done.stderr
     alone = pd.read_csv(tmp_path / "mean" / "scores.csv").loc[0]

@@ -93,7 +93,8 @@ class ColumnsLayout(NamedTuple):
             for missing in (name for name in self.names if name not in names):
                 raise ValueError(f"column {missing!r} is missing: there are {', '.join(names[:20])}")
             for surplus in (name for name in names if name not in self.names):
-                raise ValueError(f"column {surplus!r} is none of this run's inputs, {', '.join(self.names[:20])}")
+                inputs = ", ".join(self.names[:20])
+                raise ValueError(f"column {surplus!r} is none of this run's inputs, {inputs}: leave it out")
             return torch.from_numpy(numbers(values[list(self.names)], first))
         if isinstance(values, pd.DataFrame):
             rows = numbers(values, first)

@@ -52,12 +52,12 @@ FOREIGN_COLUMNS = (
     *_UNCERTAINTY,
 )
 NUMBERS = (
-    Column("rmse", "RMSE", "", True),
+    Column("rmse", "RMSE", "the target's unit", True),
     Column("nll", "nll", "nats per example", True),
     Column("inside_50", "inside the 25-75 % interval", "percent"),
     Column("inside_90", "inside the 5-95 % interval", "percent"),
-    Column("standard_deviation", "predicted standard deviation"),
-    Column("epistemic", "epistemic standard deviation"),
+    Column("standard_deviation", "predicted standard deviation", "the target's unit"),
+    Column("epistemic", "epistemic standard deviation", "the target's unit"),
 )
 COLUMNS = {column.name: column for column in (*NUMBERS, *CLASSES, *FOREIGN_COLUMNS)}
 

@@ -230,7 +230,8 @@ def _table_usage(form: Form, floor: float) -> Usage:
     columns = f"rows (N, {form.width}) of {', '.join(names)} (NAME=VALUE: 1 where it is so, else 0)"
     target = form.target
     if target.classes:
-        result, meaning = "logits", f"logits (N, K) of {', '.join(map(str, target.classes))}"
+        classes = ", ".join(map(str, target.classes))
+        result, meaning = "logits", f"logits (N, {len(target.classes)}), a column each of {classes}"
     else:
         sigma = f"{target.scale!r} * ({floor!r} + softplus(outputs[:, 1]))"
         mean = f"{target.mean!r} + {target.scale!r} * outputs[:, 0]"

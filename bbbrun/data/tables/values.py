@@ -43,7 +43,7 @@ class TableLayout(NamedTuple):
             raise ValueError(f"column {missing!r} is missing: there are {some_of(present)}")
         for surplus in (name for name in present if name not in names):
             if surplus != self.form.target.name and surplus not in self.form.ignored:
-                raise ValueError(f"column {surplus!r} is none of this run's inputs, {some_of(names)}")
+                raise ValueError(f"column {surplus!r} is none of this run's inputs, {some_of(names)}: leave it out")
         for twice in (name for name in names if present.count(name) > 1):
             raise ValueError(f"column {twice!r} is there twice")
         frame = frame.set_axis(present, axis=1)

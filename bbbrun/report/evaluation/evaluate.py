@@ -30,6 +30,7 @@ from bbbrun.tasks.evaluation import (
 )
 from bbbrun.tasks.evaluation_sets import FILE, FOREIGN, Part, parts_of
 from bbbrun.tasks.prediction import Ensemble, Member
+from bbbrun.training.task import Column
 
 _TITLES = {
     "test": "Test set",
@@ -211,12 +212,12 @@ def _write(scores: pd.DataFrame, runs: list[Run], output: Path) -> list[str]:
     return [f"{len(runs)} runs on {len(means['set'].unique())} sets: {output / 'REPORT.md'}"]
 
 
-def _columns(rows: pd.DataFrame) -> list[str]:
+def _columns(rows: pd.DataFrame) -> list[Column]:
     """The columns of a set's table: four of them where a method has levels and kinds."""
     columns = CLASSES if "error" in rows and rows["error"].notna().any() else FOREIGN_COLUMNS
     columns = NUMBERS if "rmse" in rows and rows["rmse"].notna().any() else columns
     several = rows["part"].nunique() > 1 and "error" in rows and rows["error"].notna().any()
-    return [column.name for column in columns if not several or column.name in _LEVELS]
+    return [column for column in columns if column.name in rows and (not several or column.name in _LEVELS)]
 
 
 def _shown(rows: pd.DataFrame) -> pd.DataFrame:
@@ -224,11 +225,10 @@ def _shown(rows: pd.DataFrame) -> pd.DataFrame:
     table = rows[["method", "runs"]].astype(str)
     if rows["part"].nunique() > 1 or (rows["set"] == "file").any():
         table.insert(1, "on", rows["part"])
-    for name in _columns(rows):
-        if name in rows:
-            table[name] = [with_interval(*pair) for pair in zip(rows[name], rows[f"{name}_ci95"], strict=True)]
+    for name in (column.name for column in _columns(rows)):
+        table[name] = [with_interval(*pair) for pair in zip(rows[name], rows[f"{name}_ci95"], strict=True)]
     return table
 
 
 def _legend(rows: pd.DataFrame) -> str:
-    return "\n" + "; ".join(f"{name}: {COLUMNS[name].title}" for name in _columns(rows) if name in rows) + ".\n"
+    return "\n" + "; ".join(f"{column.name}: {column.title}" for column in _columns(rows)) + ".\n"
