@@ -249,6 +249,8 @@ def _inputs(folder: Path) -> None:
     (folder / "text-ubyte").write_bytes(b"some text")
     (folder / "x.csv").write_text("x\n0.5\n")
     (folder / "missing.csv").write_text("z\n0.5\n")
+    (folder / "semicolon.csv").write_text("x;z\n0,5;1\n")
+    (folder / "tab.csv").write_text("x\tz\n0.5\t1\n")
     (folder / "surplus.csv").write_text("x,age\n0.5,3\n")
     (folder / "word.csv").write_text("x\n0.5\n0.6\nsix\n")
     (folder / "empty_value.csv").write_text("x,age\n".replace(",age", "") + "0.5\nNaN\n")
@@ -292,6 +294,8 @@ WRONG = [
     ("bbb", "bare", "", "bare must hold PNG or JPEG pictures"),
     ("curve", "pictures", "", "pictures is a folder, and this run's inputs are no pictures"),
     ("curve", "missing.csv", "", "missing.csv: column 'x' is missing: there are z"),
+    ("curve", "semicolon.csv", "", "semicolon.csv: its columns are separated by ';', and must be by commas"),
+    ("curve", "tab.csv", "", r"tab.csv: its columns are separated by '\t', and must be by commas"),
     ("curve", "surplus.csv", "", "surplus.csv: column 'age' is none of this run's inputs, x"),
     ("curve", "word.csv", "", "word.csv: row 3, column 'x': 'six' is no number"),
     ("curve", "empty_value.csv", "", "row 2, column 'x': the value is missing"),

@@ -153,8 +153,21 @@ def test_columns_come_by_name_in_any_order_and_arrays_in_the_tables(regression, 
     pd.testing.assert_frame_equal(run.predict(array, draws=3), whole)
 
 
+def test_predict_says_how_many_rows_lie_far_from_the_training_rows(regression, run_in, tmp_path):
+    run, table = regression
+    for name, areas in {"near.csv": [90, 100, 90, 20, 120], "far.csv": [90, 1e4, 90, -1e4, 120]}.items():
+        written(tmp_path, table.head(5).assign(area=areas), name)
+    warned = [
+        run_in(tmp_path, "predict", str(run.folder), name, "-o", "out.csv", "--draws", "2").stderr
+        for name in ("near.csv", "far.csv")
+    ]
+    assert "warning" not in warned[0]
+    assert "bbbrun: warning: 2 of 5 rows have a number more than 10 standard deviations" in warned[1]
+
+
 FAULTS = {
-    "missing": (lambda t: t.drop(columns="area"), "column 'area' is missing"),
+    "missing": (lambda t: t.drop(columns="area"), "column 'area' is missing: there are rooms, city, price"),
+    "case": (lambda t: t.rename(columns={"area": "Area"}), "rooms, Area, city, price; did you mean 'Area'?"),
     "surplus": (lambda t: t.assign(garden=1), "column 'garden' is none of this run's inputs"),
     "text": (lambda t: t.assign(area=["big", *t["area"][1:]]), "row 1, column 'area': 'big' is no number"),
     "truth": (lambda t: t.assign(area=True), "row 1, column 'area': 'True' is no number"),
@@ -256,6 +269,7 @@ UNFIT = {
     "no file": (("dataset.path=nowhere.csv", "dataset.target=y"), None, "there is no file nowhere.csv"),
     "no target": ((), houses(9), "dataset.target must be the column to predict"),
     "other target": (("dataset.target=cost",), houses(9), "dataset.target=cost:"),
+    "mistyped target": (("dataset.target=prise",), houses(9), "city, price; did you mean 'price'?"),
     "other column": (("dataset.target=price", "dataset.ignore=[garden]"), houses(9), "dataset.ignore=garden:"),
     "one value": (("dataset.target=y",), houses(9).assign(y="a"), "one value alone"),
     "row numbers": (

@@ -15,6 +15,7 @@ from bbbrun.data.arrays import INPUTS, LABELS, idx_chunks, idx_header, read_npy,
 from bbbrun.data.pictures import picture_files, read_pictures
 from bbbrun.errors import UserError
 
+_SEPARATORS = (";", "\t", "|")  # of columns, in files that are no CSV files here
 _LONGEST_LINE = 1 << 24  # bytes; a table of a million columns
 
 
@@ -90,6 +91,9 @@ def _csv(path: Path, label: str | None) -> Source:
         raise UserError(f"{path} is no CSV file in UTF-8: {error}") from error
     if not names:
         raise UserError(f"{path} has no rows")
+    if len(names) == 1:
+        for mark in (mark for mark in _SEPARATORS if mark in names[0] and mark in second.decode("utf-8", "replace")):
+            raise UserError(f"{path}: its columns are separated by {mark!r}, and must be by commas")
     header = not all(map(_is_number, names))
     if header and fields and len(fields) != len(names):
         raise UserError(f"{path}: its header has {len(names)} columns, and row 1 has {len(fields)} values")

@@ -40,7 +40,7 @@ def main(words: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(
         prog="bbbrun predict",
         description="Predictions of finished runs for the inputs in FILE, in the runs' own raw units, a row for each. "
-        "Several runs are an ensemble: the mixture over runs and draws.",
+        "Several runs are an ensemble: the mixture over runs and draws. Rows count from 1, without the header.",
     )
     add = parser.add_argument
     add(
@@ -128,12 +128,13 @@ def _predict(runs: Sequence[Path], file: Path, output: Path, options: DrawOption
     source = open_source(file, ensemble.layout.size)
     keep_freed_memory()
     total = -(-source.rows // ensemble.rows) * ensemble.draws
-    progress, rows = Progress(total, 0, "predict", "draw"), 0
+    progress, rows, far = Progress(total, 0, "predict", "draw"), 0, 0
     try:
         with _writing(output) as write:
             for chunk in source.chunks(ensemble.rows):
                 try:
                     table = ensemble.predict(chunk.inputs, rows, lambda: progress.update(1))
+                    far += ensemble.far(chunk.inputs, rows)
                 except ValueError as error:
                     raise UserError(f"{file}: {error}") from None
                 if chunk.files is not None:
@@ -146,6 +147,12 @@ def _predict(runs: Sequence[Path], file: Path, output: Path, options: DrawOption
         progress.close(failed=True)
         raise
     progress.close()
+    if far:
+        print(
+            f"bbbrun: warning: {far} of {rows} rows have a number more than 10 standard deviations from the training "
+            "rows' mean: the network may be certain there, and be wrong",
+            file=sys.stderr,
+        )
     print(f"{rows} rows: {output}", file=sys.stderr)
 
 

@@ -10,7 +10,7 @@ import pandas as pd
 
 from bbbrun.data.arrays import INPUTS, LABELS, read_npz
 from bbbrun.data.sources import open_source
-from bbbrun.data.tables.values import some_of
+from bbbrun.data.tables.values import hint, some_of
 from bbbrun.errors import UserError
 from bbbrun.schema.tables import Kind, Missing, TableConfig
 
@@ -60,7 +60,7 @@ def table_rows(config: TableConfig, folder: str | None = None, digests: dict[str
     ignored = [*config.ignore, *split_column]
     for key, names in (("ignore", config.ignore), ("categorical", config.categorical), ("split_column", split_column)):
         for name in (name for name in names if name not in main.columns):
-            raise UserError(f"dataset.{key}={name}: {files[0]} has no such column; it has {some_of(main.columns)}")
+            raise UserError(f"dataset.{key}={name}: {_no_column(files[0], name, main)}")
     names = [path.name for path in files if path is not None]
     if len(set(names)) < len(names):
         raise UserError(
@@ -124,10 +124,14 @@ def _target(config: TableConfig, path: Path | None, frame: pd.DataFrame | None) 
     if config.target is None:
         raise UserError(f"dataset.target must be the column to predict: {path} has {some_of(frame.columns)}")
     if config.target not in frame.columns:
-        raise UserError(f"dataset.target={config.target}: {path} has no such column; it has {some_of(frame.columns)}")
+        raise UserError(f"dataset.target={config.target}: {_no_column(path, config.target, frame)}")
     if len(frame.columns) == 1:
         raise UserError(f"{path} has no column beside the target {config.target!r}")
     return config.target
+
+
+def _no_column(path: Path | None, name: str, frame: pd.DataFrame) -> str:
+    return f"{path} has no such column; it has {some_of(frame.columns)}{hint(name, frame.columns)}"
 
 
 def _without_gaps(

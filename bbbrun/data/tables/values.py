@@ -1,6 +1,7 @@
 """The values of a table's columns as numbers or as indices of a category's levels, checked one by one."""
 
 from collections.abc import Sequence
+from difflib import get_close_matches
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -40,7 +41,7 @@ class TableLayout(NamedTuple):
             frame = frame.set_axis(names, axis=1)
         present = [str(name) for name in frame.columns]
         for missing in (name for name in names if name not in present):
-            raise ValueError(f"column {missing!r} is missing: there are {some_of(present)}")
+            raise ValueError(f"column {missing!r} is missing: there are {some_of(present)}{hint(missing, present)}")
         for surplus in (name for name in present if name not in names):
             if surplus != self.form.target.name and surplus not in self.form.ignored:
                 raise ValueError(f"column {surplus!r} is none of this run's inputs, {some_of(names)}: leave it out")
@@ -117,3 +118,10 @@ def some_of(names: "Sequence[str] | pd.Index[str]") -> str:
     """The first names as text for a message, and the number of further ones."""
     more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
     return ", ".join(str(name)[:40] for name in names[:_SHOWN]) + more
+
+
+def hint(name: str, names: "Sequence[str] | pd.Index[str]") -> str:
+    """The one of `names` that was probably meant by `name`, for the end of a message; empty where none is like it."""
+    alike = {str(each).casefold().strip(): str(each) for each in names}
+    close = get_close_matches(name.casefold().strip(), list(alike), n=1, cutoff=0.8)
+    return f"; did you mean {alike[close[0]]!r}?" if close else ""
