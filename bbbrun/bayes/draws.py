@@ -1,8 +1,6 @@
 """Draws of the weights for predictions, and the noise of each draw."""
 
-from collections import deque
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import torch
@@ -10,7 +8,7 @@ from torch import Tensor
 
 from bbbrun.bayes.posterior import DiagonalGaussian
 from bbbrun.runtime.noise import Stream, standard_normal
-from bbbrun.runtime.noise_blocks import BLOCK, standard_normal_block
+from bbbrun.runtime.noise_blocks import block_size, standard_normal_block
 
 # (posterior, seed, step, number of the draw) -> weights (P,), eps (P,); the last three are int32 scalars
 Sampler = Callable[[DiagonalGaussian, Tensor, Tensor, Tensor], tuple[Tensor, Tensor]]
@@ -39,10 +37,7 @@ class Draws:
 
 
 class BlockSampler:
-    """The draws of `draw_weights`, bit for bit, for a posterior that does not change; in blocks, on all threads.
-
-    Of 2.4 million weights on a CPU, uncompiled, a draw takes a tenth of the time.
-    """
+    """The draws of `draw_weights`, bit for bit, for a posterior that does not change; block by block."""
 
     def __init__(self) -> None:
         self._rho, self._sigma = torch.empty(0), torch.empty(0)
@@ -55,15 +50,8 @@ class BlockSampler:
             self._rho, self._sigma = posterior.rho, posterior.sigma
         sigma, weights, eps = self._sigma, torch.empty_like(mu), torch.empty_like(mu)
         numbers = (int(seed), int(step), int(draw) + int(Stream.EVALUATE))
-
-        def fill(first: int) -> None:
-            block = slice(first, min(first + BLOCK, size))
+        for first in range(0, size, block_size()):
+            block = slice(first, min(first + block_size(), size))
             eps[block] = standard_normal_block(*numbers, first, block.stop - first)
             torch.mul(sigma[block], eps[block], out=weights[block]).add_(mu[block])
-
-        if size <= BLOCK:
-            fill(0)
-        else:
-            with ThreadPoolExecutor(torch.get_num_threads()) as threads:
-                deque(threads.map(fill, range(0, size, BLOCK)), maxlen=0)
         return weights, eps

@@ -9,7 +9,10 @@ from torch import Tensor
 
 from bbbrun.runtime.noise import _COSINE, _PARITY, _ROTATIONS, _SINE
 
-BLOCK = 1 << 16  # numbers in a block: half as many pairs, which torch leaves to one thread
+
+def block_size() -> int:
+    """How many numbers to make at once: of half as many pairs each core's share of all three arrays fits its cache."""
+    return torch.get_num_threads() << 17
 
 
 def standard_normal_block(seed: int, step: int, draw: int, first: int, size: int) -> Tensor:
