@@ -350,15 +350,20 @@ def test_wrong_words_are_refused(run_in, tmp_path, words, text):
 
 
 @pytest.mark.slow
-def test_memory_is_flat_over_rows(runs, tmp_path):
+@pytest.mark.parametrize("name", ["x.csv", "x.npy"])
+def test_memory_is_flat_over_rows(runs, tmp_path, name):
     script = (
         "import resource, sys; from bbbrun.verbs.predict import main; main(sys.argv[1:]);"
         "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)"
     )
     peaks = []
     for rows in (100_000, 1_000_000):
-        pd.DataFrame({"x": np.linspace(0, 1, rows)}).to_csv(tmp_path / "x.csv", index=False)
-        words = [str(runs["curve"].folder), str(tmp_path / "x.csv"), "-o", str(tmp_path / "out.csv"), "--draws", "2"]
+        if name == "x.csv":
+            pd.DataFrame({"x": np.linspace(0, 1, rows)}).to_csv(tmp_path / name, index=False)
+        else:
+            np.save(tmp_path / name, np.tile(PIXELS.astype(np.uint8), (-(-rows // len(PIXELS)), 1, 1))[:rows])
+        run = runs["curve" if name == "x.csv" else "bbb"]
+        words = [str(run.folder), str(tmp_path / name), "-o", str(tmp_path / "out.csv"), "--draws", "2"]
         done = subprocess.run(
             [sys.executable, "-c", script, *words], capture_output=True, text=True, check=True, cwd=tmp_path
         )

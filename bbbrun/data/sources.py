@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
@@ -174,7 +175,14 @@ def _array(inputs: NDArray[Any], labels: NDArray[Any] | None, path: Path) -> Sou
 def _npy(path: Path, label: str | None) -> Source:
     if label is not None:
         raise UserError(f"{path} has no labels: use an NPZ file with the arrays {INPUTS[0]} and {LABELS[0]}")
-    return _array(read_npy(path), None, path)
+    rows = len(read_npy(path))
+
+    def chunks(size: int) -> Iterator[Chunk]:
+        for first in range(0, rows, size):
+            # Mapped anew and copied: the pages of a mapping stay in memory for as long as it lives.
+            yield Chunk(np.array(read_npy(path)[first : first + size]), None, None)
+
+    return Source(path, rows, chunks)
 
 
 def _npz(path: Path, label: str | None) -> Source:
