@@ -8,6 +8,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from bbbrun.data.names import hint, some_of
+
 
 class Layout(Protocol):
     """The layout of inputs. shape: of one input of the network. size: (H, W) of a picture, or None."""
@@ -91,10 +93,11 @@ class ColumnsLayout(NamedTuple):
         if isinstance(values, pd.DataFrame) and not isinstance(values.columns, pd.RangeIndex):
             names = [str(name) for name in values.columns]
             for missing in (name for name in self.names if name not in names):
-                raise ValueError(f"column {missing!r} is missing: there are {', '.join(names[:20])}")
+                raise ValueError(f"column {missing!r} is missing: there are {some_of(names)}{hint(missing, names)}")
             for surplus in (name for name in names if name not in self.names):
-                inputs = ", ".join(self.names[:20])
-                raise ValueError(f"column {surplus!r} is none of this run's inputs, {inputs}: leave it out")
+                raise ValueError(
+                    f"column {surplus!r} is none of this run's inputs, {some_of(self.names)}: leave it out"
+                )
             return torch.from_numpy(numbers(values[list(self.names)], first))
         if isinstance(values, pd.DataFrame):
             rows = numbers(values, first)

@@ -13,6 +13,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from bbbrun.data.arrays import INPUTS, LABELS, idx_chunks, idx_header, read_npy, read_npz
+from bbbrun.data.names import hint, some_of
 from bbbrun.data.pictures import picture_files, read_pictures
 from bbbrun.errors import UserError
 
@@ -71,8 +72,10 @@ def _split(frame: pd.DataFrame, label: str | None, path: Path) -> Chunk:
     if label is None:
         return Chunk(frame, None, None)
     if label not in frame.columns:
-        names = ", ".join(map(str, frame.columns[:20]))
-        raise UserError(f"{path}: column {label!r}, the labels, is missing: there are {names}")
+        names = frame.columns
+        raise UserError(
+            f"{path}: column {label!r}, the labels, is missing: there are {some_of(names)}{hint(label, names)}"
+        )
     return Chunk(frame.drop(columns=label), frame[label].to_numpy(), None)
 
 

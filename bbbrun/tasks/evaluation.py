@@ -59,7 +59,7 @@ NUMBERS = (
     Column("standard_deviation", "predicted standard deviation", "the target's unit"),
     Column("epistemic", "epistemic standard deviation", "the target's unit"),
 )
-COLUMNS = {column.name: column for column in (*NUMBERS, *CLASSES, *FOREIGN_COLUMNS)}
+NAMES = tuple(dict.fromkeys(column.name for column in (*NUMBERS, *CLASSES, *FOREIGN_COLUMNS)))  # in a table's order
 
 
 def predicted_classes(ensemble: Ensemble, inputs: Any) -> ClassPrediction:

@@ -1,7 +1,6 @@
 """The values of a table's columns as numbers or as indices of a category's levels, checked one by one."""
 
 from collections.abc import Sequence
-from difflib import get_close_matches
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -10,9 +9,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from bbbrun.data.names import hint, some_of
 from bbbrun.data.tables.form import Feature, Form
-
-_SHOWN = 12  # names in a message
 
 
 class TableLayout(NamedTuple):
@@ -112,16 +110,3 @@ def _frame(values: Any) -> pd.DataFrame:
     if array.ndim != 2:
         raise ValueError(f"inputs must be rows of columns, (N, columns), not an array {array.shape}")
     return pd.DataFrame(array)
-
-
-def some_of(names: "Sequence[str] | pd.Index[str]") -> str:
-    """The first names as text for a message, and the number of further ones."""
-    more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
-    return ", ".join(str(name)[:40] for name in names[:_SHOWN]) + more
-
-
-def hint(name: str, names: "Sequence[str] | pd.Index[str]") -> str:
-    """The one of `names` that was probably meant by `name`, for the end of a message; empty where none is like it."""
-    alike = {str(each).casefold().strip(): str(each) for each in names}
-    close = get_close_matches(name.casefold().strip(), list(alike), n=1, cutoff=0.8)
-    return f"; did you mean {alike[close[0]]!r}?" if close else ""

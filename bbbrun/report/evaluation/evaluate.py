@@ -19,8 +19,8 @@ from bbbrun.runs.identity import differing, setting
 from bbbrun.runs.reader import Run
 from bbbrun.tasks.evaluation import (
     CLASSES,
-    COLUMNS,
     FOREIGN_COLUMNS,
+    NAMES,
     NUMBERS,
     class_scores,
     foreign_scores,
@@ -120,7 +120,7 @@ def evaluate(
                 )
         _draw(part, predictions, of_test, labels, output, [each.label for each in judged])
     table = pd.DataFrame(rows)
-    return _write(table[[*_KEYS, *(name for name in COLUMNS if name in table)]], [m.run for m in members], output)
+    return _write(table[[*_KEYS, *(name for name in NAMES if name in table)]], [m.run for m in members], output)
 
 
 def _predictions(judged: list[Judged], inputs: Any, count: Callable[[], None]) -> Predictions:
@@ -185,7 +185,7 @@ def summary(scores: pd.DataFrame) -> pd.DataFrame:
     table = scores.assign(level=scores["level"].astype(float).fillna(-1))
     groups = table.groupby(["method", "set", "part", "level"], sort=False)
     columns: dict[str, Any] = {"runs": groups.size()}
-    for name in (name for name in scores if name in COLUMNS):
+    for name in (name for name in scores if name in NAMES):
         columns |= {name: groups[name].mean(), f"{name}_ci95": groups[name].agg(mean_half_width)}
     means = pd.DataFrame(columns).reset_index()
     return means.assign(level=means["level"].where(means["level"] >= 0))

@@ -11,11 +11,12 @@ from numpy.typing import NDArray
 
 from bbbrun.bayes.uncertainty import ClassPrediction
 from bbbrun.report.plots import color_and_variant, save
-from bbbrun.tasks.evaluation import COLUMNS, risks
+from bbbrun.tasks.evaluation import CLASSES, risks
 
 Shown = dict[str, list[ClassPrediction]]  # method -> the predictions of each seed's run
 
 _BINS = 15  # of confidence
+_TITLES = {column.name: column.title for column in CLASSES}
 _UNITS = {"rotated": "rotation (degrees)", "shifted": "shift (pixels)"}
 
 
@@ -57,7 +58,7 @@ def draw_foreign(test: Shown, foreign: Shown, folder: Path, title: str) -> None:
             entropies = np.concatenate([each.total.numpy() for each in predictions])
             shares = np.full(len(entropies), 100 / len(entropies))
             panel.hist(entropies, edges, weights=shares, histtype="step", label=label)
-        panel.set(xlabel=COLUMNS["entropy"].title, ylabel="inputs (percent)", title=method, yscale="log")
+        panel.set(xlabel=_TITLES["entropy"], ylabel="inputs (percent)", title=method, yscale="log")
     _finish(figure, axes, folder, "entropy")
 
 
@@ -73,7 +74,7 @@ def draw_levels(rows: pd.DataFrame, folder: Path, name: str) -> None:
                 low, high = (group[column] + sign * group[f"{column}_ci95"] for sign in (-1, 1))
                 panel.fill_between(group["level"], low, high, color=color, alpha=0.15, lw=0)
     for panel, column in zip(axes, names, strict=True):
-        panel.set(xlabel=_UNITS.get(name, "level"), ylabel=COLUMNS[column].title)
+        panel.set(xlabel=_UNITS.get(name, "level"), ylabel=_TITLES[column])
     _finish(figure, axes, folder, name)
 
 
