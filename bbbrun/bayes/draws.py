@@ -50,8 +50,9 @@ class BlockSampler:
             self._rho, self._sigma = posterior.rho, posterior.sigma
         sigma, weights, eps = self._sigma, torch.empty_like(mu), torch.empty_like(mu)
         numbers = (int(seed), int(step), int(draw) + int(Stream.EVALUATE))
-        for first in range(0, size, block_size()):
-            block = slice(first, min(first + block_size(), size))
+        count = block_size()
+        for first in range(0, size, count):
+            block = slice(first, min(first + count, size))
             eps[block] = standard_normal_block(*numbers, first, block.stop - first)
             torch.mul(sigma[block], eps[block], out=weights[block]).add_(mu[block])
         return weights, eps

@@ -29,6 +29,12 @@ class Layout(Protocol):
     def scaled(self, raw: Tensor) -> Tensor:
         """The inputs as the network sees them, (N, *shape)."""
 
+    def far(self, values: Any, first: int = 0) -> int:
+        """How many rows have a number over 10 standard deviations of the training rows away from their mean.
+
+        0 where the layout does not know these. Arguments and errors as of `raw`.
+        """
+
 
 class ImageLayout(NamedTuple):
     """Images of one channel: (N, H, W), (N, 1, H, W), or a row of H * W pixels each, from 0 to `brightest`.
@@ -74,6 +80,9 @@ class ImageLayout(NamedTuple):
     def scaled(self, raw: Tensor) -> Tensor:
         return raw / self.divisor
 
+    def far(self, values: Any, first: int = 0) -> int:
+        return 0
+
 
 class ColumnsLayout(NamedTuple):
     """Rows of numbers: columns of these names in any order, or an array (N, D) of them in this order."""
@@ -111,6 +120,9 @@ class ColumnsLayout(NamedTuple):
 
     def scaled(self, raw: Tensor) -> Tensor:
         return raw
+
+    def far(self, values: Any, first: int = 0) -> int:
+        return 0
 
 
 def numbers(frame: pd.DataFrame, first: int = 0) -> NDArray[np.float32]:

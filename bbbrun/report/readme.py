@@ -114,11 +114,9 @@ def _orders(verdicts: pd.DataFrame) -> str:
         for item, title in (("table1", "Table 1"), ("figure6", "Figure 6"))
     ]
     text = f"Of the paper's orders of two rows ours keeps {' and '.join(kept)}."
-    return (
-        text
-        if (orders["verdict"] == "pass").all()
-        else f"{text} [results/paper](results/paper/README.md) names the others."
-    )
+    if (orders["verdict"] == "pass").all():
+        return text
+    return f"{text} [results/paper](results/paper/README.md) names the others."
 
 
 def _verdict(verdicts: pd.DataFrame, item: str, name: str) -> str:

@@ -21,7 +21,6 @@ from bbbrun.training.task import Mixture, Predictor
 # same factors and no rounding depends on how many rows arrive at once.
 _BLOCK = 1000
 _NUMBERS = 1 << 24  # numbers that the rows predicted at once may take
-_FAR = 10.0  # an input of a network, of order 1 where it learnt: a standardised number that many deviations away
 _MOST = 50  # blocks predicted at once: beyond, the next draw's weights cost next to nothing
 
 
@@ -121,14 +120,6 @@ class Ensemble:
         """A row for each of at most `rows` inputs; arguments and errors as of `mixture`."""
         mixture, blocks = self.mixture(values, first, after_draw)
         return pd.concat([mixture.table(rows) for rows in blocks], ignore_index=True)
-
-    def far(self, values: Any, first: int = 0) -> int:
-        """How many of the inputs have a number over 10 standard deviations of the training rows away from their mean.
-
-        Arguments and errors as of `mixture`.
-        """
-        inputs = self.layout.scaled(self.layout.raw(values, first))
-        return int((inputs.flatten(1).abs() > _FAR).any(dim=1).sum())
 
     def tables(self, values: Any) -> Iterator[pd.DataFrame]:
         """`predict` of all inputs of an array or DataFrame, `rows` at a time."""

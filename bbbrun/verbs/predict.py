@@ -134,7 +134,7 @@ def _predict(runs: Sequence[Path], file: Path, output: Path, options: DrawOption
             for chunk in source.chunks(ensemble.rows):
                 try:
                     table = ensemble.predict(chunk.inputs, rows, lambda: progress.update(1))
-                    far += ensemble.far(chunk.inputs, rows)
+                    far += ensemble.layout.far(chunk.inputs, rows)
                 except ValueError as error:
                     raise UserError(f"{file}: {error}") from None
                 if chunk.files is not None:

@@ -12,6 +12,8 @@ from torch import Tensor
 from bbbrun.data.names import hint, some_of
 from bbbrun.data.tables.form import Feature, Form
 
+_FAR = 10.0  # standard deviations
+
 
 class TableLayout(NamedTuple):
     """Rows of the columns that a run learnt from, by name in any order, or without names in the order of `form`.
@@ -58,6 +60,10 @@ class TableLayout(NamedTuple):
 
     def scaled(self, raw: Tensor) -> Tensor:
         return self.form.scaled(raw)
+
+    def far(self, values: Any, first: int = 0) -> int:
+        # Numbers are standardised, and of a category the inputs are 0 or 1.
+        return int((self.scaled(self.raw(values, first)).abs() > _FAR).any(dim=1).sum())
 
 
 def column_numbers(column: Any, first: int = 0) -> NDArray[np.float64]:
