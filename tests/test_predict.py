@@ -17,6 +17,7 @@ from sklearn.datasets import load_digits
 
 import bbbrun
 from bbbrun.bayes.draws import BlockSampler, Draws, draw_weights
+from bbbrun.bayes.networks import lenet, mlp
 from bbbrun.bayes.posterior import DiagonalGaussian
 from bbbrun.errors import UserError
 from bbbrun.tasks import prediction
@@ -127,12 +128,26 @@ def test_a_draw_in_blocks_is_the_draw(size):
 
 
 def test_rows_predicted_at_once_do_not_matter(runs, monkeypatch):
+    monkeypatch.setattr(prediction, "_MOST_BLOCK", 1000)
     for run, inputs in ((runs["bbb"], np.tile(PIXELS, (21, 1, 1))), (runs["curve"], np.linspace(-1, 2, 2520))):
         whole = run.predict(inputs, draws=3)
         assert len(whole) == 2520
         with monkeypatch.context() as patch:
-            patch.setattr(prediction, "_NUMBERS", 1)
+            patch.setattr(prediction, "_MOST", 1)
             pd.testing.assert_frame_equal(run.predict(inputs, draws=3), whole, check_exact=True)
+
+
+@pytest.mark.parametrize(
+    ("network", "draws", "block"),
+    [
+        (mlp(784, [1200, 1200], 10), 100, 10_000),
+        (mlp(784, [1200, 1200], 10), 10_000, 1000),
+        (mlp(5, [2**13], 1), 1, 2000),
+        (lenet((1, 28, 28), [20, 50], [500], 10), 1, 1000),
+    ],
+)
+def test_rows_of_one_product_fit_the_memory(network, draws, block):
+    assert prediction._block(network, draws) == block
 
 
 def written(run_in, folder, *words):

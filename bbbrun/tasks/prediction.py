@@ -11,6 +11,7 @@ from torch import Tensor
 
 from bbbrun.bayes.draws import BlockSampler, Draws
 from bbbrun.bayes.methods import METHODS, build_method, drawn
+from bbbrun.bayes.networks import Network
 from bbbrun.errors import UserError
 from bbbrun.runs.reader import Run
 from bbbrun.schema.config import option
@@ -20,8 +21,9 @@ from bbbrun.training.task import Mixture, Predictor
 # Rows in one forward pass. Rows are always cut into such blocks from the first one on, so that each product has the
 # same factors and no rounding depends on how many rows arrive at once.
 _BLOCK = 1000
+_MOST_BLOCK = 10_000  # products of so many rows take a tenth less time than of 1000
 _NUMBERS = 1 << 24  # numbers that the rows predicted at once may take
-_MOST = 50  # blocks predicted at once: beyond, the next draw's weights cost next to nothing
+_MOST = 50_000  # rows predicted at once: beyond, the next draw's weights cost next to nothing
 
 
 class Member(NamedTuple):
@@ -67,6 +69,14 @@ def member_of(run: Run, draws: int, seed: int, mean: bool) -> Member:
     return Member(run, predicts, samples.count, method.random, lambda: drawn(method, network, parameters, samples))
 
 
+def _block(network: Network, draws: int) -> int:
+    """Rows in one forward pass of a network with `draws` draws: as many as its widest layer leaves memory for."""
+    if network.layers is None or network.operations:
+        return _BLOCK  # how much an input takes within the network is not known
+    width = max(shape[0] for shape in network.shapes) + 4 * draws
+    return _BLOCK * max(1, min(_MOST_BLOCK, _NUMBERS // width) // _BLOCK)
+
+
 class Ensemble:
     """The predictive mixture of one run's draws, or of several runs' draws with equal weight for each run.
 
@@ -91,7 +101,8 @@ class Ensemble:
         most = max(member.draws for member in members)
         self._shares = [most / member.draws for member in members for _ in range(member.draws)]
         width = math.prod(self.layout.shape) + 4 * self.draws
-        self.rows = _BLOCK * max(1, min(_MOST, _NUMBERS // width // _BLOCK))
+        self._block = min(_block(member.predictor.network, self.draws) for member in members)
+        self.rows = self._block * max(1, min(_MOST, _NUMBERS // width) // self._block)
 
     @torch.no_grad()
     def mixture(
@@ -103,7 +114,7 @@ class Ensemble:
         after each draw. Raises ValueError for inputs of another shape, or that are no finite numbers.
         """
         raw = self.layout.raw(values, first)
-        blocks = [slice(start, start + _BLOCK) for start in range(0, len(raw), _BLOCK)]
+        blocks = [slice(start, start + self._block) for start in range(0, len(raw), self._block)]
         mixture = self._members[0].predictor.mixture(len(raw), self._shares)
         draw = 0
         for member in self._members:
