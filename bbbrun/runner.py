@@ -14,7 +14,7 @@ from bbbrun.runs.checkpoints import remove_checkpoints
 from bbbrun.runs.files import FIGURES, METRICS, naming
 from bbbrun.runs.provenance import commit
 from bbbrun.runs.writer import RunFolder, keep_record
-from bbbrun.runtime.device import choose_device, keep_freed_memory, process_settings, set_products, set_threads
+from bbbrun.runtime.device import choose_device, keep_freed_memory, name_of, process_settings, set_products, set_threads
 from bbbrun.schema.config import Config
 from bbbrun.tasks.kinds import prepare
 from bbbrun.training.session import Outcome
@@ -97,7 +97,7 @@ def _run(planned: list[Planned], folder: Path, command: str, record: dict[str, s
         details = {
             "versions": {"python": platform.python_version()} | {name: version(name) for name in _VERSIONS},
             "commit": commit(),
-            "device": torch.cuda.get_device_name(device) if device.type == "cuda" else f"cpu ({platform.machine()})",
+            "device": name_of(device),
             "threads": threads,
             "replicas": len(runs),
             "command": command,

@@ -1,10 +1,13 @@
 """device=...: the device that it names, and the error if there is none; with stubs in place of GPUs."""
 
+import platform
+from pathlib import Path
+
 import pytest
 import torch
 
 from bbbrun.errors import UserError
-from bbbrun.runtime.device import choose_device, process_settings, set_products
+from bbbrun.runtime.device import choose_device, name_of, process_settings, set_products
 from bbbrun.schema.methods import Precision
 
 
@@ -47,6 +50,15 @@ def test_without_a_number_the_current_gpu_is_used(gpus, word, expected):
 def test_a_device_that_is_not_there_names_those_that_are(gpus, word):
     with pytest.raises(UserError, match=rf"^device={word}: this machine has cuda:0 \(GPU 0\), cuda:1 \(GPU 1\)$"):
         choose_device(word)
+
+
+def test_a_record_names_the_processor(gpus, monkeypatch):
+    assert name_of(torch.device("cuda:1")) == "GPU cuda:1"
+    monkeypatch.setattr(platform, "machine", lambda: "x86_64")
+    monkeypatch.setattr(Path, "read_text", lambda path: "processor\t: 0\nmodel name\t: Some Maker 7\nprocessor\t: 1\n")
+    assert name_of(torch.device("cpu")) == "cpu (x86_64, Some Maker 7)"
+    monkeypatch.setattr(Path, "read_text", lambda path: "Processor\t: ARMv8\n")
+    assert name_of(torch.device("cpu")) == "cpu (x86_64)"
 
 
 @pytest.mark.parametrize("word", ["cuda", "cuda:0", "cuda:1"])

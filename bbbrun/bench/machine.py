@@ -20,7 +20,7 @@ from bbbrun.errors import UserError
 from bbbrun.runs.files import RECORD, SUMMARY
 from bbbrun.runs.provenance import commit
 from bbbrun.runs.record import read_summary
-from bbbrun.runtime.device import choose_device, set_products
+from bbbrun.runtime.device import choose_device, name_of, set_products
 from bbbrun.schema.methods import Precision
 from bbbrun.schema.quoting import word
 
@@ -104,9 +104,8 @@ def run_parts(folder: Path, parts: Sequence[Part], device: str) -> str:
 
 
 def _about(device: str) -> dict[str, Any]:
-    chosen = choose_device(device)
     return {
-        "device": torch.cuda.get_device_name(chosen) if chosen.type == "cuda" else platform.machine(),
+        "device": name_of(choose_device(device)),
         "cores": os.cpu_count(),
         "torch": version("torch"),
         "python": platform.python_version(),

@@ -1,9 +1,12 @@
 """The device of a run, its threads, its precision, and the memory between steps."""
 
 import ctypes
+import platform
+import re
 import warnings
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from pathlib import Path
 
 import torch
 
@@ -36,6 +39,17 @@ def choose_device(device: str) -> torch.device:
         chosen = torch.device("cuda", int(number))
         torch.cuda.set_device(chosen)
     return chosen
+
+
+def name_of(device: torch.device) -> str:
+    """The GPU's name, or cpu with the kind of processor and, where the system tells it, the processor's name."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    try:
+        name = re.search(r"^model name\s*:\s*(.+)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
+    except OSError:
+        name = None
+    return f"cpu ({', '.join([platform.machine(), *([name[1]] if name else [])])})"
 
 
 def set_threads(threads: int | None) -> int:
