@@ -25,6 +25,7 @@ from bbbrun.report.items.table2 import prune
 from bbbrun.report.items.tradeoff import pruned_errors, removable
 from bbbrun.report.judge import judge
 from bbbrun.report.paper import claims, published
+from bbbrun.report.sections import hours
 from bbbrun.runs.reader import finished_runs
 from bbbrun.verbs.check import main as check
 from bbbrun.verbs.report import main as report
@@ -199,11 +200,17 @@ def test_the_hours_of_all_that_was_tried_count_each_run_once(runs, tmp_path):
     report([str(runs), "-o", str(out), "--only", "table1", "--tried", str(trials)])
     hours = [line for line in (out / "REPORT.md").read_text().splitlines() if "runs shown took" in line]
     assert hours == [
-        "The 5 runs shown took 0.1 hours in all. With 2 trial runs on record it is 0.1 hours.",
+        "The 5 runs shown took 0.1 hours in all. With 2 trial runs whose command is on record it is 0.1 hours.",
     ]
     with pytest.raises(SystemExit) as stopped:
         report([str(runs), "-o", str(out), "--by", "prior.name", "--tried", str(trials)])
     assert stopped.value.code == 2
+
+
+def test_the_hours_of_replicas_are_those_of_one_training():
+    words = ("bbbrun replicas=2", "bbbrun replicas=2", "bbbrun replicas=2", "bbbrun seed=1", "bbbrun seed=1")
+    runs = pd.DataFrame({"command": words, "commit": ["a", "a", None, "a", "a"], "seconds": [3600, 3601, 1800, 9, 9]})
+    assert hours(runs) == (3601 + 1800 + 2 * 9) / 3600
 
 
 def test_the_tempered_rows_are_held_to_recorded_runs_and_never_to_the_paper(runs, tmp_path, capsys):

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from bbbrun.report.sections import misses, runs_table
+from bbbrun.report.sections import hours, misses, runs_table
 
 
 def opening(verdicts: pd.DataFrame, sections: Iterable[Path], tried: Iterable[Path]) -> list[str]:
@@ -32,18 +32,15 @@ def _compute(sections: Iterable[Path], tried: Iterable[Path]) -> str:
     shown = _distinct([runs_table(section) for section in sections])
     if shown.empty:
         return ""
-    line = f"The {len(shown)} runs shown took {_hours(shown)} hours in all."
+    line = f"The {len(shown)} runs shown took {hours(shown):.1f} hours in all."
     folders = [path.parent for folder in tried for path in sorted(folder.rglob("*.csv"))]
     everything = _distinct([shown, *(runs_table(folder) for folder in dict.fromkeys(folders))])
     if len(everything) > len(shown):
-        line += f" With {len(everything) - len(shown)} trial runs on record it is {_hours(everything)} hours."
+        trials = f"{len(everything) - len(shown)} trial runs whose command is on record"
+        line += f" With {trials} it is {hours(everything):.1f} hours."
     return line
 
 
 def _distinct(tables: list[pd.DataFrame]) -> pd.DataFrame:
     filled = [table for table in tables if len(table)]
     return pd.concat(filled).drop_duplicates(["command", "commit", "seconds"]) if filled else pd.DataFrame()
-
-
-def _hours(runs: pd.DataFrame) -> str:
-    return f"{runs['seconds'].sum() / 3600:.1f}"

@@ -65,12 +65,21 @@ def runs_table(section: Path) -> pd.DataFrame:
     return pd.DataFrame(columns=_PROVENANCE)
 
 
+def hours(runs: pd.DataFrame) -> float:
+    """The hours that the trainings of `runs`, rows of `runs_table`, took; replicas are one training.
+
+    Each of them has the time of all.
+    """
+    replicas = runs["command"].fillna("").str.contains(r"\breplicas=")
+    together = runs[replicas].groupby(["command", "commit"], dropna=False)["seconds"].max()
+    return float(runs.loc[~replicas, "seconds"].sum() + together.sum()) / 3600
+
+
 def provenance(runs: pd.DataFrame) -> tuple[str, str]:
     """A title and a Markdown table for the rows of `runs_table`."""
-    hours = runs["seconds"].sum() / 3600
     shown = runs.assign(commit=runs["commit"].fillna("").str[:10], hours=runs["seconds"] / 3600).drop(columns="seconds")
     devices = ", ".join(sorted(runs["device"].dropna().unique()))
-    return f"{len(runs)} runs, {hours:.3g} hours, {devices}", markdown(shown)
+    return f"{len(runs)} runs, {hours(runs):.3g} hours, {devices}", markdown(shown)
 
 
 def _number(row: dict[Any, Any]) -> dict[Any, Any]:
