@@ -188,3 +188,16 @@ def test_what_results_paper_says_of_misses_is_what_the_records_say() -> None:
     curves = pd.read_csv(paper / "figure2" / "figure2.csv").pivot(index="epoch", columns="method", values="mean")
     below = curves.index[curves["Bayes by Backprop, scale mixture"] <= curves["SGD, dropout"]]
     assert f"every epoch shown but {' and '.join(map(str, below))}." in text
+
+
+def test_the_table_of_results_uncertainty_is_that_of_its_scores() -> None:
+    folder = ROOT / "results" / "uncertainty"
+    means = pd.read_csv(folder / "summary.csv")
+    numbers = (("test", "error", 2), ("test", "nll", 4), ("test", "ece", 2))
+    numbers += (("fashion", "auroc_entropy", 3), ("noise", "auroc_entropy", 3))
+    expected = []
+    for method, rows in means.groupby("method", sort=False):
+        cells = [f"{rows.loc[rows['set'] == name, column].item():.{digits}f}" for name, column, digits in numbers]
+        expected.append(f"| {' | '.join([str(method), *cells])} |")
+    lines = (folder / "README.md").read_text().splitlines()
+    assert [line for line in lines if line.startswith("|")][2:] == expected
