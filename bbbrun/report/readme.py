@@ -8,6 +8,7 @@ import pandas as pd
 
 from bbbrun.report.judge import judge
 from bbbrun.report.paper import claims, published
+from bbbrun.report.sections import hours
 from bbbrun.report.spread import least_to_most
 
 _SIZES = (400, 800, 1200)
@@ -72,8 +73,7 @@ def cost_table(folder: Path) -> str:
     for title, items in _COSTS.items():
         runs = pd.concat([pd.read_csv(_runs(folder / item)) for item in items]).drop_duplicates(["command", "commit"])
         places = ", ".join(f"`{item}/`" for item in items)
-        hours = runs["seconds"].sum() / 3600
-        lines.append(f"| {title} | `bbbrun reproduce --only {','.join(items)}` | {hours:.2g} | {places} |")
+        lines.append(f"| {title} | `bbbrun reproduce --only {','.join(items)}` | {hours(runs):.2g} | {places} |")
     return "\n".join(lines)
 
 
