@@ -13,7 +13,7 @@ from omegaconf import OmegaConf
 from bbbrun.report.groups import NothingToShow
 from bbbrun.report.items.figure6 import figure6, is_stuck
 from bbbrun.report.judge import judge
-from bbbrun.report.paper import claims, points
+from bbbrun.report.published.paper import claims, points
 from bbbrun.report.spread import interquartile_mean, mean_half_width, resampled
 from bbbrun.runs.reader import finished_runs
 

@@ -24,7 +24,7 @@ from bbbrun.report.items.table1 import cells, table1
 from bbbrun.report.items.table2 import prune
 from bbbrun.report.items.tradeoff import pruned_errors, removable
 from bbbrun.report.judge import judge
-from bbbrun.report.paper import claims, published
+from bbbrun.report.published.paper import claims, published
 from bbbrun.report.sections import hours
 from bbbrun.runs.reader import finished_runs
 from bbbrun.verbs.check import main as check

@@ -9,7 +9,7 @@ import pytest
 
 from bbbrun.report.items.uci import uci
 from bbbrun.report.judge import judge
-from bbbrun.report.paper import beyond
+from bbbrun.report.published.paper import beyond
 from bbbrun.runs.reader import Run
 from bbbrun.schema.config import composed, plain
 from bbbrun.schema.tables import UCI

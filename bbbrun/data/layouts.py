@@ -8,7 +8,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from bbbrun.data.names import hint, some_of
+from bbbrun.data.tables.names import hint, some_of
 
 
 class Layout(Protocol):

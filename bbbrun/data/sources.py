@@ -13,8 +13,8 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from bbbrun.data.arrays import INPUTS, LABELS, idx_chunks, idx_header, read_npy, read_npz
-from bbbrun.data.names import hint, some_of
 from bbbrun.data.pictures import picture_files, read_pictures
+from bbbrun.data.tables.names import hint, some_of
 from bbbrun.errors import UserError
 
 _SEPARATORS = (";", "\t", "|")  # of columns, in files that are no CSV files here

@@ -13,7 +13,7 @@ from bbbrun.report.items.table1 import cells
 from bbbrun.report.items.table1 import row as row_of_table1
 from bbbrun.report.judge import SOURCES, Claim, judge
 from bbbrun.report.makers import make
-from bbbrun.report.paper import tolerance
+from bbbrun.report.published.paper import tolerance
 from bbbrun.runs.files import SUMMARY
 from bbbrun.runs.reader import finished_runs
 

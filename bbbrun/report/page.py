@@ -9,7 +9,7 @@ from pathlib import Path
 
 from bbbrun.report.judge import ITEMS, judge
 from bbbrun.report.opening import opening
-from bbbrun.report.paper import claims
+from bbbrun.report.published.paper import claims
 from bbbrun.report.sections import against_paper, provenance, runs_table
 
 TITLE = "Weight Uncertainty in Neural Networks, reproduced"

@@ -7,7 +7,7 @@ from pathlib import Path
 import pandas as pd
 
 from bbbrun.report.judge import judge
-from bbbrun.report.paper import claims, published
+from bbbrun.report.published.paper import claims, published
 from bbbrun.report.sections import hours
 from bbbrun.report.spread import least_to_most
 

@@ -11,7 +11,7 @@ from bbbrun.errors import UserError
 from bbbrun.report.check import recorded_claims, report_or_runs
 from bbbrun.report.formats import as_json, as_junit
 from bbbrun.report.judge import ITEMS, SHOWN, SOURCES
-from bbbrun.report.paper import beyond, claims
+from bbbrun.report.published.paper import beyond, claims
 from bbbrun.report.smoke import smoke_of
 from bbbrun.runs.files import named_folder
 from bbbrun.runs.jobs import seeds_of

@@ -9,8 +9,8 @@ import numpy as np
 import pandas as pd
 
 from bbbrun.data.arrays import INPUTS, LABELS, read_npz
-from bbbrun.data.names import hint, some_of
 from bbbrun.data.sources import open_source
+from bbbrun.data.tables.names import hint, some_of
 from bbbrun.errors import UserError
 from bbbrun.schema.tables import Kind, Missing, TableConfig
 

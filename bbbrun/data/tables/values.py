@@ -9,8 +9,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from bbbrun.data.names import hint, some_of
 from bbbrun.data.tables.form import Feature, Form
+from bbbrun.data.tables.names import hint, some_of
 
 _FAR = 10.0  # standard deviations
 

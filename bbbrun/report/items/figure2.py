@@ -8,8 +8,8 @@ from matplotlib.figure import Figure
 
 from bbbrun.report.groups import NothingToShow, write_runs, write_table
 from bbbrun.report.items.table1 import DROPOUT, MIXTURE, NO_RUN, SGD, main_cells
-from bbbrun.report.paper import published
 from bbbrun.report.plots import label_of, save, seeds_label
+from bbbrun.report.published.paper import published
 from bbbrun.runs.reader import Run
 
 _LAST = 600  # the epoch of the paper's errors in Table 1

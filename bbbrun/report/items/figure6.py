@@ -10,8 +10,8 @@ from matplotlib.figure import Figure
 from bbbrun.bayes.methods import BayesByBackprop
 from bbbrun.bayes.one_network import MaximumLikelihood
 from bbbrun.report.groups import NothingToShow, markdown, mean_and_spread, one_setting, write_table
-from bbbrun.report.paper import points
 from bbbrun.report.plots import REGRETS, label_of, log_regret, save, seeds_label
+from bbbrun.report.published.paper import points
 from bbbrun.report.spread import summary_of
 from bbbrun.runs.reader import Run
 

@@ -11,7 +11,7 @@ from bbbrun.bayes.methods import BayesByBackprop
 from bbbrun.bayes.one_network import Dropout, MaximumLikelihood
 from bbbrun.report.compare import Difference, paired
 from bbbrun.report.groups import NothingToShow, by_setting, grouped, markdown, one_per_seed, write_runs, write_table
-from bbbrun.report.paper import published, standard_error
+from bbbrun.report.published.paper import published, standard_error
 from bbbrun.report.spread import least_to_most
 from bbbrun.runs.reader import Run
 

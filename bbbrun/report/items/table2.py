@@ -15,7 +15,7 @@ from bbbrun.bayes.scores import error_percent
 from bbbrun.data.images import Images, load_images
 from bbbrun.report.groups import mean_and_spread, network_of, parameters, write_runs, write_table
 from bbbrun.report.items.table1 import mixture_network
-from bbbrun.report.paper import published
+from bbbrun.report.published.paper import published
 from bbbrun.runs.reader import Run
 from bbbrun.schema.datasets import MnistConfig
 

@@ -7,7 +7,7 @@ import pandas as pd
 
 from bbbrun.bayes.methods import METHODS
 from bbbrun.report.groups import NothingToShow, grouped, short, write_runs, write_table
-from bbbrun.report.paper import beyond
+from bbbrun.report.published.paper import beyond
 from bbbrun.report.spread import with_interval
 from bbbrun.runs.identity import setting
 from bbbrun.runs.reader import Run

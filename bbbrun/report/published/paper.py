@@ -38,7 +38,7 @@ def _rows() -> pd.DataFrame:
 
 
 def _table(name: str) -> pd.DataFrame:
-    with (files("bbbrun.report") / name).open(encoding="utf-8") as file:
+    with (files(__package__) / name).open(encoding="utf-8") as file:
         return pd.read_csv(file, dtype={"column": int})
 
 

@@ -1,0 +1,1 @@
+"""Published numbers: the paper's, and others'."""
