@@ -82,7 +82,7 @@ def _run(planned: list[Planned], folder: Path, command: str, record: dict[str, s
     prepared = prepare(configs, device)
     names = [column.name for column in prepared.columns]
     folder.mkdir(parents=True, exist_ok=True)
-    with ExitStack() as stack:
+    with naming(folder), ExitStack() as stack:
         if planned[0].name:
             # First, so that replicas killed from here on can be resumed.
             keep_record(folder, record)

@@ -56,7 +56,7 @@ def killing(*words, **named):
     if calls == number:
         if moment == "half":
             path, content = words
-            path.with_name(path.name + ".tmp").write_bytes(content[: len(content) // 2])
+            path.with_name(f".{path.name}.bbbrun.tmp").write_bytes(content[: len(content) // 2])
         if moment == "half a row":
             words[0]._file.write("3,30,1.5,0.0")
             words[0]._file.flush()

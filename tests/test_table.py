@@ -153,7 +153,7 @@ def test_columns_come_by_name_in_any_order_and_arrays_in_the_tables(regression, 
     pd.testing.assert_frame_equal(run.predict(array, draws=3), whole)
 
 
-def test_predict_says_how_many_rows_lie_far_from_the_training_rows(regression, run_in, tmp_path):
+def test_predict_names_the_rows_far_from_the_training_rows(regression, run_in, tmp_path):
     run, table = regression
     for name, areas in {"near.csv": [90, 100, 90, 20, 120], "far.csv": [90, 1e4, 90, -1e4, 120]}.items():
         written(tmp_path, table.head(5).assign(area=areas), name)
@@ -163,6 +163,7 @@ def test_predict_says_how_many_rows_lie_far_from_the_training_rows(regression, r
     ]
     assert "warning" not in warned[0]
     assert "bbbrun: warning: 2 of 5 rows have a number more than 10 standard deviations" in warned[1]
+    assert "(row 2, area; row 4, area)" in warned[1]
 
 
 FAULTS = {
@@ -449,15 +450,25 @@ def test_a_run_goes_on_with_the_same_data_alone(tmp_path, bbbrun):
 
 def test_from_the_command_line_to_a_table_of_predictions(tmp_path, bbbrun):
     written(tmp_path, houses())
-    written(tmp_path, houses(20, seed=2).drop(columns="price"), "new.csv")
+    fresh = houses(20, seed=2)
+    written(tmp_path, fresh, "fresh.csv")
+    written(tmp_path, fresh.drop(columns="price"), "new.csv")
     assert bbbrun(*FAST, "dataset.path=houses.csv", "dataset.target=price", "replicas=2").returncode == 0
     done = bbbrun("predict", "results/runs", "new.csv", "-o", "out.csv", "--draws", "5")
     assert done.returncode == 0, done.stderr
-    assert len(pd.read_csv(tmp_path / "out.csv")) == 20
-    for sets in (("test",), ("houses.csv",)):
+    predicted = pd.read_csv(tmp_path / "out.csv")
+    assert len(predicted) == 20
+    for sets in (("test",), ("fresh.csv",)):
         done = bbbrun("evaluate", "results/runs", "--on", *sets, "-o", "judged", "--draws", "5")
         assert done.returncode == 0, done.stderr
-        assert pd.read_csv(tmp_path / "judged" / "scores.csv")["rmse"].gt(0).all()
+        scores = pd.read_csv(tmp_path / "judged" / "scores.csv").set_index("members")
+        assert list(scores.index) == ["seed 0", "seed 1", "ensemble"]
+        assert scores["rmse"].gt(0).all()
+    rmse = np.sqrt(((predicted["mean"] - fresh["price"]) ** 2).mean())
+    assert scores.loc["ensemble", "rmse"] == pytest.approx(rmse, rel=1e-5)
+    assert scores.loc["ensemble", "standard_deviation"] == pytest.approx(
+        predicted["standard_deviation"].mean(), rel=1e-5
+    )
     done = bbbrun("report", "results/runs", "--by", "seed", "-o", "by")
     assert done.returncode == 0, done.stderr
     assert "test_rmse" in (tmp_path / "by" / "by" / "by.md").read_text()

@@ -2,7 +2,9 @@
 
 import gzip
 import math
+import tokenize
 import zipfile
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any, NamedTuple, cast
@@ -17,6 +19,12 @@ _IDX_TYPES = {0x08: ">u1", 0x09: ">i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0
 # Names of inputs and of labels in an NPZ that holds several arrays.
 INPUTS, LABELS = ("inputs", "x", "X", "images", "x_test"), ("labels", "y", "Y", "targets", "y_test")
 
+# What NumPy raises for an NPY or NPZ file that is damaged, encrypted, packed in another way, or something else.
+_DAMAGED = (
+    *(ValueError, TypeError, AttributeError, SyntaxError, tokenize.TokenError, OverflowError, MemoryError, EOFError),
+    *(RuntimeError, zipfile.BadZipFile, zlib.error),
+)
+
 
 class IdxHeader(NamedTuple):
     """The header of an IDX file: the type of its numbers, and the array's shape."""
@@ -28,9 +36,10 @@ class IdxHeader(NamedTuple):
 def read_npy(path: Path) -> NDArray[Any]:
     """The array of an NPY file, memory-mapped; raises UserError for anything but numbers."""
     try:
-        return _of_numbers(np.load(path, mmap_mode="r", allow_pickle=False), path)
-    except (ValueError, EOFError) as error:
-        raise UserError(f"{path} is no NPY file of numbers: {error}") from error
+        with np.errstate(over="ignore"):
+            return _of_numbers(np.load(path, mmap_mode="r", allow_pickle=False), path)
+    except _DAMAGED as error:
+        raise UserError(f"{path} is no NPY file of numbers, or damaged") from error
 
 
 def read_npz(path: Path, names: tuple[str, ...]) -> NDArray[Any]:
@@ -47,9 +56,14 @@ def read_npz(path: Path, names: tuple[str, ...]) -> NDArray[Any]:
                 raise UserError(
                     f"{path} has the arrays {', '.join(arrays.files) or 'none'}: name one of them {names[0]}"
                 )
-            return _of_numbers(arrays[present[0]], path)
-    except (ValueError, EOFError, zipfile.BadZipFile, AttributeError, MemoryError) as error:
-        raise UserError(f"{path} is no NPZ file of numbers: {error}") from error
+            return native(_of_numbers(arrays[present[0]], path))
+    except _DAMAGED as error:
+        raise UserError(f"{path} is no NPZ file of numbers, or damaged") from error
+
+
+def native(array: NDArray[Any]) -> NDArray[Any]:
+    """A copy in memory, in this machine's order of bytes, which pandas and torch require."""
+    return np.array(array, dtype=array.dtype.newbyteorder("="))
 
 
 def _of_numbers(array: Any, path: Path) -> NDArray[Any]:
@@ -84,7 +98,7 @@ def _open(path: Path) -> IO[bytes]:
 def _read(file: IO[bytes], size: int, path: Path) -> bytes:
     try:
         return file.read(size)
-    except (EOFError, gzip.BadGzipFile, OSError) as error:
+    except (EOFError, OSError, zlib.error, OverflowError, MemoryError) as error:
         if isinstance(error, OSError) and error.errno is not None:
             raise
         raise UserError(f"{path} is damaged or cut short: {error}") from error

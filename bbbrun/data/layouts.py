@@ -12,13 +12,20 @@ from bbbrun.data.tables.names import hint, some_of
 
 
 class Layout(Protocol):
-    """The layout of inputs. shape: of one input of the network. size: (H, W) of a picture, or None."""
+    """The layout of inputs.
+
+    shape: of one input of the network. size: (H, W) of a picture, or None. texts: columns of a file that hold texts,
+    even where they look like numbers.
+    """
 
     @property
     def shape(self) -> tuple[int, ...]: ...
 
     @property
     def size(self) -> tuple[int, int] | None: ...
+
+    @property
+    def texts(self) -> tuple[str, ...]: ...
 
     def raw(self, values: Any, first: int = 0) -> Tensor:
         """The inputs of an array or a pandas.DataFrame, checked, in their own units, float32 (N, *shape).
@@ -29,10 +36,11 @@ class Layout(Protocol):
     def scaled(self, raw: Tensor) -> Tensor:
         """The inputs as the network sees them, (N, *shape)."""
 
-    def far(self, values: Any, first: int = 0) -> int:
-        """How many rows have a number over 10 standard deviations of the training rows away from their mean.
+    def far(self, values: Any, first: int = 0) -> list[str]:
+        """Each row with a number over 10 standard deviations of the training rows away from their mean, in words.
 
-        0 where the layout does not know these. Arguments and errors as of `raw`.
+        Such as "row 3, area": the farthest column. None where the layout does not know these. Arguments and errors as
+        of `raw`.
         """
 
 
@@ -49,6 +57,10 @@ class ImageLayout(NamedTuple):
     @property
     def size(self) -> tuple[int, int] | None:
         return self.shape[1:]
+
+    @property
+    def texts(self) -> tuple[str, ...]:
+        return ()
 
     def raw(self, values: Any, first: int = 0) -> Tensor:
         _, height, width = self.shape
@@ -80,8 +92,8 @@ class ImageLayout(NamedTuple):
     def scaled(self, raw: Tensor) -> Tensor:
         return raw / self.divisor
 
-    def far(self, values: Any, first: int = 0) -> int:
-        return 0
+    def far(self, values: Any, first: int = 0) -> list[str]:
+        return []
 
 
 class ColumnsLayout(NamedTuple):
@@ -96,6 +108,10 @@ class ColumnsLayout(NamedTuple):
     @property
     def size(self) -> tuple[int, int] | None:
         return None
+
+    @property
+    def texts(self) -> tuple[str, ...]:
+        return ()
 
     def raw(self, values: Any, first: int = 0) -> Tensor:
         expected = f"finite numbers (N, {len(self.names)})" + (" or (N,)" if len(self.names) == 1 else "")
@@ -121,8 +137,8 @@ class ColumnsLayout(NamedTuple):
     def scaled(self, raw: Tensor) -> Tensor:
         return raw
 
-    def far(self, values: Any, first: int = 0) -> int:
-        return 0
+    def far(self, values: Any, first: int = 0) -> list[str]:
+        return []
 
 
 def numbers(frame: pd.DataFrame, first: int = 0) -> NDArray[np.float32]:

@@ -20,6 +20,8 @@ def picture_files(folder: Path, labelled: bool) -> list[Path]:
     """
     folders = sorted(path for path in folder.iterdir() if path.is_dir()) if labelled else [folder]
     files = [path for each in folders for path in sorted(each.iterdir()) if path.suffix.lower() in _ENDINGS]
+    for path in (path for path in files if not path.is_file()):
+        raise UserError(f"{path} is no file")
     if not files:
         inside = "folders named by class, with pictures (PNG or JPEG) in them" if labelled else "PNG or JPEG pictures"
         raise UserError(f"{folder} must hold {inside}")

@@ -6,7 +6,7 @@ import time
 import warnings
 from argparse import ArgumentTypeError
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
 
@@ -89,19 +89,40 @@ def naming(path: Path) -> Iterator[None]:
 def replacing(path: Path) -> Iterator[IO[bytes]]:
     """A temporary file beside `path`, renamed to it at the end, so that a kill leaves the old file or the new one.
 
-    Raises OSError naming `path` where the disk is full. On any exception the temporary file is deleted.
+    Raises OSError naming `path`, as where the disk is full. On any exception the temporary file is deleted.
     """
-    temporary = path.with_name(path.name + ".tmp")
-    with naming(path):
-        try:
-            with temporary.open("wb") as file:
-                yield file
-                file.flush()
-                os.fsync(file.fileno())
-            temporary.replace(path)
-        except BaseException:
+    # No name that a user's own file would have. It is the same after a kill, so that nothing is left over for good.
+    temporary = path.with_name(f".{path.name}.bbbrun.tmp")
+    try:
+        with naming(path), temporary.open("wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except BaseException as error:
+        with suppress(OSError):
             temporary.unlink(missing_ok=True)
-            raise
+        if isinstance(error, OSError) and error.filename == str(temporary):
+            raise OSError(error.errno, error.strerror, str(path)) from error
+        raise
+
+
+def require_not_of_a_run(path: Path) -> None:
+    """Raise UserError for an output that would replace a file of a run, or fill its folder."""
+    folder = path if path.is_dir() else path.absolute().parent
+    own = path.name in (
+        METRICS,
+        CHECKPOINT,
+        PREVIOUS,
+        PREDICTIONS,
+        SUMMARY,
+        INPUTS,
+        WRITER,
+        LOG,
+        ERROR,
+    )
+    if (own or path.is_dir()) and (folder / RECORD).exists():
+        raise UserError(f"--output {path} is {'the folder' if path.is_dir() else 'a file'} of a run: name another")
 
 
 def write_atomically(path: Path, content: bytes) -> None:

@@ -32,6 +32,7 @@ UNREADABLE = (
     KeyError,
     TypeError,
     AttributeError,
+    OverflowError,
     RecursionError,
     YAMLError,
     OmegaConfBaseException,
@@ -171,6 +172,8 @@ def read(folder: Path) -> Run:
     """The finished run in `folder`; raises UserError where its record is damaged or incomplete."""
     try:
         run = Run(folder, whole(configuration_of(folder / RECORD)), read_summary(folder))
+        if not all(isinstance(run.config.get(group, {}), dict) for group in ("network", "prior", "optimizer", "train")):
+            raise ValueError("a value where keys belong")
         _ = run.method, run.dataset, run.seed, run.provenance(), run.summary["metrics"], run.summary["seconds"]
         if not all(
             isinstance(value, int | float) for value in (*run.summary["metrics"].values(), run.summary["seconds"])

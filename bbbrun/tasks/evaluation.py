@@ -19,7 +19,7 @@ from bbbrun.bayes.scores import (
     risk_by_coverage,
 )
 from bbbrun.bayes.uncertainty import ClassPrediction, NumberMixture, class_prediction
-from bbbrun.tasks.prediction import Ensemble
+from bbbrun.tasks.prediction import Ensemble, finite
 from bbbrun.training.task import Column
 
 # Scores that detect foreign inputs: a higher one is more foreign.
@@ -124,7 +124,7 @@ def number_scores(ensemble: Ensemble, inputs: Any, y: NDArray[Any]) -> dict[str,
         assert isinstance(mixture, NumberMixture)
         tables += [mixture.table(rows) for rows in blocks]
         densities += [mixture.log_density(rows, truth[part][rows]) for rows in blocks]
-    table = pd.concat(tables, ignore_index=True)
+    table = finite(pd.concat(tables, ignore_index=True), 0)
     return {
         "rmse": float(np.sqrt(np.mean((table["mean"] - y) ** 2))),
         "nll": -torch.cat(densities).mean().item(),

@@ -13,6 +13,7 @@ from bbbrun.data.corruptions import ANGLES, CORRUPTIONS, corrupted, rotated, shi
 from bbbrun.data.curve import curve_points
 from bbbrun.data.foreign import SETS, foreign_images, noise_images
 from bbbrun.data.images import IMAGES
+from bbbrun.data.layouts import Layout
 from bbbrun.data.sources import open_source
 from bbbrun.data.tables.form import Form
 from bbbrun.data.tables.load import rows_of, target_values
@@ -60,6 +61,18 @@ def parts_of(run: Run, names: Sequence[str], root: str | None) -> list[Part]:
     if isinstance(dataset, TabularConfig):
         return [_table_part(dataset, form_in(run), name, root) for name in names]
     raise UserError(f"dataset={run.dataset}: predictions are of images and of regressions")
+
+
+def require_readable(parts: Sequence[Part], layout: Layout) -> None:
+    """Raise UserError for a file whose rows are not of this layout, and for two files of one name."""
+    files = [part for part in parts if part.set == FILE]
+    for number, part in enumerate(files):
+        if part.name in [other.name for other in files[:number]]:
+            raise UserError(f"--on: two files are called {part.name}, as a row in the tables would be: rename one")
+        try:
+            layout.raw(part.load()[0])
+        except ValueError as error:
+            raise UserError(f"--on {part.name}: {error}") from None
 
 
 def _image_parts(dataset: ImageDatasetConfig, name: str, root: str | None) -> list[Part]:
@@ -118,7 +131,7 @@ def _table_part(dataset: TabularConfig, form: Form, name: str, root: str | None)
     path = _file(name)
 
     def load() -> tuple[Any, NDArray[Any]]:
-        frame = read_table(path, form.target.name if path.suffix == ".npz" else None)
+        frame = read_table(path, form.target.name if path.suffix == ".npz" else None, form.texts)
         if form.target.name not in frame.columns:
             raise UserError(f"{path}: column {form.target.name!r}, the target, is missing")
         return labelled(frame)
@@ -127,7 +140,7 @@ def _table_part(dataset: TabularConfig, form: Form, name: str, root: str | None)
 
 
 def _file(name: str) -> Path:
-    if not Path(name).exists():
+    if not name or not Path(name).exists():
         raise UserError(f"--on {name} is none of {', '.join(NAMES)}, and there is no such file or folder")
     return Path(name)
 
@@ -137,8 +150,12 @@ def _labelled(path: Path, size: tuple[int, int] | None, label: str, classes: int
     import pandas as pd
 
     chunks = list(open_source(path, size, label).chunks(1 << 16))
+    if not chunks:
+        raise UserError(f"{path} has no rows")
     inputs = [chunk.inputs for chunk in chunks]
     labels = np.concatenate([chunk.labels for chunk in chunks if chunk.labels is not None])
+    if labels.ndim != 1:
+        raise UserError(f"{path}: its labels must be one a row, (N,), not an array {labels.shape}")
     values = pd.to_numeric(pd.Series(labels), errors="coerce").to_numpy(np.float64)
     good = np.isfinite(values)
     if classes:

@@ -46,12 +46,17 @@ def parameters_of(run: Run, size: int) -> list[Tensor]:
     """
     count, size = METHODS[run.method].tensors, size * build_method(option("method", run.config["method"])).copies
     tensors = run.tensors()[:count]
-    valid = [isinstance(each, Tensor) and each.shape == (size,) and each.dtype == torch.float32 for each in tensors]
+    valid = [_is_plain(each) and each.shape == (size,) and each.dtype == torch.float32 for each in tensors]
     if len(valid) < count or not all(valid):
         raise UserError(f"{run.folder}: its checkpoint does not hold the {size} weights of the network in its record")
     if not all(bool(each.isfinite().all()) for each in tensors):
         raise UserError(f"{run.folder}: its weights are not finite")
     return [each.contiguous() for each in tensors]
+
+
+def _is_plain(value: object) -> bool:
+    """Whether it is a tensor of numbers in memory: a checkpoint may hold others."""
+    return isinstance(value, Tensor) and value.device.type == "cpu" and value.layout is torch.strided
 
 
 def member_of(run: Run, draws: int, seed: int, mean: bool) -> Member:
@@ -130,7 +135,7 @@ class Ensemble:
     def predict(self, values: Any, first: int = 0, after_draw: Callable[[], None] = lambda: None) -> pd.DataFrame:
         """A row for each of at most `rows` inputs; arguments and errors as of `mixture`."""
         mixture, blocks = self.mixture(values, first, after_draw)
-        return pd.concat([mixture.table(rows) for rows in blocks], ignore_index=True)
+        return finite(pd.concat([mixture.table(rows) for rows in blocks], ignore_index=True), first)
 
     def tables(self, values: Any) -> Iterator[pd.DataFrame]:
         """`predict` of all inputs of an array or DataFrame, `rows` at a time."""
@@ -141,6 +146,17 @@ class Ensemble:
         for first in range(0, len(values), self.rows):
             rows = slice(first, first + self.rows)
             yield self.predict(values.iloc[rows] if isinstance(values, pd.DataFrame) else values[rows], first)
+
+
+def finite(table: pd.DataFrame, first: int) -> pd.DataFrame:
+    """The table; raises ValueError that names a row whose prediction is no finite number."""
+    good = np.isfinite(table.select_dtypes("number").to_numpy()).all(axis=1)
+    if not good.all():
+        row = first + int(np.argmin(good)) + 1
+        raise ValueError(
+            f"row {row}: its prediction is no finite number, as where an input or a weight is far too large"
+        )
+    return table
 
 
 def without_unsure(table: pd.DataFrame, least: float) -> pd.DataFrame:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from bbbrun.errors import UserError
-from bbbrun.runs.files import named_folder
+from bbbrun.runs.files import named_folder, naming, require_not_of_a_run
 from bbbrun.verbs.predict import DrawOptions, add_draw_options, draw_options, members_of
 
 _OUTPUT = Path("results/evaluation")
@@ -40,6 +40,7 @@ def _evaluate(arguments: argparse.Namespace, options: DrawOptions) -> None:
 
     if arguments.output.exists() and not arguments.output.is_dir():
         raise UserError(f"--output {arguments.output} is no folder")
+    require_not_of_a_run(arguments.output)
     judged = judged_of(members_of(arguments.runs, options))
     keep_freed_memory()
     progress: list[Progress] = []
@@ -51,7 +52,8 @@ def _evaluate(arguments: argparse.Namespace, options: DrawOptions) -> None:
 
     try:
         root = str(arguments.data) if arguments.data else None
-        messages = evaluate(judged, arguments.on, root, arguments.output, after)
+        with naming(arguments.output):
+            messages = evaluate(judged, arguments.on, root, arguments.output, after)
     except BaseException:
         for each in progress:
             each.close(failed=True)

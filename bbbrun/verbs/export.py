@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from bbbrun.errors import UserError
-from bbbrun.runs.files import named_folder, write_atomically
+from bbbrun.runs.files import named_folder, require_not_of_a_run, write_atomically
 from bbbrun.verbs.predict import add_trust
 
 
@@ -46,6 +46,10 @@ def main(words: Sequence[str] | None = None) -> None:
     _export(arguments)
 
 
+def _is_own(path: Path, header: str) -> bool:
+    return path.is_file() and path.read_text(errors="replace").startswith(header)
+
+
 def _export(arguments: argparse.Namespace) -> None:
     output: Path = arguments.output
     code_path = output.with_suffix(".py")
@@ -53,12 +57,13 @@ def _export(arguments: argparse.Namespace) -> None:
         raise UserError(f"--output must end in .pt or .pt2, not {output.name}")
     if output.is_dir() or not output.absolute().parent.is_dir():
         raise UserError(f"--output {output}: {'it is a folder' if output.is_dir() else f'there is no {output.parent}'}")
+    require_not_of_a_run(output)
     import torch
 
     from bbbrun.runs.reader import finished_runs
     from bbbrun.tasks.export import HEADER, error_of, exported, program_of, weights_of
 
-    if output.suffix == ".pt" and code_path.exists() and not code_path.read_text(errors="replace").startswith(HEADER):
+    if output.suffix == ".pt" and code_path.exists() and not _is_own(code_path, HEADER):
         raise UserError(f"--output {output}: {code_path} is there, and is not bbbrun's: name another file")
     runs = finished_runs([arguments.run], arguments.trust)
     if len(runs) > 1:

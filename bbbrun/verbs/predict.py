@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from bbbrun.errors import UserError
-from bbbrun.runs.files import named_folder, replacing
+from bbbrun.runs.files import named_folder, replacing, require_not_of_a_run
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from bbbrun.tasks.prediction import Member
 
 DRAWS = 100
+_NAMED = 5  # rows that a warning names
 
 
 class DrawOptions(NamedTuple):
@@ -46,6 +47,7 @@ def main(words: Sequence[str] | None = None) -> None:
     add(
         "words",
         nargs="+",
+        type=named_folder,
         metavar="RUN... FILE",
         help="folders of finished runs, then CSV, Parquet, NPY, NPZ, IDX(.gz), or a folder of PNG or JPEG pictures",
     )
@@ -57,7 +59,7 @@ def main(words: Sequence[str] | None = None) -> None:
         parser.error("name at least one run, and then the file of inputs")
     if arguments.min_probability is not None and not 0 <= arguments.min_probability <= 1:
         parser.error(f"--min-probability must be from 0 to 1, not {arguments.min_probability}")
-    *runs, file = map(named_folder, arguments.words)
+    *runs, file = arguments.words
     _predict(runs, file, arguments.output, draw_options(parser, arguments), arguments.min_probability)
 
 
@@ -106,7 +108,8 @@ def members_of(folders: Sequence[Path], options: DrawOptions) -> "list[Member]":
 
 
 def _predict(runs: Sequence[Path], file: Path, output: Path, options: DrawOptions, threshold: float | None) -> None:
-    from bbbrun.data.sources import open_source, require_parquet
+    from bbbrun.data.sources import open_source
+    from bbbrun.data.tables.columns import require_parquet
     from bbbrun.runtime.device import keep_freed_memory
     from bbbrun.tasks.prediction import Ensemble, without_unsure
     from bbbrun.training.progress import Progress
@@ -119,24 +122,28 @@ def _predict(runs: Sequence[Path], file: Path, output: Path, options: DrawOption
         raise UserError(f"--output {output} {'is a folder' if output.is_dir() else 'is the file of inputs itself'}")
     if not output.absolute().parent.is_dir():
         raise UserError(f"--output {output}: there is no folder {output.parent}")
+    require_not_of_a_run(output)
     members = members_of(runs, options)
+    ensemble = Ensemble(members)
     if len(members) > 1:
         print(f"an ensemble of {len(members)} runs", file=sys.stderr)
-    ensemble = Ensemble(members)
     if threshold is not None and not ensemble.classes:
         raise UserError("--min-probability is for classes, and this run predicts numbers")
-    source = open_source(file, ensemble.layout.size)
+    source = open_source(file, ensemble.layout.size, texts=ensemble.layout.texts)
     keep_freed_memory()
     total = -(-source.rows // ensemble.rows) * ensemble.draws
     progress, rows, far = Progress(total, 0, "predict", "draw"), 0, 0
+    farthest: list[str] = []
     try:
         with _writing(output) as write:
             for chunk in source.chunks(ensemble.rows):
                 try:
                     table = ensemble.predict(chunk.inputs, rows, lambda: progress.update(1))
-                    far += ensemble.layout.far(chunk.inputs, rows)
+                    rows_far = ensemble.layout.far(chunk.inputs, rows)
                 except ValueError as error:
                     raise UserError(f"{file}: {error}") from None
+                far += len(rows_far)
+                farthest = [*farthest, *rows_far][:_NAMED]
                 if chunk.files is not None:
                     table.insert(0, "file", chunk.files)
                 write(table if threshold is None else without_unsure(table, threshold))
@@ -150,7 +157,8 @@ def _predict(runs: Sequence[Path], file: Path, output: Path, options: DrawOption
     if far:
         print(
             f"bbbrun: warning: {far} of {rows} rows have a number more than 10 standard deviations from the training "
-            "rows' mean: the network may be certain there, and be wrong",
+            f"rows' mean ({'; '.join(farthest)}{'; ...' if far > _NAMED else ''}): the network may be certain there, "
+            "and be wrong",
             file=sys.stderr,
         )
     print(f"{rows} rows: {output}", file=sys.stderr)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from bbbrun.errors import UserError
 from bbbrun.report.makers import MAKERS, write_by, write_report
-from bbbrun.runs.files import named_folder
+from bbbrun.runs.files import named_folder, naming
 from bbbrun.runs.reader import finished_runs
 from bbbrun.verbs.predict import add_trust
 
@@ -40,7 +40,8 @@ def main(words: Sequence[str] | None = None) -> None:
     if arguments.by and arguments.tried:
         parser.error("--tried has no effect with --by")
     try:
-        errors = _report(arguments)
+        with naming(arguments.output):
+            errors = _report(arguments)
     except UserError as error:
         errors = [str(error)]
     except OSError as error:
@@ -62,5 +63,8 @@ def _report(arguments: argparse.Namespace) -> list[str]:
         for message in messages:
             print(f"{name}: {message}", file=sys.stderr)
     if not report.made and not report.errors:
-        return [f"nothing was made: none of {len(runs)} finished runs gives {', '.join(report.messages)}"]
+        return [
+            f"nothing was made: none of {len(runs)} finished runs gives {', '.join(report.messages)}; --by KEY makes a "
+            "table of any runs"
+        ]
     return report.errors

@@ -60,6 +60,13 @@ class Form(NamedTuple):
         return sum(feature.width for feature in self.features)
 
     @property
+    def texts(self) -> tuple[str, ...]:
+        """The columns of texts, even where these look like numbers: categories, and classes that are no numbers."""
+        named = any(isinstance(each, str) for each in self.target.classes)
+        categories = [feature.name for feature in self.features if feature.levels]
+        return (*categories, self.target.name) if named else tuple(categories)
+
+    @property
     def meaning(self) -> tuple[Any, ...]:
         """Equal for two forms whose networks take the same columns and predict the same classes or target."""
         return tuple((each.name, each.levels) for each in self.features), self.target.name, self.target.classes
@@ -127,6 +134,10 @@ def form_of(text: str, source: str) -> Form:
         )
         if not features or len({each.name for each in features}) != len(features) or len(classes) == 1:
             raise ValueError("no columns, or the same one twice")
+        if any(isinstance(each, int) and abs(each) >= 2**63 for each in classes):
+            raise ValueError("a class beyond the whole numbers of pandas")
+        # Half a character cannot be written to a file.
+        json.dumps(content, ensure_ascii=False).encode()
     except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
         raise UserError(
             f"{source} does not say how columns become inputs: train again, or leave the run out"

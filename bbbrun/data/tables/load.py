@@ -1,5 +1,6 @@
 """A table as whole tensors: the form fitted to the training part, and the three parts in it."""
 
+import re
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -11,13 +12,15 @@ from bbbrun.data.images import Split
 from bbbrun.data.tables.form import Feature, Form, Label, Target
 from bbbrun.data.tables.rows import Rows, table_rows
 from bbbrun.data.tables.uci import uci_rows
-from bbbrun.data.tables.values import TableLayout, column_numbers, levels_of, positions, text_of_value
+from bbbrun.data.tables.values import TableLayout, column_numbers, is_number, levels_of, positions, text_of_value
 from bbbrun.errors import UserError
 from bbbrun.schema.datasets import DatasetConfig
 from bbbrun.schema.tables import Kind, TableConfig, TabularConfig, UciConfig
 
+_MOST_WHOLE = 2**53  # beyond, float64 does not tell whole numbers apart
 _MOST_CLASSES = 20  # whole numbers with more distinct values are numbers
 _MOST_LEVELS = 1000
+_MOST_DEVIATIONS = 1e15  # of a target from its mean: float32 holds the squares of such numbers
 
 
 class Table(NamedTuple):
@@ -71,6 +74,14 @@ def target_values(target: Target, column: Any) -> NDArray[np.float64]:
     values = positions(column, levels) if levels else column_numbers(column)
     if np.isnan(values).any():
         raise ValueError(f"row {int(np.argmax(np.isnan(values))) + 1}, column {column.name!r}: the value is missing")
+    with np.errstate(over="ignore"):
+        beyond = np.abs((values - target.mean) / target.scale) > _MOST_DEVIATIONS
+    if not levels and beyond.any():
+        row = int(np.argmax(beyond))
+        raise ValueError(
+            f"row {row + 1}, column {column.name!r}: {values[row]:g} is more than {_MOST_DEVIATIONS:g} standard "
+            "deviations from the mean of the training part"
+        )
     return values
 
 
@@ -82,6 +93,8 @@ def fitted(rows: Rows) -> Form:
     """
     frame = pd.concat(rows.parts, ignore_index=True)
     names = [name for name in frame.columns if name != rows.target]
+    for name in (name for name in frame.columns if is_number(frame[name]) and np.isinf(frame[name]).any()):
+        raise UserError(f"dataset.path: column {name!r} has a value that is not finite")
     try:
         features = tuple(_feature(frame[name], rows.train[name], name in rows.categorical) for name in names)
         target = _target(frame[rows.target], rows.train[rows.target], rows.kind)
@@ -98,11 +111,13 @@ def _feature(column: Any, train: Any, categorical: bool) -> Feature:
             f"column {name.removeprefix('Unnamed: ')} has no name, as where pandas wrote row numbers: name it, or "
             f"leave it out with dataset.ignore=['{name}']"
         )
-    if not categorical and _is_number(column):
-        scaler = _scaler(train, name)
-        return Feature(
-            name, (), (float(np.nan_to_num(scaler.mean_[0])),), float(np.nan_to_num(scaler.scale_[0], nan=1))
+    if train.isna().all():
+        raise ValueError(
+            f"column {name!r} has no value in the training part: leave it out with dataset.ignore=[{name}]"
         )
+    if not categorical and is_number(column):
+        scaler = _scaler(train, name)
+        return Feature(name, (), (float(scaler.mean_[0]),), float(scaler.scale_[0]))
     if not categorical:
         _require_categories(column)
     levels = levels_of(column)
@@ -114,10 +129,6 @@ def _feature(column: Any, train: Any, categorical: bool) -> Feature:
     codes = positions(train, levels)
     counts = np.bincount(codes[~np.isnan(codes)].astype(np.int64), minlength=len(levels))
     return Feature(name, tuple(levels), tuple((counts / max(counts.sum(), 1)).tolist()), 1.0)
-
-
-def _is_number(column: Any) -> bool:
-    return pd.api.types.is_numeric_dtype(column.dtype) and not pd.api.types.is_bool_dtype(column.dtype)
 
 
 def _scaler(train: Any, name: str) -> Any:
@@ -133,8 +144,8 @@ def _within_range(values: NDArray[np.float64], name: str) -> NDArray[np.float64]
     return values
 
 
-def _require_categories(column: Any) -> None:
-    """Raise ValueError for a column of dates, and for a column that mixes numbers and texts."""
+def _require_categories(column: Any, remedy: str = "") -> None:
+    """Raise ValueError for a column of dates, and for a column that mixes numbers and texts, or has decimal commas."""
     if pd.api.types.is_datetime64_any_dtype(column.dtype) or pd.api.types.is_timedelta64_dtype(column.dtype):
         raise ValueError(f"column {column.name!r} has dates: make numbers of them, or leave it out with dataset.ignore")
     texts = column.map(text_of_value, na_action="ignore")
@@ -143,31 +154,35 @@ def _require_categories(column: Any) -> None:
         row = int(np.argmax((~numbers & column.notna()).to_numpy()))
         raise ValueError(
             f"column {column.name!r} has numbers, and {str(column.iloc[row])[:40]!r} among them: leave that empty, or "
-            f"say dataset.categorical=[{column.name}]"
+            + (remedy or f"say dataset.categorical=[{column.name}]")
         )
+    if bool((texts.str.fullmatch(r"-?\d+,\d+") & column.notna()).any()):
+        raise ValueError(f"column {column.name!r} has decimal commas, and numbers need points")
 
 
 def _target(column: Any, train: Any, kind: Kind) -> Target:
-    name = str(column.name)
+    name, asked = str(column.name), kind
     values = pd.unique(column)
     if kind is Kind.auto:
-        discrete = _is_number(column) and len(values) <= _MOST_CLASSES and bool((column == column.round()).all())
-        kind = Kind.classification if discrete or not _is_number(column) else Kind.regression
+        whole = is_number(column) and bool(((column == column.round()) & (column.abs() < _MOST_WHOLE)).all())
+        discrete = whole and len(values) <= _MOST_CLASSES
+        kind = Kind.classification if discrete or not is_number(column) else Kind.regression
+    told = pd.unique(train) if kind is Kind.regression else values
+    if len(told) < 2:
+        raise ValueError(f"the target {name!r} has one value alone, {str(told[0])[:40]!r}: there is nothing to tell")
     if kind is Kind.regression:
         scaler = _scaler(train, name)
         return Target(name, (), float(scaler.mean_[0]), float(scaler.scale_[0]))
     if len(values) > _MOST_LEVELS:
         raise ValueError(f"the target {name!r} has {len(values)} different values, more than {_MOST_LEVELS} classes")
-    if len(values) < 2:
-        raise ValueError(f"the target {name!r} has one value alone, {str(values[0])[:40]!r}: there is nothing to tell")
-    if not _is_number(column):
-        _require_categories(column)
+    if not is_number(column) and asked is Kind.auto:
+        _require_categories(column, "say dataset.kind=classification")
     return Target(name, _classes(values), 0.0, 1.0)
 
 
 def _classes(values: Any) -> tuple[Label, ...]:
     """The classes in order: whole numbers as such, anything else as text."""
     texts = {text_of_value(value) for value in values}
-    if all(text.lstrip("-").isdigit() for text in texts):
+    if all(re.fullmatch(r"-?\d+", text) and str(int(text)) == text for text in texts):
         return tuple(sorted(map(int, texts)))
     return tuple(sorted(texts))

@@ -9,7 +9,8 @@ _SHOWN = 12  # names in a message
 
 def some_of(names: Iterable[Any]) -> str:
     """The first names as text for a message, and the number of further ones."""
-    texts = [str(name)[:40] for name in names]
+    # A terminal obeys some characters.
+    texts = [text if text.isprintable() else repr(text) for text in (str(name)[:40] for name in names)]
     more = f" and {len(texts) - _SHOWN} more" if len(texts) > _SHOWN else ""
     return ", ".join(texts[:_SHOWN]) + more
 

@@ -1,7 +1,7 @@
 """A user's file as the rows of a training, a validation and a test part, checked, in the file's own units."""
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -11,6 +11,7 @@ import pandas as pd
 from bbbrun.data.arrays import INPUTS, LABELS, read_npz
 from bbbrun.data.sources import open_source
 from bbbrun.data.tables.names import hint, some_of
+from bbbrun.data.tables.values import is_number
 from bbbrun.errors import UserError
 from bbbrun.schema.tables import Kind, Missing, TableConfig
 
@@ -49,11 +50,14 @@ def table_rows(config: TableConfig, folder: str | None = None, digests: dict[str
     if config.path is None:
         raise UserError("dataset.path must be the file of the table, as dataset.path=houses.csv")
     paths = [config.path, config.valid_path, config.test_path]
-    files = [None if path is None else _place(path, folder) for path in paths]
+    keys = ("path", "valid_path", "test_path")
+    files = [None if path is None else _place(key, path, folder) for key, path in zip(keys, paths, strict=True)]
     hashes = {path.name: _digest(path) for path in files if path is not None}
     if digests is not None and hashes != digests:
         raise UserError(f"{', '.join(map(str, filter(None, files)))}: not what the run learnt from, by their SHA-256")
     frames = [None if path is None else read_table(path, config.target) for path in files]
+    texts = [*config.categorical, *(name for frame in frames if frame is not None for name in _texts(frame))]
+    frames = [None if path is None else read_table(path, config.target, texts) for path in files] if texts else frames
     main, target = frames[0], _target(config, files[0], frames[0])
     assert main is not None
     split_column = [config.split_column] if config.split_column else []
@@ -78,14 +82,22 @@ def table_rows(config: TableConfig, folder: str | None = None, digests: dict[str
     for name, part in zip(PARTS, joined, strict=True):
         if not len(part) and name != "valid":
             raise UserError(f"dataset.path={config.path}: no row is left for the {name} part")
+    if list(train.columns) == [target]:
+        raise UserError(f"{files[0]} has no column left beside the target {target!r}")
     fill = config.missing is Missing.mean
     return Rows(train, valid, test, target, config.kind, config.categorical, ignored, fill, hashes)
 
 
-def read_table(path: Path, target: str | None) -> pd.DataFrame:
+def _texts(frame: pd.DataFrame) -> list[str]:
+    """The columns that pandas did not read as numbers."""
+    return [str(name) for name in frame if not is_number(frame[name])]
+
+
+def read_table(path: Path, target: str | None, texts: Collection[str] = ()) -> pd.DataFrame:
     """The whole table in a CSV, Parquet, NPY or NPZ file, its columns named by text, of arrays 1, 2, ...
 
-    target: of an NPZ file, which has arrays and no columns, the name of that array, or None for a usual one.
+    target: of an NPZ file, which has arrays and no columns, the name of that array, or None for a usual one. texts:
+    columns of a CSV file to be read as they stand. Raises UserError for a file that is no table.
     """
     if path.suffix == ".npz":
         inputs, labels = read_npz(path, INPUTS), read_npz(path, (target,) if target else LABELS)
@@ -95,11 +107,13 @@ def read_table(path: Path, target: str | None) -> pd.DataFrame:
         return frame.assign(**{target or LABELS[0]: labels})
     if path.suffix not in (".csv", ".parquet", ".npy"):
         raise UserError(f"{path} must end in .csv, .parquet, .npy or .npz to be a table")
-    source = open_source(path, None)
-    [chunk] = source.chunks(source.rows)
-    if isinstance(chunk.inputs, np.ndarray) and chunk.inputs.ndim != 2:
-        raise UserError(f"{path} must hold rows of columns, (N, D), not an array {chunk.inputs.shape}")
-    frame = pd.DataFrame(chunk.inputs)
+    source = open_source(path, None, texts=texts)
+    chunks = [chunk.inputs for chunk in source.chunks(source.rows)]
+    if not chunks:
+        raise UserError(f"{path} has no rows")
+    for chunk in (chunk for chunk in chunks if isinstance(chunk, np.ndarray) and chunk.ndim != 2):
+        raise UserError(f"{path} must hold rows of columns, (N, D), not an array {chunk.shape}")
+    frame = pd.concat(map(pd.DataFrame, chunks), ignore_index=True)
     if isinstance(frame.columns, pd.RangeIndex):
         return frame.set_axis([str(number + 1) for number in frame.columns], axis=1)
     frame = frame.set_axis([str(name) for name in frame.columns], axis=1)
@@ -108,11 +122,11 @@ def read_table(path: Path, target: str | None) -> pd.DataFrame:
     return frame
 
 
-def _place(path: str, folder: str | None) -> Path:
+def _place(key: str, path: str, folder: str | None) -> Path:
     file = Path(folder) / Path(path).name if folder else Path(path).expanduser()
     if not file.is_file():
         hint = "" if folder is None else " in the folder of the data"
-        raise UserError(f"dataset.path={path}: there is no file {file}{hint}")
+        raise UserError(f"dataset.{key}={path}: there is no file {file}{hint}")
     return file
 
 
@@ -148,11 +162,12 @@ def _without_gaps(
         if complete.empty:
             raise UserError(f"{path}: no row is without a missing value: dataset.missing=mean fills them")
         return complete
-    # A mean can replace an input, but not a target.
     required = [name for name in counts.index if config.missing is Missing.error or name in (target, *ignored)]
     gaps = [f"{name} ({counts[name]})" for name in required if counts[name]]
     if gaps:
-        remedy = "drop leaves their rows out" + (", mean fills them" if config.missing is Missing.error else "")
+        # A mean can replace an input, but not a target.
+        inputs = any(counts[name] and name not in (target, *ignored) for name in required)
+        remedy = "drop leaves their rows out" + (", mean fills inputs" if inputs else "")
         raise UserError(f"{path}: values are missing in {some_of(gaps)}: dataset.missing={remedy}")
     return frame
 

@@ -1,5 +1,6 @@
 """The values of a table's columns as numbers or as indices of a category's levels, checked one by one."""
 
+import re
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -31,6 +32,10 @@ class TableLayout(NamedTuple):
     def size(self) -> tuple[int, int] | None:
         return None
 
+    @property
+    def texts(self) -> tuple[str, ...]:
+        return self.form.texts
+
     def raw(self, values: Any, first: int = 0) -> Tensor:
         """float64 (N, columns): numbers, the positions of levels, and NaN where a missing value is to be filled."""
         names = [feature.name for feature in self.form.features]
@@ -61,14 +66,22 @@ class TableLayout(NamedTuple):
     def scaled(self, raw: Tensor) -> Tensor:
         return self.form.scaled(raw)
 
-    def far(self, values: Any, first: int = 0) -> int:
+    def far(self, values: Any, first: int = 0) -> list[str]:
         # Numbers are standardised, and of a category the inputs are 0 or 1.
-        return int((self.scaled(self.raw(values, first)).abs() > _FAR).any(dim=1).sum())
+        farthest, columns = self.scaled(self.raw(values, first)).abs().max(dim=1)
+        names = [each.name for each in self.form.features for _ in each.levels or [None]]
+        rows = (farthest > _FAR).nonzero()[:, 0].tolist()
+        return [f"row {first + row + 1}, {names[columns[row]]}" for row in rows]
+
+
+def is_number(column: Any) -> bool:
+    """Whether a column has the type of numbers; truth values are none."""
+    return pd.api.types.is_numeric_dtype(column.dtype) and not pd.api.types.is_bool_dtype(column.dtype)
 
 
 def column_numbers(column: Any, first: int = 0) -> NDArray[np.float64]:
     """A column as float64 (N,), NaN where a value is missing; raises ValueError naming a row that is no number."""
-    if pd.api.types.is_numeric_dtype(column.dtype) and not pd.api.types.is_bool_dtype(column.dtype):
+    if is_number(column):
         values = column.to_numpy(np.float64, na_value=np.nan)
     else:
         # Only texts: pandas would convert a date to nanoseconds, and True to 1.
@@ -85,10 +98,15 @@ def column_numbers(column: Any, first: int = 0) -> NDArray[np.float64]:
 
 
 def positions(column: Any, levels: Sequence[str], first: int = 0) -> NDArray[np.float64]:
-    """The position of each value among `levels`, float64 (N,), NaN where it is missing; ValueError for any other."""
+    """The position of each value among `levels`, float64 (N,), NaN where it is missing; ValueError for any other.
+
+    1.0 is the level 1 and True the level TRUE where these are no levels themselves.
+    """
     codes, values = pd.factorize(column)
-    numbers = {level: number for number, level in enumerate(levels)}
-    indices = [numbers.get(text_of_value(value), -1) for value in values]
+    numbers = {_plain(level): number for number, level in enumerate(levels)}
+    numbers |= {level: number for number, level in enumerate(levels)}
+    texts = [text_of_value(value) for value in values]
+    indices = [numbers.get(text, numbers.get(_plain(text), -1)) for text in texts]
     result = np.array([*indices, np.nan], np.float64)[codes]
     if -1 in indices:
         row = int(np.argmax(result == -1))
@@ -97,6 +115,13 @@ def positions(column: Any, levels: Sequence[str], first: int = 0) -> NDArray[np.
             f"{len(levels)} values that this run knows: {some_of(levels)}"
         )
     return result
+
+
+def _plain(text: str) -> str:
+    """A whole number without decimals, and a truth value in small letters; any other text as it is."""
+    if re.fullmatch(r"-?\d+\.0+", text):
+        return text.partition(".")[0]
+    return text.casefold() if text.casefold() in ("true", "false") else text
 
 
 def levels_of(column: Any) -> list[str]:

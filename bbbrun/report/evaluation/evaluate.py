@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
 import pandas as pd
 
 from bbbrun.bayes.methods import METHODS
@@ -28,7 +29,7 @@ from bbbrun.tasks.evaluation import (
     number_scores,
     predicted_classes,
 )
-from bbbrun.tasks.evaluation_sets import FILE, FOREIGN, Part, parts_of
+from bbbrun.tasks.evaluation_sets import FILE, FOREIGN, Part, parts_of, require_readable
 from bbbrun.tasks.prediction import Ensemble, Member
 from bbbrun.training.task import Column
 
@@ -90,6 +91,7 @@ def evaluate(
         sets = ["test", *(name for name in sets if name != "test")]
     # Of each run: the points of a curve are drawn from the run's seed.
     parts = [parts_of(member.run, sets, root) for member in members]
+    require_readable(parts[0], members[0].predictor.layout)
 
     def count() -> None:
         after(len(parts[0]) * len(members))
@@ -132,24 +134,34 @@ def _predictions(judged: list[Judged], inputs: Any, count: Callable[[], None]) -
             alone.append(predicted_classes(Ensemble([member]), inputs))
             count()
         if len(alone) > 1:
-            predictions[f"{each.label}, {_ENSEMBLE} of {len(alone)}"] = [joined(alone)]
+            predictions[_ensemble_label(each)] = [joined(alone)]
     return predictions
 
 
 def _judge_numbers(judged: list[Judged], parts: list[Part], count: Callable[[], None]) -> list[dict[str, Any]]:
-    """A row for each run, by its own part in `parts`."""
+    """A row for each run, by its own part in `parts`, and for each method's ensemble where its runs share a part."""
     rows, own = [], iter(parts)
+
+    def judge(label: str, members: list[Member], number: int, part: Part, inputs: Any, y: Any) -> None:
+        names = {"method": label, "members": _members(judged, label, number)}
+        rows.append(names | _part_columns(part) | number_scores(Ensemble(members), inputs, y))
+
     for each in judged:
+        truths: list[Any] = []
         for number, member in enumerate(each.members):
             part = next(own)
             inputs, y = part.load()
-            assert y is not None
-            scores = number_scores(Ensemble([member]), inputs, y)
-            rows.append(
-                {"method": each.label, "members": _members(judged, each.label, number)} | _part_columns(part) | scores
-            )
+            judge(each.label, [member], number, part, inputs, y)
             count()
+            truths.append(y)
+        # The points of a curve are drawn from each run's seed.
+        if len(truths) > 1 and all(np.array_equal(y, truths[0]) for y in truths):
+            judge(_ensemble_label(each), each.members, 0, part, inputs, y)
     return rows
+
+
+def _ensemble_label(judged: Judged) -> str:
+    return f"{judged.label}, {_ENSEMBLE} of {len(judged.members)}"
 
 
 def _members(judged: list[Judged], label: str, number: int) -> str:
@@ -209,7 +221,7 @@ def _write(scores: pd.DataFrame, runs: list[Run], output: Path) -> list[str]:
         "An ensemble is the equal mixture of a method's seeds."
     ]
     write_page(output, _TITLES, title=_HEADING, paragraphs=paragraphs)
-    return [f"{len(runs)} runs on {len(means['set'].unique())} sets: {output / 'REPORT.md'}"]
+    return [f"runs: {len(runs)}, sets: {', '.join(means['set'].unique())}, page: {output / 'REPORT.md'}"]
 
 
 def _columns(rows: pd.DataFrame) -> list[Column]:

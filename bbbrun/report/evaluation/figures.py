@@ -86,6 +86,7 @@ def _axes(panels: int) -> tuple[Figure, list[Axes]]:
 def _finish(figure: Figure, axes: list[Axes], folder: Path, name: str) -> None:
     for panel in axes:
         panel.grid(alpha=0.3)
-    axes[0].legend(fontsize=8)
+    if axes[0].get_legend_handles_labels()[0]:  # of few rows there may be none
+        axes[0].legend(fontsize=8)
     folder.mkdir(parents=True, exist_ok=True)
     save(figure, folder, name)
