@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from bbbrun.data.tables.names import hint, some_of
+from bbbrun.data.tables.values import is_number
 
 
 class Layout(Protocol):
@@ -147,7 +148,7 @@ def numbers(frame: pd.DataFrame, first: int = 0) -> NDArray[np.float32]:
     Raises ValueError that names the row, from 1 and `first` more, and the column of what is missing, or no number.
     """
     for position, dtype in enumerate(frame.dtypes):
-        if not pd.api.types.is_numeric_dtype(dtype) or pd.api.types.is_bool_dtype(dtype):
+        if not is_number(dtype):
             column = frame.iloc[:, position]
             text = column.astype(str) if pd.api.types.is_bool_dtype(dtype) else column
             bad = np.flatnonzero((pd.to_numeric(text, errors="coerce").isna() & column.notna()).to_numpy())

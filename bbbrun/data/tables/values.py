@@ -75,8 +75,8 @@ class TableLayout(NamedTuple):
 
 
 def is_number(column: Any) -> bool:
-    """Whether a column has the type of numbers; truth values are none."""
-    return pd.api.types.is_numeric_dtype(column.dtype) and not pd.api.types.is_bool_dtype(column.dtype)
+    """Whether a column, or its dtype, is of numbers; truth values are none."""
+    return pd.api.types.is_numeric_dtype(column) and not pd.api.types.is_bool_dtype(column)
 
 
 def column_numbers(column: Any, first: int = 0) -> NDArray[np.float64]:
