@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from bbbrun.errors import UserError
-from bbbrun.runtime.device import choose_device, name_of, process_settings, set_products
+from bbbrun.runtime.device import choose_device, flushed_subnormals, name_of, process_settings, set_products
 from bbbrun.schema.methods import Precision
 
 
@@ -78,3 +78,18 @@ def test_bfloat16_is_refused_where_the_processor_lacks_it(monkeypatch, instructi
     monkeypatch.delattr(torch.cpu, instructions)  # as a torch that does not tell
     with pytest.raises(UserError, match=r"^precision=bfloat16: this processor has no such products .* say precision="):
         set_products(Precision.bfloat16, cpu)
+
+
+def test_numbers_too_small_to_be_normal_are_0_within_the_context_alone():
+    subnormal = torch.tensor(2.0**-140)
+    with flushed_subnormals(torch.device("cpu")):
+        assert (subnormal * 1).item() == 0
+        with flushed_subnormals(torch.device("cpu")):
+            assert (subnormal * 1).item() == 0
+        assert (subnormal * 1).item() == 0  # the outer context is still in force
+    assert (subnormal * 1).item() == 2.0**-140
+    with pytest.raises(ZeroDivisionError), flushed_subnormals(torch.device("cpu")):
+        raise ZeroDivisionError
+    assert (subnormal * 1).item() == 2.0**-140
+    with flushed_subnormals(torch.device("cuda")):
+        assert (subnormal * 1).item() == 2.0**-140

@@ -54,6 +54,22 @@ def test_an_epoch_visits_every_example_once_in_the_seeds_order():
         torch.testing.assert_close(trainer.epoch.numbers[:, 1], rates.float())
 
 
+@pytest.mark.parametrize("compile_it", ["false", pytest.param("true", marks=pytest.mark.slow)])
+def test_averages_of_a_gradient_that_has_become_0_do_not_linger_as_subnormal_numbers(compile_it):
+    # The third input, and so the gradient of its weights, is 0.
+    problem = Problem(INPUTS * torch.tensor([1.0, 1, 0, 1]), LABELS, NETWORK, categorical)
+    config = configured("method=mle", "optimizer=adam", "train.batch_size=8", f"compile={compile_it}")
+    trainer = Trainer.of([config], [problem], CPU, 1)
+    for slot in trainer.state.slots[0]:
+        slot.fill_(2.0**-140)
+    trainer.begin_epoch(0)
+    trainer.steps(3)
+    for slot in trainer.state.slots[0]:
+        of_first_layer = slot[:20].view(5, 4)
+        assert (of_first_layer[:, 2] == 0).all()
+        assert of_first_layer[:, :2].abs().max() > 1e-30
+
+
 OPTIMIZERS = {"sgd": torch.optim.SGD, "adam": torch.optim.Adam}
 
 

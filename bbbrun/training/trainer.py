@@ -16,7 +16,7 @@ from bbbrun.bayes.priors import Prior, build_prior, join_priors
 from bbbrun.errors import UserError
 from bbbrun.runs.files import CHECKPOINT
 from bbbrun.runtime.compile import COMPILER_FILES, compile_errors, compiled, reason_of, should_compile
-from bbbrun.runtime.device import products_of
+from bbbrun.runtime.device import flushed_subnormals, products_of
 from bbbrun.runtime.noise import permutation
 from bbbrun.schema.checks import MOST_STEPS, require
 from bbbrun.schema.config import Config
@@ -181,7 +181,8 @@ class Trainer:
 
     def steps(self, count: int) -> None:
         """The next `count` minibatches; falls back to uncompiled steps, with one warning, where compiling fails."""
-        with products_of(self._plans[0].precision, self.state.step.device):
+        device = self.state.step.device
+        with products_of(self._plans[0].precision, device), flushed_subnormals(device):
             try:
                 self._steps(count)
             except compile_errors() + COMPILER_FILES as error:
