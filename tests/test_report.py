@@ -12,6 +12,7 @@ import pytest
 import torch
 from omegaconf import OmegaConf
 
+import bbbrun.report.items.figure2
 import bbbrun.report.items.table2
 import bbbrun.report.items.tradeoff
 from bbbrun.bayes.networks import mlp
@@ -346,6 +347,27 @@ def test_one_setting_has_no_trade_off(tmp_path, capsys):
     with pytest.raises(SystemExit, match="1"):
         report([str(tmp_path / "runs"), "-o", str(tmp_path / "out"), "--only", "tradeoff"])
     assert "no two settings of experiment=mnist method=bbb" in capsys.readouterr().err
+
+
+def test_the_last_point_of_figure_2_is_apart_where_it_has_more_draws(tmp_path, monkeypatch):
+    drawn = []
+    monkeypatch.setattr(bbbrun.report.items.figure2, "save", lambda figure, *_: drawn.append(figure.axes[0]))
+    for final, folder in ((None, "equal"), (50, "more")):
+        monkeypatch.setitem(METHOD_OPTIONS["bbb"], "final_samples", final)
+        for seed, error in enumerate((1.2, 1.3, 1.7)):
+            finished(tmp_path / folder / str(seed), seed=seed, epochs=3, test_error=error)
+        report([str(tmp_path / folder), "-o", str(tmp_path / "out"), "--only", "figure2"])
+        (line, *others), bands = drawn[-1].lines, drawn[-1].collections
+        rows = pd.read_csv(tmp_path / "out" / "figure2" / "figure2.csv")
+        assert rows["mean"].tolist() == pytest.approx([9.0, 9.0, 1.4])
+        # Student's t of 2 degrees of freedom; the deviation of 1.2, 1.3 and 1.7 is 0.2646.
+        assert rows["ci95"].tolist() == pytest.approx([0.0, 0.0, 4.3027 * 0.26458 / 3**0.5], rel=1e-4)
+        assert rows["draws"].tolist() == [5, 5, final or 5]
+        assert line.get_ydata().tolist() == pytest.approx([9.0, 9.0] if final else [9.0, 9.0, 1.4])
+        crosses = [other for other in others if other.get_marker() == "x"]
+        assert [list(cross.get_ydata()) for cross in crosses] == ([[pytest.approx(1.4)]] if final else [])
+        (band,) = bands
+        assert len({x for x, _ in band.get_paths()[0].vertices}) == (2 if final else 3)
 
 
 def test_figures_2_to_4_say_what_they_show(runs, tmp_path):
