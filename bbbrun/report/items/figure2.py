@@ -7,7 +7,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from bbbrun.report.groups import NothingToShow, write_runs, write_table
-from bbbrun.report.items.table1 import DROPOUT, MIXTURE, NO_RUN, SGD, main_cells
+from bbbrun.report.items.table1 import DROPOUT, MIXTURE, NO_RUN, SGD, last_draws, main_cells
 from bbbrun.report.plots import label_of, save, seeds_label
 from bbbrun.report.published.paper import published
 from bbbrun.report.spread import mean_half_width
@@ -61,8 +61,7 @@ def figure2(runs: list[Run], output: Path) -> list[str]:
 
 def _errors(run: Run) -> pd.DataFrame:
     """The run's epoch and test_error, and the draws of each; NaN for a method without draws."""
-    rows, method = run.metrics()[["epoch", "test_error"]], run.config["method"]
-    few = method.get("test_samples")
-    draws = pd.Series(few, rows.index, dtype=float)
-    draws.iloc[-1] = method.get("final_samples") or few
+    rows = run.metrics()[["epoch", "test_error"]]
+    draws = pd.Series(run.config["method"].get("test_samples"), rows.index, dtype=float)
+    draws.iloc[-1] = last_draws(run)
     return rows.assign(draws=draws)

@@ -144,7 +144,7 @@ def row(cell: Cell, group: list[Run]) -> dict[str, Any]:
         "temperature": cell.temperature,
         "epochs": _epochs(group[0]),
         "seeds": len(group),
-        "draws": _draws(group[0]),
+        "draws": last_draws(group[0]),
         "error": mean["test_error"],
         "error_std": spread["test_error"],
         "error_mean": mean["test_error_mean"],
@@ -204,7 +204,8 @@ def _epochs(run: Run) -> int:
     return int(run.config["train"]["epochs"])
 
 
-def _draws(run: Run) -> int | None:
+def last_draws(run: Run) -> int | None:
+    """The draws of the run's last evaluation; None for a method without draws."""
     method = run.config["method"]
     draws: int | None = method.get("final_samples") or method.get("test_samples")
     return draws
