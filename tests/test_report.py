@@ -13,6 +13,7 @@ import torch
 from omegaconf import OmegaConf
 
 import bbbrun.report.items.figure2
+import bbbrun.report.items.figure4
 import bbbrun.report.items.table2
 import bbbrun.report.items.tradeoff
 from bbbrun.bayes.networks import mlp
@@ -28,6 +29,7 @@ from bbbrun.report.judge import judge
 from bbbrun.report.published.paper import claims, published
 from bbbrun.report.sections import hours
 from bbbrun.runs.reader import finished_runs
+from bbbrun.schema.datasets import MnistConfig
 from bbbrun.verbs.check import main as check
 from bbbrun.verbs.report import main as report
 
@@ -292,13 +294,103 @@ def test_table_2_judges_what_is_left_of_the_network(tmp_path, monkeypatch, four_
     report([str(folder), "-o", str(tmp_path / "out"), "--only", "table2"])
     table = pd.read_csv(tmp_path / "out" / "table2" / "table2.csv").set_index("removed")
     assert table["error_mean"].to_list() == pytest.approx(rows["error_mean"].to_list(), rel=1e-5)
-    assert (table["units"][0], table["runs"][0]) == (3, 1)
+    assert (table["temperature"][0], table["units"][0], table["runs"][0]) == (1, 3, 1)
     assert pd.read_csv(tmp_path / "out" / "table2" / "runs.csv")["command"].to_list() == ["bbbrun bbb name=a"]
     assert table["paper"].isna().all()
     size = f"{network.size - round(network.size * 0.5)}"
-    assert f"| 50 % | {size} | {rows['error'][50]:.2f} |" in (tmp_path / "out" / "table2" / "table2.md").read_text()
+    page = (tmp_path / "out" / "table2" / "table2.md").read_text()
+    assert f"| 50 % | {size} | {rows['error'][50]:.2f} |" in page
+    assert page.splitlines()[0] == f"{MIXTURE}, 2 x 3 units, 1 seed; posterior predictive of 100 draws:"
     # Nothing but zeros is left to vary of nothing: all draws say the same.
     assert rows["error"][99] == rows["error_mean"][99]
+
+
+@pytest.fixture
+def tempered(tmp_path, monkeypatch, four_pixels):
+    """Runs of temperature 1, 0.5 and 0.1, networks of 3 units in Table 2 whatever their size is said to be."""
+    place = tmp_path / "runs"
+    for name, seed, units, temperature in (
+        ("a", 2, 1200, 0.1),
+        ("b", 3, 1200, 0.1),
+        ("c", 4, 2000, 0.1),  # larger than the paper's
+        ("d", 5, 800, 0.5),
+        ("e", 6, 400, 0.5),
+        ("f", 0, 1200, 1.0),
+        ("g", 1, 1200, 1.0),
+    ):
+        finished(place / name, seed=seed, units=units, temperature=temperature, test_error=1.0, valid_error=1.0)
+    config = OmegaConf.load(place / "d" / ".hydra" / "config.yaml")
+    config.dataset.pixel_divisor = 255.0
+    OmegaConf.save(config, place / "d" / ".hydra" / "config.yaml")
+    network = mlp(4, [3, 3], 2)
+    inputs = torch.randn(200, 4, generator=torch.Generator().manual_seed(0))
+    labels = network(finished_runs([place / "f"])[0].tensors()[0], inputs).argmax(dim=1)
+
+    def images(config: MnistConfig, device: torch.device) -> Images:
+        split = Split(inputs * 126 / config.pixel_divisor, labels)
+        return Images(split, split, split, 2)
+
+    monkeypatch.setattr(bbbrun.report.items.table2, "load_images", images)
+    monkeypatch.setattr(bbbrun.report.items.table2, "network_of", lambda run: network)
+    monkeypatch.setattr(bbbrun.report.items.table2, "choose_device", lambda device: torch.device("cpu"))
+    return place
+
+
+def test_table_2_shows_the_tempered_networks_below_the_papers(tempered, tmp_path, capsys):
+    out = tmp_path / "out"
+    report([str(tempered), "-o", str(out), "--only", "table2"])
+    table = pd.read_csv(out / "table2" / "table2.csv")
+    assert table.columns[0] == "temperature"
+    networks = table.groupby(["temperature", "units", "runs"], sort=False).size()
+    assert networks.to_dict() == {(1, 1200, 2): 6, (0.5, 800, 1): 6, (0.1, 1200, 2): 6}
+    assert list(networks.index) == [(1, 1200, 2), (0.5, 800, 1), (0.1, 1200, 2)]
+    # Each as it is alone, with the inputs of its own data set.
+    found = {run.folder.name: run for run in finished_runs([tempered])}
+    load = bbbrun.report.items.table2.load_images
+    alone = {
+        name: [row["error"] for row in prune(run, load(MnistConfig(**run.config["dataset"]), torch.device("cpu")))]
+        for name, run in found.items()
+    }
+    for temperature, names in ((1, "fg"), (0.5, "d"), (0.1, "ab")):
+        means = np.mean([alone[name] for name in names], axis=0)
+        assert table[table["temperature"] == temperature]["error"].to_list() == pytest.approx(means, rel=1e-5)
+    assert table["paper"][:5].to_list() == [1.24, 1.24, 1.24, 1.29, 1.39]
+    assert table["paper"][5:].isna().all()
+    commands = [f"bbbrun bbb name={name}" for name in "fgdab"]
+    assert pd.read_csv(out / "table2" / "runs.csv")["command"].to_list() == commands
+    titles = [
+        f"{MIXTURE}, 2 x 1200 units, 2 seeds",
+        f"{MIXTURE}, temperature 0.5, 2 x 800 units, 1 seed",
+        f"{MIXTURE}, temperature 0.1, 2 x 1200 units, 2 seeds",
+    ]
+    lines = (out / "table2" / "table2.md").read_text().splitlines()
+    assert [line for line in lines if line and not line.startswith("|")] == [
+        f"{title}; posterior predictive of 100 draws:" for title in titles
+    ]
+    assert capsys.readouterr().err.splitlines() == [f"table2: {title}" for title in titles]
+    # The page's tables: one for each network, one of the paper's numbers, one of the runs.
+    assert (out / "report.html").read_text().count("<th>removed</th>") == 3
+
+
+def test_the_check_of_table_2_takes_temperature_1_alone(tempered, tmp_path):
+    out, published_rows = tmp_path / "out", claims().to_dict("records")
+    report([str(tempered), "-o", str(out), "--only", "table2"])
+    path = out / "table2" / "table2.csv"
+    verdicts = judge(out, ["table2"], published_rows)
+    table = pd.read_csv(path)
+    own = table[table["temperature"] == 1].set_index("removed")
+    assert verdicts["ours"].to_list() == [f"{own['error'][removed]:.6g}" for removed in verdicts["column"]]
+    assert (verdicts["seeds"] == "2").all()
+    # A table of an earlier version has no such column.
+    table[table["temperature"] == 1].drop(columns="temperature").to_csv(path, index=False)
+    pd.testing.assert_frame_equal(judge(out, ["table2"], published_rows), verdicts)
+    # Nothing of temperature 1 has weights: what is shown is not the paper's, whatever its size.
+    for name in "fg":
+        (tempered / name / "checkpoint.pt").unlink()
+    report([str(tempered), "-o", str(out), "--only", "table2"])
+    assert pd.read_csv(path)["temperature"].to_list() == [0.5] * 6 + [0.1] * 6
+    assert pd.read_csv(path)["paper"].isna().all()
+    assert (judge(out, ["table2"], published_rows)["verdict"] == "not run").all()
 
 
 def test_what_a_setting_costs_in_weights(tmp_path, monkeypatch, capsys, four_pixels):
@@ -372,6 +464,8 @@ def test_the_last_point_of_figure_2_is_apart_where_it_has_more_draws(tmp_path, m
 
 def test_figures_2_to_4_say_what_they_show(runs, tmp_path):
     out = tmp_path / "out"
+    finished(runs / "h", temperature=0.1, seed=4, test_error=1.2, test_error_mean=1.2, valid_error=1.4)
+    finished(runs / "i", temperature=0.1, seed=5, test_error=1.2, test_error_mean=1.2, valid_error=1.4)
     report([str(runs), "-o", str(out), "--only", "figure2", "figure3", "figure4"])
     curve = pd.read_csv(out / "figure2" / "figure2.csv")
     assert curve[curve["method"] == MIXTURE]["mean"].to_list() == pytest.approx([9.0, 1.35])
@@ -379,23 +473,53 @@ def test_figures_2_to_4_say_what_they_show(runs, tmp_path):
     (run,) = [run for run in finished_runs([runs]) if run.folder.name == "d"]
     inside = (run.tensors()[:2][0].abs() <= 0.2).double().mean().item()
     assert density["SGD"].sum() * 0.002 == pytest.approx(inside, rel=1e-4)
-    ratio = pd.read_csv(out / "figure4" / "figure4.csv")
-    assert ratio["cumulative"].is_monotonic_increasing
-    assert ratio["cumulative"].iloc[-1] == pytest.approx(1, abs=0.05)
-    (mixture,) = [run for run in finished_runs([runs]) if run.folder.name == "a"]
-    values = decibels(DiagonalGaussian(*mixture.tensors()[:2]))
-    page = (out / "figure4" / "figure4.md").read_text()
-    assert f"{100 * (values < 0).double().mean().item():.1f} % of the weights have sigma above abs(mu)" in page
-    middle = ratio.iloc[100]
-    assert middle["cumulative"] == pytest.approx((values <= middle["decibels"]).double().mean().item(), abs=1e-5)
+    ratios = pd.read_csv(out / "figure4" / "figure4.csv")
+    assert list(ratios.columns) == ["temperature", "decibels", "density", "cumulative"]
+    assert ratios["temperature"].to_list() == [1] * 200 + [0.1] * 200
+    lines = filter(None, (out / "figure4" / "figure4.md").read_text().splitlines())
+    shown = {1: ("a", f"{MIXTURE}, 2 x 1200 units, seed 0"), 0.1: ("h", f"{MIXTURE}, temperature 0.1, 2 x 1200 units")}
+    for (temperature, (folder, name)), line in zip(shown.items(), lines, strict=True):
+        ratio = ratios[ratios["temperature"] == temperature]
+        assert ratio["cumulative"].is_monotonic_increasing
+        assert ratio["cumulative"].iloc[-1] == pytest.approx(1, abs=0.05)
+        (mixture,) = [run for run in finished_runs([runs]) if run.folder.name == folder]
+        values = decibels(DiagonalGaussian(*mixture.tensors()[:2]))
+        assert line.startswith(name)
+        assert f"{100 * (values < 0).double().mean().item():.1f} % of the weights have sigma above abs(mu)" in line
+        middle = ratio.iloc[100]
+        assert middle["cumulative"] == pytest.approx((values <= middle["decibels"]).double().mean().item(), abs=1e-5)
     # A mean over seeds has all of them, a density the first.
-    for name, seeds in (("figure2", [0, 0, 0, 1]), ("figure3", [0, 0, 0]), ("figure4", [0])):
+    for name, seeds in (("figure2", [0, 0, 0, 1]), ("figure3", [0, 0, 0]), ("figure4", [0, 4])):
         shown = pd.read_csv(out / name / "runs.csv")
         assert sorted(shown["seed"]) == seeds
         assert set(shown["commit"]) == {"abc"}
         assert (out / name / f"{name}.png").stat().st_size > 5000
         assert (out / name / f"{name}.svg").exists()
         assert f"({name}/{name}.png)" in (out / "REPORT.md").read_text()
+
+
+def test_figure_4_has_a_curve_for_each_network_that_has_weights(tempered, tmp_path, monkeypatch):
+    drawn = []
+    monkeypatch.setattr(bbbrun.report.items.figure4, "save", lambda figure, *_: drawn.append(figure))
+    names = [
+        f"{MIXTURE}, 2 x 1200 units, seed 0",
+        f"{MIXTURE}, temperature 0.5, 2 x 800 units, seed 5",
+        f"{MIXTURE}, temperature 0.1, 2 x 1200 units, seed 2",
+    ]
+    for shown in (names, names[1:]):
+        report([str(tempered), "-o", str(tmp_path / "out"), "--only", "figure4"])
+        (legend,) = drawn[-1].legends
+        assert [text.get_text() for text in legend.get_texts()] == [*shown, "75 % of the weights lie below"]
+        rows = pd.read_csv(tmp_path / "out" / "figure4" / "figure4.csv").groupby("temperature", sort=False)
+        for axes, column in zip(drawn[-1].axes, ("density", "cumulative"), strict=True):
+            curves, cuts = axes.lines[::2], axes.lines[1::2]
+            for curve, cut, (_, table) in zip(curves, cuts, rows, strict=True):
+                assert curve.get_ydata() == pytest.approx(table[column].to_numpy(), rel=1e-5)
+                assert curve.get_color() == cut.get_color()
+                below = table[table["decibels"] < cut.get_xdata()[0]]["cumulative"]
+                assert below.iloc[-1] == pytest.approx(0.75, abs=0.05)
+        for name in "fg":
+            (tempered / name / "checkpoint.pt").unlink(missing_ok=True)
 
 
 @pytest.mark.parametrize("centres", [(-20.0,), (-20.0, 5.0)])
@@ -439,7 +563,7 @@ def test_runs_by_key_are_means_over_seeds_best_by_validation_first(runs, tmp_pat
 def test_what_needs_weights_is_made_of_the_runs_that_have_them(runs, tmp_path, capsys):
     (runs / "a" / "checkpoint.pt").unlink()
     report([str(runs), "-o", str(tmp_path / "out"), "--only", "table1", "figure4"])
-    assert "figure4: 2 x 1200 units, seed 1" in capsys.readouterr().err
+    assert f"figure4: {MIXTURE}, 2 x 1200 units, seed 1" in capsys.readouterr().err
     assert pd.read_csv(tmp_path / "out" / "table1" / "table1.csv")["error"].iloc[-1] == pytest.approx(1.35)
     (runs / "b" / "checkpoint.pt").unlink()
     (runs / "f" / "checkpoint.pt").unlink()

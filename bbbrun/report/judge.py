@@ -26,11 +26,19 @@ def _table1(table: pd.DataFrame) -> Numbers:
     return numbers
 
 
+def of_paper(table2: pd.DataFrame) -> pd.DataFrame:
+    """The rows of table2.csv of the paper's network and objective: 1200 units, temperature 1.
+
+    A table of an earlier version has no column of temperatures, and no other temperature.
+    """
+    rows: pd.DataFrame = table2[(table2["units"] == 1200) & (table2.get("temperature", 1.0) == 1)]
+    return rows
+
+
 def _table2(table: pd.DataFrame) -> Numbers:
-    rows = table[table["units"] == 1200]
     return {
         ("removed", int(row["removed"])): Ours.mean(row["error"], int(row["runs"]), row["error_std"])
-        for _, row in rows.iterrows()
+        for _, row in of_paper(table).iterrows()
     }
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from bbbrun.report.judge import judge
+from bbbrun.report.judge import judge, of_paper
 from bbbrun.report.published.paper import claims, published
 from bbbrun.report.sections import hours
 from bbbrun.report.spread import least_to_most
@@ -36,7 +36,7 @@ def results_table(folder: Path) -> str:
     verdicts = judge(folder, ["table1", "table2", "figure6"], claims().to_dict("records"))
     table1 = pd.read_csv(folder / "table1" / "table1.csv")
     table1 = table1[table1["temperature"] == 1].set_index(["method", "units"])
-    table2 = pd.read_csv(folder / "table2" / "table2.csv").query("units == 1200").set_index("removed")
+    table2 = of_paper(pd.read_csv(folder / "table2" / "table2.csv")).set_index("removed")
     regret = pd.read_csv(folder / "figure6" / "statistics.csv").set_index("agent")
 
     def row(label: str, ours: list[str], item: str, name: str, columns: tuple[int, ...], style: str) -> str:

@@ -5,45 +5,64 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from numpy.typing import NDArray
 from scipy.signal import find_peaks
 
 from bbbrun.bayes.posterior import DiagonalGaussian
 from bbbrun.bayes.pruning import decibels
 from bbbrun.report.groups import parameters, write_runs, write_table
-from bbbrun.report.items.table1 import MIXTURE, mixture_network
+from bbbrun.report.items.table1 import mixture_networks
 from bbbrun.report.plots import density, save
 from bbbrun.runs.reader import Run
 
 _BINS = 200
 _CUT = 75  # percent; the paper's vertical line
+_COLUMNS = ("decibels", "density", "cumulative")
 # A mode is a peak of a coarse histogram that stands out by this share of the highest bin. Smaller ones are noise.
 _COARSE_BINS, _PROMINENCE = 40, 0.02
 
 
 def figure4(runs: list[Run], output: Path) -> list[str]:
-    """Write figure4.png, .svg, .csv and .md: the signal-to-noise in dB of the first seed's weights; return messages."""
-    units, group = mixture_network(runs)
-    run = group[0]
-    ratio = decibels(DiagonalGaussian(*parameters(run))).numpy()
-    low, cut, high = np.quantile(ratio, [0.0005, _CUT / 100, 1])
+    """Write figure4.png, .svg, .csv and .md: the signal-to-noise in dB of each network's weights; return messages.
+
+    The networks are `mixture_networks`, each the first of its seeds.
+    """
+    shown = {cell: group[0] for cell, group in mixture_networks(runs).items()}
+    figure = Figure(figsize=(9, 4 + 0.25 * len(shown)), layout="constrained")
+    panels = dict(zip(("density", "cumulative"), figure.subplots(1, 2), strict=True))
+    tables, shapes, names, limits = [], [], [], []
+    for number, (cell, run) in enumerate(shown.items()):
+        ratio = decibels(DiagonalGaussian(*parameters(run))).numpy()
+        low, cut, high = np.quantile(ratio, [0.0005, _CUT / 100, 1])
+        table = _curves(ratio, low, high)
+        names.append(f"{cell.network}, seed {run.seed}")
+        tables.append(table.assign(temperature=cell.temperature))
+        shapes.append(f"{names[-1]}. {_shape(ratio, low, high)}")
+        limits.append((low, high))
+        for column, axes in panels.items():
+            axes.plot(table["decibels"], table[column], color=f"C{number}")
+            axes.axvline(cut, color=f"C{number}", lw=1, ls="--")
+    write_table(pd.concat(tables)[["temperature", *_COLUMNS]], output, "figure4")
+    write_runs(shown.values(), output)
+    (output / "figure4.md").write_text("\n".join(shapes), "utf-8")
+    lows, highs = zip(*limits, strict=True)
+    for column, axes in panels.items():
+        axes.set(xlabel="signal-to-noise (dB)", ylabel=column, xlim=(min(lows), max(highs)))
+        axes.grid(alpha=0.3)
+    curves = [Line2D([], [], color=f"C{number}") for number in range(len(shown))]
+    cuts = Line2D([], [], color="grey", lw=1, ls="--")
+    figure.legend([*curves, cuts], [*names, f"{_CUT} % of the weights lie below"], loc="outside lower center")
+    save(figure, output, "figure4")
+    return names
+
+
+def _curves(ratio: NDArray[np.floating], low: float, high: float) -> pd.DataFrame:
+    """The density and the cumulative distribution of the ratios, dB, between low and high."""
     edges = np.linspace(low, high, _BINS + 1)
     centres = (edges[1:] + edges[:-1]) / 2
     cumulative = np.searchsorted(np.sort(ratio), centres, side="right") / len(ratio)
-    table = pd.DataFrame({"decibels": centres, "density": density(ratio, edges), "cumulative": cumulative})
-    write_table(table, output, "figure4")
-    write_runs([run], output)
-    (output / "figure4.md").write_text(_shape(ratio, low, high), "utf-8")
-    figure = Figure(figsize=(9, 4), layout="constrained")
-    for axes, column in zip(figure.subplots(1, 2), ("density", "cumulative"), strict=True):
-        axes.plot(table["decibels"], table[column])
-        line = axes.axvline(cut, color="black", lw=1)
-        axes.set(xlabel="signal-to-noise (dB)", ylabel=column, xlim=(low, high))
-        axes.grid(alpha=0.3)
-    figure.legend([line], [f"{_CUT} % of the weights lie below"], loc="outside lower center")
-    figure.suptitle(f"{MIXTURE}, 2 x {units}, seed {run.seed}")
-    save(figure, output, "figure4")
-    return [f"2 x {units} units, seed {run.seed}"]
+    return pd.DataFrame(dict(zip(_COLUMNS, (centres, density(ratio, edges), cumulative), strict=True)))
 
 
 def _shape(ratio: NDArray[np.floating], low: float, high: float) -> str:

@@ -41,6 +41,11 @@ class Cell(NamedTuple):
         """The name of the cell's row."""
         return self.method if self.temperature == 1 else f"{self.method}, temperature {self.temperature:g}"
 
+    @property
+    def network(self) -> str:
+        """The name of the cell's network: that of its row, and its size."""
+        return f"{self.row}, 2 x {self.units} units"
+
 
 def cell_of(run: Run) -> Cell | None:
     """The run's cell; None unless it is of MNIST, by the paper's protocol and of a method that has a row."""
@@ -85,24 +90,33 @@ def main_cells(runs: Iterable[Run], methods: tuple[str, ...], *, weights: bool) 
 
     weights: only runs that have their weights, and only methods with such runs.
     """
-    groups = {cell: group for cell, group in cells(runs).items() if cell.temperature == 1}
-    chosen = {}
-    for method in methods:
-        sizes = [cell for cell in groups if cell.method == method]
-        if sizes:
-            best = max(sizes, key=lambda cell: (cell.units == _UNITS, cell.units))
-            group = [run for run in groups[best] if run.has_weights or not weights]
-            if group:
-                chosen[method] = (best.units, group)
-    return chosen
+    groups = {cell.method: (cell, group) for cell, group in _main_sizes(runs, weights).items() if cell.temperature == 1}
+    return {method: (groups[method][0].units, groups[method][1]) for method in methods if method in groups}
 
 
-def mixture_network(runs: Iterable[Run]) -> tuple[int, list[Run]]:
-    """The units and runs of `main_cells` under the scale mixture, with their weights; raises NothingToShow."""
-    networks = main_cells(runs, (MIXTURE,), weights=True)
+def mixture_networks(runs: Iterable[Run]) -> dict[Cell, list[Run]]:
+    """The runs with weights of the scale mixture's network at each temperature: 1 first, then from high to low.
+
+    Each has the paper's 1200 units, else its largest size. Raises NothingToShow where no network has its weights.
+    """
+    networks = {cell: group for cell, group in _main_sizes(runs, weights=True).items() if cell.method == MIXTURE}
     if not networks:
         raise NothingToShow("no finished run of experiment=mnist with the scale mixture, or not its weights")
-    return networks[MIXTURE]
+    order = sorted(networks, key=lambda cell: (cell.temperature != 1, -cell.temperature))
+    return {cell: networks[cell] for cell in order}
+
+
+def _main_sizes(runs: Iterable[Run], weights: bool) -> dict[Cell, list[Run]]:
+    """The runs of `cells` in one size of each method and temperature: the paper's 1200 units, else the largest.
+
+    weights: only runs that have their weights, and only cells with such runs.
+    """
+    groups = cells(runs)
+    # The last of each method and temperature stays.
+    sizes = sorted(groups, key=lambda cell: (cell.units == _UNITS, cell.units))
+    main = {(cell.method, cell.temperature): cell for cell in sizes}.values()
+    chosen = {cell: [run for run in groups[cell] if run.has_weights or not weights] for cell in main}
+    return {cell: group for cell, group in chosen.items() if group}
 
 
 def table1(runs: list[Run], output: Path) -> list[str]:
