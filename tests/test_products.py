@@ -4,6 +4,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 import torch.nn.functional as F
+from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.fx.experimental.proxy_tensor import make_fx
 
 from bbbrun.bayes.networks import mlp
@@ -11,7 +12,7 @@ from bbbrun.runtime import matmul
 from bbbrun.runtime.compile import compiled
 from bbbrun.runtime.matmul import _gain as measured_gain
 from bbbrun.runtime.matmul import large_product, matrix_product
-from bbbrun.runtime.matmul_pass import Products, is_small
+from bbbrun.runtime.matmul_pass import Products, is_narrow, is_small, terms
 
 GENERATOR = torch.Generator().manual_seed(0)
 pytestmark = pytest.mark.usefixtures("fast_onednn")
@@ -95,6 +96,40 @@ def test_what_no_block_of_rows_divides_and_what_is_large_stay_as_they_are():
     assert sum(node.target is torch.ops.aten.mm.default for node in graph.graph.nodes) == 2
     assert not is_small(torch.zeros(128, 784), torch.zeros(784, 10))
     assert not is_small(torch.zeros(64, 100, dtype=torch.float64), torch.zeros(100, 100, dtype=torch.float64))
+
+
+NARROW = [
+    ((128, 90), (90, 10)),
+    ((10, 128), (128, 90)),
+    ((128, 10), (10, 90)),
+    ((3, 8, 40), (3, 40, 5)),
+    ((2, 1, 1), (2, 1, 9)),
+]
+
+
+@pytest.mark.parametrize("shapes", NARROW, ids=str)
+def test_narrow_products_on_cuda_become_sums_and_give_the_same(shapes):
+    a, b = (torch.randn(*shape, generator=GENERATOR) for shape in shapes)
+    exact = a.double() @ b.double()
+    torch.testing.assert_close(terms(a, b).double(), exact, rtol=1e-5, atol=1e-4)
+    with FakeTensorMode():
+        fakes = [torch.empty(shape, device="cuda") for shape in shapes]
+        graph = make_fx(torch.matmul)(*fakes)
+        Products()(graph.graph)
+    assert not {node.target for node in graph.graph.nodes} & {torch.ops.aten.mm.default, torch.ops.aten.bmm.default}
+
+
+def test_what_is_wide_or_rounded_stays_a_product_on_cuda():
+    with FakeTensorMode():
+        for rows, inner, columns, dtype in (
+            (128, 784, 1200, None),
+            (17, 17, 17, None),
+            (128, 1200, 10, torch.bfloat16),
+        ):
+            a, b = (torch.empty(size, device="cuda", dtype=dtype) for size in ((rows, inner), (inner, columns)))
+            assert not is_narrow(a, b)
+        assert not is_narrow(torch.empty(100_000, 784, device="cuda"), torch.empty(784, 10, device="cuda"))
+    assert not is_narrow(torch.empty(128, 1200), torch.empty(1200, 10))
 
 
 def test_products_of_all_kinds_of_arrays_compile_and_give_the_same():

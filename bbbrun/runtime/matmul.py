@@ -87,7 +87,8 @@ def _gain(product: Product) -> float:
 
 def is_large(a: Tensor, b: Tensor) -> bool:
     """Whether `large_product` is what should compute a b."""
-    return a.device.type == "cpu" and a.dtype == b.dtype == torch.float32 and 2 * a.numel() * b.shape[1] >= _LEAST
+    matrices = a.device.type == "cpu" and a.dim() == 2 and a.dtype == b.dtype == torch.float32
+    return matrices and 2 * a.numel() * b.shape[1] >= _LEAST
 
 
 def matrix_product(a: Tensor, b: Tensor, bias: Tensor | None = None) -> Tensor:

@@ -1,7 +1,8 @@
-"""The compiler pass of a training step: large matrix products go to oneDNN, small ones become loops.
+"""The compiler pass of a training step: on the CPU large products go to oneDNN, small ones become loops.
 
 At a hundred units a library's call costs as much as the product in it. As sums they fuse with what surrounds them, and
-a step that is one loop after another needs no call.
+a step that is one loop after another needs no call. On CUDA narrow products become sums: cuBLAS gives a product of ten
+columns to a few of the many multiprocessors.
 
 Importing this module loads torch's compiler and fails where torch lacks one of the private names that follow, so it is
 imported by `compile.product_pass` alone.
@@ -24,6 +25,8 @@ from bbbrun.runtime.matmul import is_large, large_product
 
 _MOST = 2_500_000  # floating point operations; above, a library's blocking for the caches pays
 _LARGEST = 32_768  # elements of an operand: what stays near the core
+_NARROW = 16  # rows, columns or terms of a product on CUDA
+_MOST_NARROW = 16_000_000  # floating point operations of it
 _ROWS = range(4, 11)  # accumulators of a loop: the more, the better their latency hides, as long as registers hold them
 
 _aten = torch.ops.aten
@@ -47,7 +50,7 @@ _VIEWS = (
 
 
 class Products(CustomGraphPass):
-    """Replaces each matrix product a b, or a b + bias, of a graph that `is_large` or `is_small`."""
+    """Replaces each matrix product a b, or a b + bias, of a graph that `is_large`, `is_small` or `is_narrow`."""
 
     def __init__(self) -> None:
         # Here, since a graph from the compiler's cache calls the operator without passing through `__call__`.
@@ -62,12 +65,14 @@ class Products(CustomGraphPass):
             if operands is None:
                 continue
             a, b, bias = operands
+            values = a.meta["val"], b.meta["val"]
             replacement: Any = None
             with graph.inserting_before(node):
-                if self._large is not None and is_large(a.meta["val"], b.meta["val"]):
+                if self._large is not None and is_large(*values):
                     replacement = graph.call_function(self._large, operands)
-                elif sums and is_small(a.meta["val"], b.meta["val"]):
-                    replacement = _inline(graph, loops, *(_in_memory(graph, operand) for operand in (a, b)))
+                elif sums and (is_small(*values) or is_narrow(*values)):
+                    how = loops if is_small(*values) else terms
+                    replacement = _inline(graph, how, *(_in_memory(graph, operand) for operand in (a, b)))
                     if bias is not None:
                         replacement = graph.call_function(_aten.add.Tensor, (replacement, bias))
             if replacement is not None:
@@ -83,7 +88,7 @@ class Products(CustomGraphPass):
 
 def is_small(a: Tensor, b: Tensor) -> bool:
     """Whether a b, (M, K) times (K, N), is what `loops` should compute in a compiled graph."""
-    if a.device.type != "cpu" or not a.dtype == b.dtype == torch.float32:
+    if a.device.type != "cpu" or a.dim() != 2 or not a.dtype == b.dtype == torch.float32:
         return False
     if 2 * a.numel() * b.shape[1] > _MOST or max(a.numel(), b.numel()) > _LARGEST:
         return False
@@ -107,6 +112,24 @@ def loops(a: Tensor, b: Tensor) -> Tensor:
     step = _blocks(a.shape[0])
     blocks = [_sums(a[first::step], b) for first in range(step)]
     return torch.stack(blocks, 1).reshape(a.shape[0], b.shape[1])
+
+
+def is_narrow(a: Tensor, b: Tensor) -> bool:
+    """Whether a b, (..., M, K) times (..., K, N), is what `terms` should compute in a compiled graph."""
+    rows, inner, columns = *a.shape[-2:], b.shape[-1]
+    narrow = min(rows, inner, columns) <= _NARROW and 2 * rows * inner * columns <= _MOST_NARROW
+    return narrow and a.device.type == "cuda" and a.dtype == b.dtype == torch.float32
+
+
+def terms(a: Tensor, b: Tensor) -> Tensor:
+    """a b, (..., M, N): one expression where it has few terms, which fuses with what follows, else a sum over K."""
+    inner = a.shape[-1]
+    if inner > _NARROW:
+        return (a.unsqueeze(-1) * b.unsqueeze(-3)).sum(-2)
+    total = a[..., :1] * b[..., :1, :]
+    for term in range(1, inner):
+        total = total + a[..., term : term + 1] * b[..., term : term + 1, :]
+    return total
 
 
 def _sums(a: Tensor, b: Tensor) -> Tensor:
@@ -145,7 +168,7 @@ def _is_dense(x: Tensor) -> bool:
 
 def _operands(node: Any) -> tuple[Any, Any, Any] | None:
     """(a, b, bias or None) of a node that is such a product, else None."""
-    if node.target is _aten.mm.default:
+    if node.target in (_aten.mm.default, _aten.bmm.default):
         return (*node.args[:2], None)
     if node.target is _aten.addmm.default and not node.kwargs:
         bias, a, b = node.args
