@@ -1,16 +1,21 @@
 """The training loop: epochs of steps, a row per evaluation, checkpoints, and what a resume needs."""
 
+import itertools
 import math
 import statistics
 import warnings
+from dataclasses import replace
 from typing import Any
 
 import torch
+from torch import Tensor
 
+from bbbrun.bayes.posterior import DiagonalGaussian
 from bbbrun.errors import UserError
 from bbbrun.runs.writer import RunFolder
 from bbbrun.runtime import stops
 from bbbrun.schema.config import Config
+from bbbrun.training.progress import Progress
 from bbbrun.training.session import Outcome, Session, Standing
 from bbbrun.training.task import EPOCHS, Column, Judgement, Task
 from bbbrun.training.trainer import Trainer
@@ -62,7 +67,7 @@ def fit(configs: list[Config], tasks: list[Task], runs: list[RunFolder], device:
             last = epoch + 1 == epochs
             step = (epoch + 1) * minibatches
             if last or (epoch + 1) % config.train.evaluate_every == 0:
-                judgements = _judgements(trainer, tasks, step, last)
+                judgements = _judgements(trainer, tasks, step, last, session.progress)
                 session.metrics = [
                     trainer.objective(replica) | judgement.row for replica, judgement in enumerate(judgements)
                 ]
@@ -88,7 +93,7 @@ def fit(configs: list[Config], tasks: list[Task], runs: list[RunFolder], device:
     step = epochs * minibatches
     if not judgements:
         # The run was stopped after its last row.
-        judgements = _judgements(trainer, tasks, step, last=True)
+        judgements = _judgements(trainer, tasks, step, True, session.progress)
     outcomes = []
     for replica, (judgement, run) in enumerate(zip(judgements, runs, strict=True)):
         row = session.metrics[replica]
@@ -100,11 +105,17 @@ def fit(configs: list[Config], tasks: list[Task], runs: list[RunFolder], device:
     return outcomes
 
 
-def _judgements(trainer: Trainer, tasks: list[Task], step: int, last: bool) -> list[Judgement]:
+def _judgements(trainer: Trainer, tasks: list[Task], step: int, last: bool, progress: Progress) -> list[Judgement]:
     """The judgement of each replica's network after `step` steps; `last`: with the draws of the last evaluation."""
     count = trainer.method.draws(last)
+    numbers = itertools.count(1)
+
+    def sample(posterior: DiagonalGaussian, seed: Tensor, step: Tensor, draw: Tensor) -> tuple[Tensor, Tensor]:
+        progress.note(f"evaluation, draw {next(numbers)} of {count * len(tasks)}")
+        return trainer.sample(posterior, seed, step, draw)
+
     return [
-        task.evaluate(trainer.parameters(replica), trainer.draws(step, count, replica))
+        task.evaluate(trainer.parameters(replica), replace(trainer.draws(step, count, replica), sampler=sample))
         for replica, task in enumerate(tasks)
     ]
 

@@ -6,6 +6,7 @@ import time
 from tqdm import tqdm
 
 _LINE_SECONDS = 10.0
+_NOTE_SECONDS = 0.2
 
 
 class Progress:
@@ -18,7 +19,7 @@ class Progress:
         self._bar = tqdm(total=total, initial=done, desc=label, unit=unit, disable=None, dynamic_ncols=True)
         self._total, self._done, self._label, self._unit = total, done, label, unit
         self._start, self._first = time.monotonic(), done
-        self._shown = self._start
+        self._shown = self._noted = self._start
         self._numbers: dict[str, float] = {}
 
     def update(self, steps: int) -> None:
@@ -33,7 +34,18 @@ class Progress:
         """Show these numbers from now on, in the order given."""
         self._numbers = numbers
         if not self._bar.disable:
+            self._bar.set_description(self._label, refresh=False)
             self._bar.set_postfix({name: f"{value:.5g}" for name, value in numbers.items()})
+
+    def note(self, text: str) -> None:
+        """Show what happens between two steps."""
+        now = time.monotonic()
+        if self._bar.disable and now - self._shown >= _LINE_SECONDS:
+            self._shown = now
+            print(f"{self._label}: {text}", file=sys.stderr, flush=True)
+        elif not self._bar.disable and now - self._noted >= _NOTE_SECONDS:
+            self._noted = now
+            self._bar.set_description(f"{self._label}, {text}")
 
     def say(self, text: str) -> None:
         """Print a line above the bar."""
