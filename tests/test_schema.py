@@ -65,10 +65,11 @@ def test_the_listed_runs_are_the_recorded_ones():
         assert isinstance(config, dict)
         records[setting(config), config["seed"]] += 1
     jobs = wanted([], None)
-    assert len(jobs) == 90
+    assert len(jobs) == 75
     assert all(records[setting(job.config), job.config["seed"]] for job in jobs)
     words = {word.partition("=")[0] for job in jobs for word in job.words}
-    assert words == {"experiment", "network.hidden", "agent.epsilon", "seed"}
+    judged = {"method.test_samples", "method.final_samples", "train.evaluate_every"}
+    assert words == {"experiment", "network.hidden", "agent.epsilon", "seed"} | judged
 
 
 def test_a_run_of_an_earlier_version_is_read_in_the_words_of_this_one():
