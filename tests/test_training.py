@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from omegaconf import OmegaConf
 
+import bbbrun as api
 from bbbrun.bayes.draws import Draws
 from bbbrun.bayes.likelihoods import categorical
 from bbbrun.bayes.networks import mlp
@@ -156,6 +157,16 @@ def test_predictive_and_mean_errors_are_not_confused():
     assert row["test_error_mean"] == sharp["test_error_mean"] == sharp["test_error"]
     assert row["test_error"] != row["test_error_mean"]
     assert sharp["valid_error"] == sharp["valid_error_mean"]
+
+
+def test_a_long_evaluation_tells_its_draws(tmp_path, monkeypatch, capsys):
+    from bbbrun.training import progress
+
+    monkeypatch.setattr(progress, "_LINE_SECONDS", 0.0)
+    words = ("network.hidden=[4]", "train.epochs=1", "method.final_samples=3", "compile=false")
+    api.run(api.compose(*words), tmp_path / "run")
+    told = [line for line in capsys.readouterr().err.splitlines() if "evaluation, " in line]
+    assert told == [f"digits: evaluation, draw {draw} of 3" for draw in (1, 2, 3)]
 
 
 def test_without_a_validation_set_its_columns_are_left_out():
