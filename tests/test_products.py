@@ -12,7 +12,7 @@ from bbbrun.runtime import matmul
 from bbbrun.runtime.compile import compiled
 from bbbrun.runtime.matmul import _gain as measured_gain
 from bbbrun.runtime.matmul import large_product, matrix_product
-from bbbrun.runtime.matmul_pass import Products, is_narrow, is_small, terms
+from bbbrun.runtime.matmul_pass import Products, is_narrow, is_small
 
 GENERATOR = torch.Generator().manual_seed(0)
 pytestmark = pytest.mark.usefixtures("fast_onednn")
@@ -98,6 +98,10 @@ def test_what_no_block_of_rows_divides_and_what_is_large_stay_as_they_are():
     assert not is_small(torch.zeros(64, 100, dtype=torch.float64), torch.zeros(100, 100, dtype=torch.float64))
 
 
+def relu_times(x, w):
+    return torch.relu(x) @ w
+
+
 NARROW = [
     ((128, 90), (90, 10)),
     ((10, 128), (128, 90)),
@@ -107,16 +111,29 @@ NARROW = [
 ]
 
 
-@pytest.mark.parametrize("shapes", NARROW, ids=str)
-def test_narrow_products_on_cuda_become_sums_and_give_the_same(shapes):
-    a, b = (torch.randn(*shape, generator=GENERATOR) for shape in shapes)
-    exact = a.double() @ b.double()
-    torch.testing.assert_close(terms(a, b).double(), exact, rtol=1e-5, atol=1e-4)
+@pytest.mark.parametrize(
+    ("function", "shapes"),
+    [(function, shapes) for function in (torch.matmul, relu_times) for shapes in NARROW]
+    + [(torch.addmm, ((right[1],), left, right)) for left, right in NARROW if len(left) == 2],
+    ids=str,
+)
+def test_narrow_products_on_cuda_become_sums_and_give_the_same(function, shapes):
+    operands = [torch.randn(*shape, generator=GENERATOR) for shape in shapes]
     with FakeTensorMode():
-        fakes = [torch.empty(shape, device="cuda") for shape in shapes]
-        graph = make_fx(torch.matmul)(*fakes)
+        graph = make_fx(function)(*(torch.empty(shape, device="cuda") for shape in shapes))
+        assert len(products_of(graph)) == 1
         Products()(graph.graph)
-    assert not {node.target for node in graph.graph.nodes} & {torch.ops.aten.mm.default, torch.ops.aten.bmm.default}
+    assert not products_of(graph)
+    graph.recompile()
+    exact = function(*(operand.double() for operand in operands))
+    torch.testing.assert_close(graph(*operands).double(), exact, rtol=1e-5, atol=1e-4)
+
+
+def products_of(graph):
+    aten = torch.ops.aten
+    return [
+        node for node in graph.graph.nodes if node.target in (aten.mm.default, aten.bmm.default, aten.addmm.default)
+    ]
 
 
 def test_what_is_wide_or_rounded_stays_a_product_on_cuda():
@@ -128,7 +145,6 @@ def test_what_is_wide_or_rounded_stays_a_product_on_cuda():
         ):
             a, b = (torch.empty(size, device="cuda", dtype=dtype) for size in ((rows, inner), (inner, columns)))
             assert not is_narrow(a, b)
-        assert not is_narrow(torch.empty(100_000, 784, device="cuda"), torch.empty(784, 10, device="cuda"))
     assert not is_narrow(torch.empty(128, 1200), torch.empty(1200, 10))
 
 

@@ -22,7 +22,7 @@ from bbbrun.bayes.pruning import decibels, pruning_mask
 from bbbrun.data.images import IMAGES, Images, Split
 from bbbrun.report.check import recorded_claims
 from bbbrun.report.items.figure4 import _shape
-from bbbrun.report.items.table1 import cells, table1
+from bbbrun.report.items.table1 import cells, main_cells, table1
 from bbbrun.report.items.table2 import prune
 from bbbrun.report.items.tradeoff import pruned_errors, removable
 from bbbrun.report.judge import judge
@@ -125,6 +125,20 @@ def test_a_cell_is_chosen_by_length_and_validation_never_by_test(runs):
     chosen = {(where.method, where.units): group for where, group in cells(finished_runs([runs])).items()}
     assert [run.folder.name for run in chosen[MIXTURE, 1200]] == ["a", "b"]
     assert list(chosen) == [("SGD", 400), ("SGD, dropout", 400), (GAUSSIAN, 1200), (MIXTURE, 1200)]
+
+
+def test_of_two_settings_as_long_the_one_with_more_draws_is_shown_and_the_other_where_it_alone_has_weights(
+    runs, monkeypatch
+):
+    monkeypatch.setitem(METHOD_OPTIONS["bbb"], "final_samples", 9)
+    finished(runs / "more", seed=0, test_error=1.6, test_error_mean=1.6, valid_error=2.5)
+    assert [run.folder.name for run in main_cells(finished_runs([runs]), (MIXTURE,), weights=False)[MIXTURE][1]] == [
+        "more"
+    ]
+    (runs / "more" / "checkpoint.pt").unlink()
+    for weights, names in ((False, ["more"]), (True, ["a", "b"])):
+        units, group = main_cells(finished_runs([runs]), (MIXTURE,), weights=weights)[MIXTURE]
+        assert (units, [run.folder.name for run in group]) == (1200, names)
 
 
 def test_table_1_and_its_difference_to_the_paper(runs, tmp_path):

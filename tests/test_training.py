@@ -159,14 +159,14 @@ def test_predictive_and_mean_errors_are_not_confused():
     assert sharp["valid_error"] == sharp["valid_error_mean"]
 
 
-def test_a_long_evaluation_tells_its_draws(tmp_path, monkeypatch, capsys):
+def test_an_evaluation_shows_its_draws(tmp_path, monkeypatch, capsys):
     from bbbrun.training import progress
 
     monkeypatch.setattr(progress, "_LINE_SECONDS", 0.0)
     words = ("network.hidden=[4]", "train.epochs=1", "method.final_samples=3", "compile=false")
     api.run(api.compose(*words), tmp_path / "run")
-    told = [line for line in capsys.readouterr().err.splitlines() if "evaluation, " in line]
-    assert told == [f"digits: evaluation, draw {draw} of 3" for draw in (1, 2, 3)]
+    lines = [line for line in capsys.readouterr().err.splitlines() if "evaluation, " in line]
+    assert lines == [f"digits: evaluation, draw {draw} of 3" for draw in (1, 2, 3)]
 
 
 def test_without_a_validation_set_its_columns_are_left_out():

@@ -7,8 +7,8 @@ from torch import Tensor
 
 from bbbrun.bayes.networks import Network
 
-# Examples in one forward pass. On a CPU 1,000 are as fast as more, and a 1200-unit layer's activations take 5 MB; a GPU
-# takes 1,000 in the time of a launch.
+# Examples in one forward pass. On a CPU 1,000 are as fast as more, and a 1200-unit layer's activations take 5 MB. On a
+# GPU each pass waits for some ten launches.
 _CHUNK, _CHUNK_CUDA = 1000, 10_000
 
 

@@ -69,7 +69,7 @@ def results_table(folder: Path) -> str:
 
 def cost_table(folder: Path) -> str:
     """The time of each item's recorded runs, hours of one core, and its folder, as Markdown."""
-    lines = ["| | command | core hours | in `results/paper` |", "|---|---|---|---|"]
+    lines = ["| | command | hours | in `results/paper` |", "|---|---|---|---|"]
     for title, items in _COSTS.items():
         runs = pd.concat([pd.read_csv(_runs(folder / item)) for item in items]).drop_duplicates(["command", "commit"])
         places = ", ".join(f"`{item}/`" for item in items)

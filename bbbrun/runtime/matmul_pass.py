@@ -26,7 +26,7 @@ from bbbrun.runtime.matmul import is_large, large_product
 _MOST = 2_500_000  # floating point operations; above, a library's blocking for the caches pays
 _LARGEST = 32_768  # elements of an operand: what stays near the core
 _NARROW = 16  # rows, columns or terms of a product on CUDA
-_MOST_NARROW = 16_000_000  # floating point operations of it
+_MOST_NARROW = 4_000_000  # floating point operations of such a product; the output layers of 128 examples have up to 3
 _ROWS = range(4, 11)  # accumulators of a loop: the more, the better their latency hides, as long as registers hold them
 
 _aten = torch.ops.aten

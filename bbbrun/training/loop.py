@@ -93,7 +93,7 @@ def fit(configs: list[Config], tasks: list[Task], runs: list[RunFolder], device:
     step = epochs * minibatches
     if not judgements:
         # The run was stopped after its last row.
-        judgements = _judgements(trainer, tasks, step, True, session.progress)
+        judgements = _judgements(trainer, tasks, step, last=True, progress=session.progress)
     outcomes = []
     for replica, (judgement, run) in enumerate(zip(judgements, runs, strict=True)):
         row = session.metrics[replica]

@@ -21,6 +21,7 @@ class Progress:
         self._start, self._first = time.monotonic(), done
         self._shown = self._noted = self._start
         self._numbers: dict[str, float] = {}
+        self._closed = False
 
     def update(self, steps: int) -> None:
         """Count steps done since the last call."""
@@ -38,8 +39,10 @@ class Progress:
             self._bar.set_postfix({name: f"{value:.5g}" for name, value in numbers.items()})
 
     def note(self, text: str) -> None:
-        """Show what happens between two steps."""
+        """Show `text` beside the label: on a bar five times a second at most, elsewhere in a line every ten seconds."""
         now = time.monotonic()
+        if self._closed:
+            return
         if self._bar.disable and now - self._shown >= _LINE_SECONDS:
             self._shown = now
             print(f"{self._label}: {text}", file=sys.stderr, flush=True)
@@ -59,7 +62,8 @@ class Progress:
         print(f"{self._label}: {self._unit} {self._done}/{self._total}{numbers}{speed}", file=sys.stderr, flush=True)
 
     def close(self, *, failed: bool = False) -> None:
-        """Show the last numbers once more, unless the run has failed, and end the bar."""
+        """Show the last numbers once more, unless the run has failed, and end the bar; later notes are not shown."""
+        self._closed = True
         if self._bar.disable and not failed:
             self._line()
         self._bar.close()

@@ -68,8 +68,8 @@ def _by_protocol(config: dict[str, Any]) -> bool:
 def cells(runs: Iterable[Run]) -> dict[Cell, list[Run]]:
     """The runs of each cell, one per seed, in the order of the paper's rows.
 
-    Of several settings the one with most epochs is taken, among those the one with the lowest mean validation error.
-    The test error has no influence on it.
+    Of several settings the one with most epochs is taken, among those the one with most draws at its last evaluation,
+    then the one with the lowest mean validation error. The test error has no influence on it.
     """
     chosen = {
         cell: min(map(one_per_seed, by_setting(group).values()), key=_rank)
@@ -80,9 +80,9 @@ def cells(runs: Iterable[Run]) -> dict[Cell, list[Run]]:
     return {cell: chosen[cell] for cell in order}
 
 
-def _rank(runs: list[Run]) -> tuple[int, float]:
+def _rank(runs: list[Run]) -> tuple[int, int, float]:
     errors = [run.summary["metrics"].get("valid_error", float("inf")) for run in runs]
-    return -_epochs(runs[0]), sum(errors) / len(errors)
+    return -_epochs(runs[0]), -(last_draws(runs[0]) or 0), sum(errors) / len(errors)
 
 
 def main_cells(runs: Iterable[Run], methods: tuple[str, ...], *, weights: bool) -> dict[str, tuple[int, list[Run]]]:
@@ -90,8 +90,9 @@ def main_cells(runs: Iterable[Run], methods: tuple[str, ...], *, weights: bool) 
 
     weights: only runs that have their weights, and only methods with such runs.
     """
-    groups = {cell.method: (cell, group) for cell, group in _main_sizes(runs, weights).items() if cell.temperature == 1}
-    return {method: (groups[method][0].units, groups[method][1]) for method in methods if method in groups}
+    sizes = _main_sizes(runs, weights).items()
+    found = {cell.method: (cell.units, group) for cell, group in sizes if cell.temperature == 1}
+    return {method: found[method] for method in methods if method in found}
 
 
 def mixture_networks(runs: Iterable[Run]) -> dict[Cell, list[Run]]:
@@ -109,14 +110,13 @@ def mixture_networks(runs: Iterable[Run]) -> dict[Cell, list[Run]]:
 def _main_sizes(runs: Iterable[Run], weights: bool) -> dict[Cell, list[Run]]:
     """The runs of `cells` in one size of each method and temperature: the paper's 1200 units, else the largest.
 
-    weights: only runs that have their weights, and only cells with such runs.
+    weights: only of runs that have their weights.
     """
-    groups = cells(runs)
+    groups = cells(run for run in runs if run.has_weights or not weights)
     # The last of each method and temperature stays.
     sizes = sorted(groups, key=lambda cell: (cell.units == _UNITS, cell.units))
     main = {(cell.method, cell.temperature): cell for cell in sizes}.values()
-    chosen = {cell: [run for run in groups[cell] if run.has_weights or not weights] for cell in main}
-    return {cell: group for cell, group in chosen.items() if group}
+    return {cell: groups[cell] for cell in main}
 
 
 def table1(runs: list[Run], output: Path) -> list[str]:
