@@ -65,7 +65,11 @@ def _square(weights: int) -> list[int]:
 def scaling(rounds: int, cores: int, small: bool) -> pd.DataFrame:
     """A row for each setting and step: its median time, ms, and its peak of memory, MiB, on up to `cores` threads."""
     tables = []
-    for place in tqdm(list(places(cores, small)), disable=None, unit="setting"):
+    settings = list(places(cores, small))
+    bar = tqdm(settings, disable=None, unit="setting")
+    for number, place in enumerate(bar, 1):
+        if bar.disable:
+            print(f"setting {number} of {len(settings)}: {place.axis}", file=sys.stderr, flush=True)
         torch.set_num_threads(place.threads)
         device = torch.device("cpu")
         table = measure(place.widths, place.batch, place.draws, place.threads, rounds, device, Precision.float32, OURS)
@@ -95,12 +99,10 @@ def peak(name: str, place_json: str) -> float:
     place = Place(*json.loads(place_json))
     torch.set_num_threads(place.threads)
 
-    def built(widths: list[int]) -> Any:
-        setting = make_setting(widths, place.batch, place.draws, torch.device("cpu"), Precision.float32)
-        return contenders(setting)[name]
-
-    _take(built([4, 4, 4, 10])())  # loads the compiler
-    build = built(place.widths)
+    setting = make_setting(place.widths, place.batch, place.draws, torch.device("cpu"), Precision.float32)
+    build = contenders(setting)[name]
+    for _ in range(2):  # compiles it, then takes it from the compiler's cache: both take more memory than a step
+        _take(build())
     _give_back()
     before = _resident("VmRSS")
     step = build()
@@ -146,6 +148,10 @@ def plot(table: pd.DataFrame, path: Path) -> None:
             for name, rows in along.groupby("name", sort=False):
                 panel.plot(rows[axis], rows[number], marker="o", markersize=3, label=str(name))
             panel.set(xscale="log", yscale="log")
+            if axis != "weights":  # a few numbers, each with its own tick
+                ticks = sorted(along[axis].unique())
+                panel.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
+                panel.set_xticks([], minor=True)
             if not column:
                 panel.set_ylabel(label)
         panels[1, column].set_xlabel(axis)

@@ -68,12 +68,14 @@ def results_table(folder: Path) -> str:
 
 
 def cost_table(folder: Path) -> str:
-    """The time of each item's recorded runs, hours of one core, and its folder, as Markdown."""
-    lines = ["| | command | hours | in `results/paper` |", "|---|---|---|---|"]
+    """The time of each item's recorded runs, hours of one core and of a GPU, and its folder, as Markdown."""
+    lines = ["| | command | core hours | GPU hours | in `results/paper` |", "|---|---|---|---|---|"]
     for title, items in _COSTS.items():
         runs = pd.concat([pd.read_csv(_runs(folder / item)) for item in items]).drop_duplicates(["command", "commit"])
         places = ", ".join(f"`{item}/`" for item in items)
-        lines.append(f"| {title} | `bbbrun reproduce --only {','.join(items)}` | {hours(runs):.2g} | {places} |")
+        cores = runs["device"].str.startswith("cpu")
+        spent = " | ".join(f"{hours(part):.2g}" if len(part) else "" for part in (runs[cores], runs[~cores]))
+        lines.append(f"| {title} | `bbbrun reproduce --only {','.join(items)}` | {spent} | {places} |")
     return "\n".join(lines)
 
 

@@ -77,7 +77,9 @@ def hours(runs: pd.DataFrame) -> float:
 
 def provenance(runs: pd.DataFrame) -> tuple[str, str]:
     """A title and a Markdown table for the rows of `runs_table`."""
-    shown = runs.assign(commit=runs["commit"].fillna("").str[:10], hours=runs["seconds"] / 3600).drop(columns="seconds")
+    # Ten digits of the commit, and whether it had changes.
+    commit = runs["commit"].fillna("").str.replace(r"^(\w{10})\w*", r"\1", regex=True)
+    shown = runs.assign(commit=commit, hours=runs["seconds"] / 3600).drop(columns="seconds")
     devices = ", ".join(sorted(runs["device"].dropna().unique()))
     return f"{len(runs)} runs, {hours(runs):.3g} hours, {devices}", markdown(shown)
 
