@@ -110,7 +110,7 @@ def peak(name: str, place_json: str) -> float:
     _give_back()
     Path("/proc/self/clear_refs").write_text("5")
     _take(step)
-    return (_resident("VmHWM") - before) / 1024
+    return max(0, _resident("VmHWM") - before) / 1024
 
 
 def _take(step: Any) -> None:
