@@ -115,7 +115,7 @@ NARROW = [
     ("function", "shapes"),
     [(function, shapes) for function in (torch.matmul, relu_times) for shapes in NARROW]
     + [(torch.addmm, ((right[1],), left, right)) for left, right in NARROW if len(left) == 2],
-    ids=str,
+    ids=lambda value: str(getattr(value, "__name__", value)),
 )
 def test_narrow_products_on_cuda_become_sums_and_give_the_same(function, shapes):
     operands = [torch.randn(*shape, generator=GENERATOR) for shape in shapes]
