@@ -17,7 +17,7 @@ from bbbrun.bayes.networks import Init, initial_weights, mlp
 from bbbrun.bayes.predictive import posterior_predictive
 from bbbrun.bench.steps import bayes_by_backprop
 from bbbrun.runtime.device import set_products
-from bbbrun.runtime.noise import random_words, standard_normal
+from bbbrun.runtime.noise import permutation, random_words, standard_normal
 from bbbrun.schema.methods import Estimator, Precision
 from bbbrun.training.trainer import Trainer
 
@@ -29,6 +29,7 @@ VISIBLE = os.environ.get("CUDA_VISIBLE_DEVICES", "0")
 def test_the_noise_is_that_of_the_cpu():
     bits = random_words(3, 5, 1, 1000, "cuda")
     assert all(torch.equal(a.cpu(), b) for a, b in zip(bits, random_words(3, 5, 1, 1000), strict=True))
+    assert torch.equal(permutation(3, 5, 50_000, "cuda").cpu(), permutation(3, 5, 50_000))
     there, here = (standard_normal(3, 5, 1, 1_000_000, device) for device in ("cuda", "cpu"))
     torch.testing.assert_close(there.cpu(), here, rtol=0, atol=5e-6)
 

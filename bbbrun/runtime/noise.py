@@ -175,7 +175,7 @@ def integers(seed: int, step: int | Tensor, draw: int, size: int, bound: int | T
     return ((words.to(torch.int64) & 0xFFFFFFFF) * bound) >> 32
 
 
-def permutation(seed: int, epoch: int, size: int) -> Tensor:
-    """A random order of 0 .. size - 1, int64 (size,) on the CPU, a function of (seed, epoch, size) alone."""
-    high, low = random_words(seed, epoch, Stream.SHUFFLE, size)
+def permutation(seed: int, epoch: int, size: int, device: torch.device | str = "cpu") -> Tensor:
+    """A random order of 0 .. size - 1, int64 (size,) on `device`, a function of (seed, epoch, size) alone."""
+    high, low = random_words(seed, epoch, Stream.SHUFFLE, size, device)
     return torch.argsort((high.to(torch.int64) << 32) | (low.to(torch.int64) & 0xFFFFFFFF), stable=True)

@@ -167,7 +167,7 @@ class Trainer:
             rates = learning_rates(plan.optimizer, epoch, self._epochs, self.minibatches)
             numbers[:, 0].copy_(self._shares[replica] * rounds)
             numbers[:, 1:].copy_(self._optimizer.rates(rates, epoch * self.minibatches))
-            visited = permutation(plan.seed, epoch, self._examples) if order is None else order
+            visited = permutation(plan.seed, epoch, self._examples, places.device) if order is None else order
             places.view(-1)[: self._examples] = (visited + replica * self._offset).to(places.device)
             epoch_rates.append(rates)
         self.epoch.position.zero_()
