@@ -18,7 +18,6 @@ from bbbrun.runs.reader import Run
 
 _BINS = 200
 _CUT = 75  # percent; the paper's vertical line
-_COLUMNS = ("decibels", "density", "cumulative")
 # A mode is a peak of a coarse histogram that stands out by this share of the highest bin. Smaller ones are noise.
 _COARSE_BINS, _PROMINENCE = 40, 0.02
 
@@ -30,27 +29,25 @@ def figure4(runs: list[Run], output: Path) -> list[str]:
     """
     shown = {cell: group[0] for cell, group in mixture_networks(runs).items()}
     figure = Figure(figsize=(9, 4 + 0.25 * len(shown)), layout="constrained")
-    panels = dict(zip(("density", "cumulative"), figure.subplots(1, 2), strict=True))
-    tables, shapes, names, limits = [], [], [], []
+    left, right = figure.subplots(1, 2)
+    tables, shapes, names, curves = [], [], [], []
     for number, (cell, run) in enumerate(shown.items()):
         ratio = decibels(DiagonalGaussian(*parameters(run))).numpy()
         low, cut, high = np.quantile(ratio, [0.0005, _CUT / 100, 1])
         table = _curves(ratio, low, high)
         names.append(f"{cell.network}, seed {run.seed}")
-        tables.append(table.assign(temperature=cell.temperature))
         shapes.append(f"{names[-1]}. {_shape(ratio, low, high)}")
-        limits.append((low, high))
-        for column, axes in panels.items():
-            axes.plot(table["decibels"], table[column], color=f"C{number}")
+        for axes, column in ((left, "density"), (right, "cumulative")):
+            (curve,) = axes.plot(table["decibels"], table[column], color=f"C{number}")
             axes.axvline(cut, color=f"C{number}", lw=1, ls="--")
-    write_table(pd.concat(tables)[["temperature", *_COLUMNS]], output, "figure4")
+            axes.set(xlabel="signal-to-noise (dB)", ylabel=column)
+            axes.grid(visible=True, alpha=0.3)
+        curves.append(curve)
+        table.insert(0, "temperature", cell.temperature)
+        tables.append(table)
+    write_table(pd.concat(tables), output, "figure4")
     write_runs(shown.values(), output)
     (output / "figure4.md").write_text("\n".join(shapes), "utf-8")
-    lows, highs = zip(*limits, strict=True)
-    for column, axes in panels.items():
-        axes.set(xlabel="signal-to-noise (dB)", ylabel=column, xlim=(min(lows), max(highs)))
-        axes.grid(alpha=0.3)
-    curves = [Line2D([], [], color=f"C{number}") for number in range(len(shown))]
     cuts = Line2D([], [], color="grey", lw=1, ls="--")
     figure.legend([*curves, cuts], [*names, f"{_CUT} % of the weights lie below"], loc="outside lower center")
     save(figure, output, "figure4")
@@ -62,7 +59,7 @@ def _curves(ratio: NDArray[np.floating], low: float, high: float) -> pd.DataFram
     edges = np.linspace(low, high, _BINS + 1)
     centres = (edges[1:] + edges[:-1]) / 2
     cumulative = np.searchsorted(np.sort(ratio), centres, side="right") / len(ratio)
-    return pd.DataFrame(dict(zip(_COLUMNS, (centres, density(ratio, edges), cumulative), strict=True)))
+    return pd.DataFrame({"decibels": centres, "density": density(ratio, edges), "cumulative": cumulative})
 
 
 def _shape(ratio: NDArray[np.floating], low: float, high: float) -> str:
