@@ -140,6 +140,7 @@ def test_what_is_wide_or_rounded_stays_a_product_on_cuda():
     with FakeTensorMode():
         for rows, inner, columns, dtype in (
             (128, 784, 1200, None),
+            (8, 784, 1200, None),
             (17, 17, 17, None),
             (128, 1200, 10, torch.bfloat16),
         ):

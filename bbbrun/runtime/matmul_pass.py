@@ -66,13 +66,13 @@ class Products(CustomGraphPass):
                 continue
             a, b, bias = operands
             values = a.meta["val"], b.meta["val"]
+            as_sums = loops if is_small(*values) else terms if is_narrow(*values) else None
             replacement: Any = None
             with graph.inserting_before(node):
                 if self._large is not None and is_large(*values):
                     replacement = graph.call_function(self._large, operands)
-                elif sums and (is_small(*values) or is_narrow(*values)):
-                    how = loops if is_small(*values) else terms
-                    replacement = _inline(graph, how, *(_in_memory(graph, operand) for operand in (a, b)))
+                elif sums and as_sums is not None:
+                    replacement = _inline(graph, as_sums, *(_in_memory(graph, operand) for operand in (a, b)))
                     if bias is not None:
                         replacement = graph.call_function(_aten.add.Tensor, (replacement, bias))
             if replacement is not None:
@@ -125,7 +125,7 @@ def terms(a: Tensor, b: Tensor) -> Tensor:
     """a b, (..., M, N): one expression where it has few terms, which fuses with what follows, else a sum over K."""
     inner = a.shape[-1]
     if inner > _NARROW:
-        return (a.unsqueeze(-1) * b.unsqueeze(-3)).sum(-2)
+        return _sums(a, b)
     total = a[..., :1] * b[..., :1, :]
     for term in range(1, inner):
         total = total + a[..., term : term + 1] * b[..., term : term + 1, :]
@@ -133,7 +133,7 @@ def terms(a: Tensor, b: Tensor) -> Tensor:
 
 
 def _sums(a: Tensor, b: Tensor) -> Tensor:
-    return (a.unsqueeze(2) * b.unsqueeze(0)).sum(1)
+    return (a.unsqueeze(-1) * b.unsqueeze(-3)).sum(-2)
 
 
 def _by_columns(b: Tensor) -> bool:
