@@ -7,8 +7,10 @@ import pandas as pd
 import pytest
 from scipy.stats import norm, t
 
+from bbbrun.bayes.methods import BayesByBackprop
 from bbbrun.errors import UserError
 from bbbrun.report.compare import Difference, Ours, against_published, between_ours, paired
+from bbbrun.report.judge import judge
 from bbbrun.runs.reader import Run
 
 
@@ -16,10 +18,10 @@ def test_seeds_images_and_reading_add_up_by_their_squares():
     ours = Ours.mean(1.5, 3, 0.1)
     seeds = t.ppf(0.975, 2) * 0.1 * math.sqrt(4 / 3)
     images = norm.ppf(0.975) * 100 * math.sqrt((0.015 * 0.985 + 0.0125 * 0.9875) / 10_000)
-    difference = against_published(ours, 1.25, 10_000)
+    difference = against_published(ours, 1.25, 0.1, 10_000)
     assert difference.value == pytest.approx(0.25)
     assert difference.half == pytest.approx(math.sqrt(seeds**2 + images**2))
-    assert against_published(ours, 1.25, 0, reading=0.5).half == pytest.approx(math.sqrt(seeds**2 + 0.25))
+    assert against_published(ours, 1.25, 0.1, 0, reading=0.5).half == pytest.approx(math.sqrt(seeds**2 + 0.25))
     both = between_ours(ours, Ours.mean(1.25, 5, 0.2), 10_000)
     seeds = t.ppf(0.975, 2) * math.sqrt(0.01 / 3 + 0.04 / 5)
     assert both.half == pytest.approx(math.sqrt(seeds**2 + images**2))
@@ -37,10 +39,25 @@ def test_the_verdict_is_that_of_the_interval():
         assert Difference(value, half).verdict(margin=0.2) == expected
 
 
-def test_one_seed_gives_no_interval():
-    one, five = Ours.mean(1.5, 1, math.nan), Ours.mean(1.5, 5, 0.1)
-    assert math.isnan(against_published(one, 1.5, 10_000).half)
-    assert math.isnan(between_ours(one, five, 10_000).half)
+@pytest.mark.parametrize("few", [Ours.mean(1.5, 1, math.nan), Ours.mean(1.5, 2, 0.1)], ids=["one", "two"])
+def test_fewer_than_three_seeds_give_no_interval(few):
+    five = Ours.mean(1.5, 5, 0.1)
+    assert math.isnan(few.half)
+    assert math.isnan(against_published(few, 1.5, 0.1, 10_000).half)
+    assert math.isnan(between_ours(few, five, 10_000).half)
+    assert not math.isnan(between_ours(Ours.mean(1.5, 3, 0.1), five, 10_000).half)
+
+
+@pytest.mark.parametrize(("runs", "deviation", "error"), [(1, math.nan, 0.1), (4, math.nan, 0.05), (4, 0.3, 0.15)])
+def test_a_published_mean_counts_with_its_own_runs_and_deviation(tmp_path, runs, deviation, error):
+    (tmp_path / "uci").mkdir()
+    row = {"set": "wine", "method": BayesByBackprop.label, "splits": 5, "test_nll": 1.5, "test_nll_std": 0.1}
+    pd.DataFrame([row | {"test_rmse": 0.6, "test_rmse_std": 0.1}]).to_csv(tmp_path / "uci" / "uci.csv")
+    claim = {"item": "uci", "row": "wine nll", "column": 5, "rule": "at_most", "value": 1.25, "tolerance": 0.0}
+    claim |= {"runs": runs, "deviation": deviation, "source": ""}
+    (verdict,) = judge(tmp_path, ["uci"], [claim]).to_dict("records")
+    half = t.ppf(0.975, 4) * math.hypot(error, 0.1 / math.sqrt(5))
+    assert verdict["difference"] == f"+0.25 ± {half:.3g}"
 
 
 def run_of(folder, seed, wrong, images=1000):
@@ -54,18 +71,27 @@ def run_of(folder, seed, wrong, images=1000):
 
 
 def test_two_methods_are_compared_image_by_image_on_the_seeds_of_both(tmp_path):
-    one = [run_of(tmp_path / "a0", 0, {1, 2, 3, 4}), run_of(tmp_path / "a1", 1, {1, 2, 3})]
-    other = [run_of(tmp_path / "b0", 0, {1, 9}), run_of(tmp_path / "b1", 1, {1, 2, 8}), run_of(tmp_path / "b2", 2, {5})]
+    wrong = {0: {1, 2, 3, 4}, 1: {1, 2, 3}, 2: {1, 2, 3}}
+    one = [run_of(tmp_path / f"a{seed}", seed, images) for seed, images in wrong.items()]
+    wrong = {0: {1, 9}, 1: {1, 2, 8}, 2: {2, 3, 7}, 3: {5}}
+    other = [run_of(tmp_path / f"b{seed}", seed, images) for seed, images in wrong.items()]
     (row,) = paired({(400, "SGD"): one, (400, "dropout"): other, (800, "SGD"): one}).to_dict("records")
-    assert (row["units"], row["method"], row["other"], row["seeds"]) == (400, "SGD", "dropout", 2)
-    # Seed 0: 2, 3 and 4 against 9. Seed 1: 3 against 8.
-    assert (row["only_method"], row["only_other"]) == (2.0, 1.0)
-    assert row["difference"] == pytest.approx(0.1)
-    of_seeds = t.ppf(0.975, 1) * np.std([0.2, 0.0], ddof=1) / math.sqrt(2)
-    of_images = np.array([50, 100, 50, -50, -50] + [0] * 995)
+    assert (row["units"], row["method"], row["other"], row["seeds"]) == (400, "SGD", "dropout", 3)
+    # Seed 0: 2, 3 and 4 against 9. Seed 1: 3 against 8. Seed 2: 1 against 7.
+    assert (row["only_method"], row["only_other"]) == (pytest.approx(5 / 3), 1.0)
+    assert row["difference"] == pytest.approx(0.2 / 3)
+    of_seeds = t.ppf(0.975, 2) * np.std([0.2, 0.0, 0.0], ddof=1) / math.sqrt(3)
+    # Images 1, 2, 3, 4, 9, 8 and 7.
+    of_images = np.array([100, 100, 200, 100, -100, -100, -100] + [0] * 993) / 3
     expected = math.hypot(of_seeds, norm.ppf(0.975) * of_images.std(ddof=1) / math.sqrt(1000))
     assert row["half"] == pytest.approx(expected)
     assert row["compared"] == "same within error"
+
+
+def test_two_seeds_are_compared_without_an_interval(tmp_path):
+    cells = {(400, name): [run_of(tmp_path / f"{name}{seed}", seed, {seed}) for seed in (0, 1)] for name in "ab"}
+    (row,) = paired(cells).to_dict("records")
+    assert (row["seeds"], row["difference"], row["compared"]) == (2, 0.0, "unknown")
 
 
 def test_one_seed_says_which_images_and_gives_no_interval(tmp_path):
@@ -91,6 +117,6 @@ def test_intervals_hold_no_difference_19_times_in_20():
     inside = 0
     for (*seeds, published), (image, other_image) in zip(rates, of_images, strict=True):
         ours = Ours.mean(float(np.mean(seeds) + image), 3, float(np.std(seeds, ddof=1)))
-        difference = against_published(ours, published + other_image, 10_000)
+        difference = against_published(ours, published + other_image, ours.spread, 10_000)
         inside += abs(difference.value) < difference.half
     assert 0.95 - 0.015 < inside / trials < 1

@@ -26,10 +26,12 @@ def recorded_claims(records: Path) -> list[Claim]:
     rows: list[Claim] = []
     for cell, group in cells(finished_runs([records])).items():
         if cell.temperature != 1:
-            value = float(row_of_table1(cell, group)["error"])
+            row = row_of_table1(cell, group)
+            value = float(row["error"])
             source = f"{len(group)} run(s) in {records}"
-            claim = {"item": "table1", "row": cell.row, "column": cell.units, "rule": "at_most"}
-            rows.append(claim | {"value": value, "tolerance": tolerance(value), "source": source})
+            claim = {"item": "table1", "row": cell.row, "column": cell.units, "rule": "at_most", "value": value}
+            spread = {"runs": len(group), "deviation": row["error_std"]}
+            rows.append(claim | spread | {"tolerance": tolerance(value), "source": source})
     if not rows:
         raise UserError(f"--records {records}: no finished run of MNIST there has another temperature than 1")
     return rows

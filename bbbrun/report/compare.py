@@ -17,6 +17,7 @@ from bbbrun.runs.reader import Run
 
 IMAGES = 10_000  # of MNIST's test set, on which every error rate is measured
 _Z = float(norm.ppf(0.5 + LEVEL / 2))
+_LEAST_SEEDS = 3  # two give almost no estimate of their spread
 
 
 class Ours(NamedTuple):
@@ -34,8 +35,8 @@ class Ours(NamedTuple):
 
     @property
     def half(self) -> float:
-        """Half the width of its 95 % interval over seeds, by Student's t; NaN of one seed."""
-        return student_quantile(self.seeds - 1) * self.error
+        """Half the width of its 95 % interval over seeds, by Student's t; NaN of fewer than three seeds."""
+        return _quantile(self.seeds) * self.error
 
 
 class Difference(NamedTuple):
@@ -53,7 +54,7 @@ class Difference(NamedTuple):
     def verdict(self, margin: float) -> str:
         """better or worse where the interval excludes 0, equivalent where it lies within the margin, else same.
 
-        Less is better, as with errors and regret. unknown: a single seed gives no spread.
+        Less is better, as with errors and regret. unknown: fewer than three seeds give no spread.
         """
         if math.isnan(self.half):
             return "unknown"
@@ -62,15 +63,15 @@ class Difference(NamedTuple):
         return "equivalent" if abs(self.value) + self.half <= margin else "same within error"
 
 
-def against_published(ours: Ours, published: float, images: int, reading: float = 0.0) -> Difference:
-    """The difference from one published run, whose deviation over seeds is assumed equal to ours.
+def against_published(ours: Ours, published: float, error: float, images: int, reading: float = 0.0) -> Difference:
+    """The difference from a published number, which has the standard error `error` over the runs behind it.
 
-    half^2 = t^2 (s^2 + e^2) + z^2 (v(ours) + v(published)) + reading^2, with s the spread of n seeds, e the error of
-    ours, t and z the quantiles of Student's (n - 1) and the normal distribution, v the variance of an error rate on
-    `images` test images, 0 of none, and `reading` the error in reading a figure. The images are the same for both, so
-    their part is an upper bound.
+    half^2 = t^2 (error^2 + e^2) + z^2 (v(ours) + v(published)) + reading^2, with e the error of ours over n seeds,
+    t and z the quantiles of Student's (n - 1) and the normal distribution, v the variance of an error rate on `images`
+    test images, 0 of none, and `reading` the error in reading a figure. The images are the same for both, so their part
+    is an upper bound.
     """
-    seeds = student_quantile(ours.seeds - 1) * math.hypot(ours.spread, ours.error)
+    seeds = _quantile(ours.seeds) * math.hypot(error, ours.error)
     return Difference(ours.value - published, math.hypot(seeds, _images(ours.value, published, images), reading))
 
 
@@ -79,7 +80,7 @@ def between_ours(one: Ours, other: Ours, images: int) -> Difference:
 
     half^2 = t^2 (e1^2 + e2^2) + z^2 (v1 + v2), as in `against_published`, t for the fewer seeds.
     """
-    seeds = student_quantile(min(one.seeds, other.seeds) - 1) * math.hypot(one.error, other.error)
+    seeds = _quantile(min(one.seeds, other.seeds)) * math.hypot(one.error, other.error)
     return Difference(one.value - other.value, math.hypot(seeds, _images(one.value, other.value, images)))
 
 
@@ -116,13 +117,18 @@ def paired(cells: Mapping[tuple[int, str], Sequence[Run]]) -> pd.DataFrame:
 
 
 def _difference(points: NDArray[np.floating]) -> Difference:
-    """The mean of a difference (seeds, images) with its interval; NaN wide of one seed."""
+    """The mean of a difference (seeds, images) with its interval; NaN wide of fewer than three seeds."""
     seeds, images = points.shape
-    if seeds < 2:
+    if seeds < _LEAST_SEEDS:
         return Difference(float(points.mean()), math.nan)
-    of_seeds = student_quantile(seeds - 1) * points.mean(axis=1).std(ddof=1) / math.sqrt(seeds)
+    of_seeds = _quantile(seeds) * points.mean(axis=1).std(ddof=1) / math.sqrt(seeds)
     of_images = _Z * points.mean(axis=0).std(ddof=1) / math.sqrt(images)
     return Difference(float(points.mean()), math.hypot(of_seeds, of_images))
+
+
+def _quantile(seeds: int) -> float:
+    """Student's quantile for the spread of so many seeds; NaN of fewer than three."""
+    return student_quantile(seeds - 1) if seeds >= _LEAST_SEEDS else math.nan
 
 
 def _wrong(run: Run) -> NDArray[np.bool_]:

@@ -18,6 +18,7 @@ def opening(verdicts: pd.DataFrame, sections: Iterable[Path], tried: Iterable[Pa
         return []
     numbers = verdicts["published"].notna()
     met = f"{_met(verdicts[numbers], 'published numbers')} {_met(verdicts[~numbers], 'orders of two rows')}"
+    met += f" A number is met that is at most the paper's plus a tolerance. {_near(verdicts[numbers])}"
     return [part for part in (met, misses(verdicts), _compute(sections, tried)) if part]
 
 
@@ -25,6 +26,12 @@ def _met(verdicts: pd.DataFrame, items: str) -> str:
     run = verdicts[verdicts["verdict"] != "not run"]
     rest = len(verdicts) - len(run)
     return f"{(run['verdict'] == 'pass').sum()} of {len(run)} {items} are met{f', {rest} not run' if rest else ''}."
+
+
+def _near(numbers: pd.DataFrame) -> str:
+    run = numbers[numbers["verdict"] != "not run"]
+    near = (run["standard_errors"].abs() <= 2).sum()  # the tolerance is two of them
+    return f"Within the tolerance on both sides lie {near} of {len(run)}."
 
 
 def _compute(sections: Iterable[Path], tried: Iterable[Path]) -> str:

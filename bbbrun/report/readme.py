@@ -49,7 +49,7 @@ def results_table(folder: Path) -> str:
     seeds = [least_to_most(table1["seeds"].xs(size, level="units")) for size in _SIZES]
     title1 = f"Table 1: test error, %, {_joined(_SIZES)} units, means over {' / '.join(seeds)} seeds"
     title2 = f"Table 2: the same, {_joined(_REMOVED)} % of weights removed ({least_to_most(table2['runs'])} seed)"
-    title6 = f"Figure 6: median regret after {_STEPS:,} interactions ({least_to_most(regret['runs'])} seeds)"
+    title6 = f"Figure 6: mean regret after {_STEPS:,} interactions ({least_to_most(regret['runs'])} seeds)"
     pruned = [f"{table2['error'][removed]:.2f}" for removed in _REMOVED]
     mixture = _METHODS[-1]
     lines = [
@@ -115,7 +115,7 @@ def _orders(verdicts: pd.DataFrame) -> str:
         f"{(orders['verdict'][orders['item'] == item] == 'pass').sum()} of {(orders['item'] == item).sum()} in {title}"
         for item, title in (("table1", "Table 1"), ("figure6", "Figure 6"))
     ]
-    text = f"Of the paper's orders of two rows ours keeps {' and '.join(kept)}."
+    text = f"Of the paper's orders of two rows our means keep {' and '.join(kept)}."
     if (orders["verdict"] == "pass").all():
         return text
     return f"{text} [results/paper](results/paper/README.md) names the others."
@@ -135,9 +135,9 @@ def _verdict(verdicts: pd.DataFrame, item: str, name: str) -> str:
 
 
 def _regret(regret: pd.DataFrame, agent: str) -> str:
-    median, mean, half = (float(regret[name][agent]) for name in ("median", "mean", "mean_95"))
+    mean, half, median = (float(regret[name][agent]) for name in ("mean", "mean_95", "median"))
     stuck = f", {regret['stuck'][agent]} stuck" if regret["stuck"][agent] else ""
-    return f"{median:,.0f}{stuck} (mean {mean:,.0f} ± {half:,.0f})"
+    return f"{mean:,.0f} ± {half:,.0f}{stuck} (median {median:,.0f})"
 
 
 def _joined(numbers: tuple[int, ...]) -> str:

@@ -47,13 +47,10 @@ def interquartile_mean(values: Any, axis: int = -1) -> Any:
     return trim_mean(values, 0.25, axis=axis)
 
 
-def resampled(values: Any, statistic: Callable[..., Any]) -> tuple[Interval, float]:
-    """The 95 % percentile interval of a statistic by the bootstrap, always the same draws, and its standard error.
-
-    NaN of fewer than two values.
-    """
+def resampled(values: Any, statistic: Callable[..., Any]) -> Interval:
+    """The 95 % percentile interval of a statistic by the bootstrap, always the same draws; NaN of one value."""
     if len(values) < 2:
-        return Interval(float("nan"), float("nan")), float("nan")
+        return Interval(float("nan"), float("nan"))
     result = bootstrap(
         (np.asarray(values, dtype=float),),
         statistic,
@@ -62,14 +59,14 @@ def resampled(values: Any, statistic: Callable[..., Any]) -> tuple[Interval, flo
         method="percentile",
         random_state=np.random.default_rng(0),
     )
-    return Interval(*map(float, result.confidence_interval)), float(result.standard_error)
+    return Interval(*map(float, result.confidence_interval))
 
 
 def summary_of(table: pd.DataFrame, key: str, name: str) -> pd.DataFrame:
     """A row for each `key`: how many runs, and of `name` the mean, median and interquartile mean, with intervals."""
     rows = []
     for label, values in table.groupby(key, sort=False)[name]:
-        interval, _ = resampled(values, interquartile_mean)
+        interval = resampled(values, interquartile_mean)
         rows.append(
             {
                 key: label,

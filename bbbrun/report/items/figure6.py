@@ -92,20 +92,18 @@ def is_stuck(rows: pd.DataFrame) -> bool:
 
 def _readable(statistics: pd.DataFrame, steps: int) -> str:
     """The table for readers: regret, in units of reward."""
+    rows = statistics.to_dict("records")
+    # One run gives none.
+    mean_interval = [f" ± {row['mean_95']:,.0f}" if row["runs"] > 1 else "" for row in rows]
+    iqm_interval = [f" ({row['iqm_low']:,.0f} to {row['iqm_high']:,.0f})" if row["runs"] > 1 else "" for row in rows]
     table = pd.DataFrame(
         {
             "agent": statistics["agent"],
             "runs": statistics["runs"],
             "stuck": statistics["stuck"],
-            f"regret after {steps:,}: median": statistics["median"].map("{:,.0f}".format),
-            "interquartile mean (95 %)": [
-                f"{iqm:,.0f} ({low:,.0f} to {high:,.0f})"
-                for iqm, low, high in zip(statistics["iqm"], statistics["iqm_low"], statistics["iqm_high"], strict=True)
-            ],
-            "mean (95 %)": [
-                f"{mean:,.0f} ± {half:,.0f}"
-                for mean, half in zip(statistics["mean"], statistics["mean_95"], strict=True)
-            ],
+            f"regret after {steps:,}: mean (95 %)": statistics["mean"].map("{:,.0f}".format) + mean_interval,
+            "median": statistics["median"].map("{:,.0f}".format),
+            "interquartile mean (95 %)": statistics["iqm"].map("{:,.0f}".format) + iqm_interval,
         }
     )
     return markdown(table)
@@ -124,14 +122,14 @@ def _draw(table: pd.DataFrame, output: Path) -> None:
 def _panel(axes: Axes, table: pd.DataFrame, column: str) -> None:
     for name, rows in table.groupby("agent"):
         regret = rows.groupby("step")[column]
-        middle = regret.median()
-        (line,) = axes.plot(middle.index, middle, label=f"{name}, median of {seeds_label(regret.count().max())}")
+        mean = regret.mean()
+        (line,) = axes.plot(mean.index, mean, label=f"{name}, mean of {seeds_label(regret.count().max())}")
         # A line per seed: one agent that is stuck would widen a band of deviations over all others.
         for _, of_seed in rows.groupby("seed"):
             axes.plot(of_seed["step"], of_seed[column], color=line.get_color(), linewidth=0.6, alpha=0.5)
         paper = points("figure6", str(name))
-        paper = paper[paper.index <= middle.index.max()]
+        paper = paper[paper.index <= mean.index.max()]
         axes.plot(paper.index, paper, "o", color=line.get_color(), alpha=0.5)
-    axes.plot([], [], "o", color="grey", alpha=0.5, label="the paper's")
+    axes.plot([], [], "o", color="grey", alpha=0.5, label="the paper's, mean of 5 runs")
     log_regret(axes, table[[column]])
     axes.grid(alpha=0.3, which="both")

@@ -10,6 +10,8 @@ import pandas as pd
 def claims() -> pd.DataFrame:
     """The rows of paper.csv that judge our numbers.
 
+    runs: how many the published number is the mean over, as far as is said. deviation: theirs, where published.
+
     rule at_most: ours may be up to value + tolerance. Error rates have no tolerance in the file and get `tolerance`.
     rule below: ours must be below our own number in the row `other` and the same column.
     """
