@@ -95,14 +95,16 @@ def test_without_deviation_every_estimator_is_the_plain_gradient(estimator):
 @pytest.mark.parametrize("estimator", [Estimator.local, Estimator.flipout])
 def test_draws_layers_and_sides_have_noise_of_their_own(monkeypatch, estimator):
     seen = []
-    for name in ("standard_normal", "signs"):
-        original = getattr(estimators, name)
 
-        def recorded(seed, step, draw, size, device, original=original):
-            seen.append((int(draw), size))
-            return original(seed, step, draw, size, device)
+    def recorded(original, several):
+        def record(seed, step, draws, sizes, device):
+            seen.extend(zip(draws, sizes, strict=True) if several else [(int(draws), sizes)])
+            return original(seed, step, draws, sizes, device)
 
-        monkeypatch.setattr(estimators, name, recorded)
+        return record
+
+    for name in ("standard_normal", "standard_normals", "signs"):
+        monkeypatch.setattr(estimators, name, recorded(getattr(estimators, name), name != "standard_normal"))
     estimate = free_energy_estimator(estimator, 3, NETWORK, categorical)
     number, batch = torch.tensor(0, dtype=torch.int32), Batch(INPUTS, LABELS, PRESENT)
     estimate(place(0.0), build_prior(PRIORS[0], "cpu"), number, number, 0, batch, torch.tensor(WEIGHT))
@@ -139,7 +141,7 @@ def test_several_draws_are_the_mean_of_single_ones(estimator):
 
 
 def test_signs_are_fair_and_independent():
-    flips = torch.stack([signs(3, step, Stream.SIGN, 1000) for step in range(200)])
+    flips = torch.stack([signs(3, step, [Stream.SIGN], [1000])[0] for step in range(200)])
     assert flips.shape == (200, 1000)
     assert set(flips.unique().tolist()) == {-1.0, 1.0}
     assert abs(flips.mean()) < 5 / math.sqrt(flips.numel())

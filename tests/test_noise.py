@@ -2,7 +2,15 @@ import pytest
 import torch
 from scipy import stats
 
-from bbbrun.runtime.noise import Stream, integers, permutation, standard_normal, threefry2x32, uniform
+from bbbrun.runtime.noise import (
+    Stream,
+    integers,
+    permutation,
+    standard_normal,
+    standard_normals,
+    threefry2x32,
+    uniform,
+)
 
 MILLION = 1_000_000
 
@@ -90,6 +98,12 @@ def test_the_same_values_for_one_and_four_threads():
 def test_tensors_and_numbers_name_the_same_draw():
     seed, step, draw = words(11, 12, 13)
     assert torch.equal(standard_normal(seed, step, draw, 100), standard_normal(11, 12, 13, 100))
+
+
+def test_several_draws_at_once_are_those_of_each():
+    step, draws, sizes = torch.tensor(4, dtype=torch.int32), [7, torch.tensor(5, dtype=torch.int32), 7], [3, 8, 5]
+    for ours, draw, size in zip(standard_normals(2, step, draws, sizes), draws, sizes, strict=True):
+        assert torch.equal(ours, standard_normal(2, step, draw, size))
 
 
 @pytest.mark.slow

@@ -48,21 +48,30 @@ def stream(draw: int) -> Stream:
 
 
 class Recorder:
-    """Stands for random_words, and keeps who asked for what: (seed, step, draw) -> callers, once for each time."""
+    """Stands for random_words and words_of_several, and keeps who asked for what: (seed, step, draw) -> callers."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.asked: dict[tuple[int, int, int], list[str]] = defaultdict(list)
-        self._words = bbbrun.runtime.noise.random_words
-        monkeypatch.setattr(bbbrun.runtime.noise, "random_words", self)
+        self._words, self._several = bbbrun.runtime.noise.random_words, bbbrun.runtime.noise.words_of_several
+        monkeypatch.setattr(bbbrun.runtime.noise, "random_words", self.words)
+        monkeypatch.setattr(bbbrun.runtime.noise, "words_of_several", self.several)
 
-    def __call__(self, seed, step, draw, pairs, device=None):
-        frame = sys._getframe(1)
+    def words(self, seed, step, draw, pairs, device=None):
+        self._keep(seed, step, draw)
+        return self._words(seed, step, draw, pairs, device)
+
+    def several(self, seed, step, draws, pairs, device=None):
+        for draw in draws:
+            self._keep(seed, step, draw)
+        return self._several(seed, step, draws, pairs, device)
+
+    def _keep(self, seed, step, draw):
+        frame = sys._getframe(2)
         while frame.f_code.co_filename == bbbrun.runtime.noise.__file__:
             frame = frame.f_back
         caller = f"{Path(frame.f_code.co_filename).stem}.{frame.f_code.co_qualname}"
         for now in torch.as_tensor(step).flatten().tolist():
             self.asked[int(seed), now, int(draw)].append(caller)
-        return self._words(seed, step, draw, pairs, device)
 
     def callers(self) -> dict[Stream, set[str]]:
         """Who asked of each stream."""

@@ -16,7 +16,7 @@ from bbbrun.bayes.objective import complexity_gradient, free_energy_gradient
 from bbbrun.bayes.posterior import DiagonalGaussian, Gradient, Moments
 from bbbrun.bayes.priors import Gaussian, Prior
 from bbbrun.runtime.gradients import gradient_and_value
-from bbbrun.runtime.noise import Stream, signs, standard_normal
+from bbbrun.runtime.noise import Stream, signs, standard_normal, standard_normals
 from bbbrun.schema.methods import Estimator
 
 
@@ -134,17 +134,17 @@ def data_term(estimator: Estimator, network: Network, likelihood: Likelihood) ->
         """
         assert network.layers is not None
         layers = network.layers
-        stride = len(network.shapes) // 2
+        rows, outputs = len(batch.inputs), [shape[0] for shape in network.shapes[::2]]
+        streams = [draw * len(outputs) + (int(Stream.ACTIVATION) + number) for number in range(len(outputs))]
+        noise = standard_normals(seed, step, streams, [rows * count for count in outputs], moments.mu.device)
 
         def nll(mu: list[Tensor], variance: list[Tensor]) -> Tensor:
             def affine(number: int, x: Tensor) -> Tensor:
                 weight, bias = 2 * number, 2 * number + 1
                 mean = F.linear(x, mu[weight], mu[bias])
                 spread = F.linear(x.square(), variance[weight], variance[bias])
-                stream = draw * stride + (int(Stream.ACTIVATION) + number)
-                noise = standard_normal(seed, step, stream, mean.numel(), mean.device).view(mean.shape)
                 # Above 0, where the root has no gradient.
-                return mean + spread.clamp_min(1e-30).sqrt() * noise
+                return mean + spread.clamp_min(1e-30).sqrt() * noise[number].view(mean.shape)
 
             return batch_nll(layers(affine, batch.inputs), likelihood, batch)
 
@@ -165,18 +165,18 @@ def data_term(estimator: Estimator, network: Network, likelihood: Likelihood) ->
         """
         assert network.layers is not None
         layers = network.layers
-        stride = len(network.shapes)
+        # Of each map its inputs' signs, then its outputs'.
+        rows, sides = len(batch.inputs), [count for shape in network.shapes[::2] for count in (shape[1], shape[0])]
+        streams = [draw * len(sides) + (int(Stream.SIGN) + number) for number in range(len(sides))]
+        flips = signs(seed, step, streams, [rows * count for count in sides], moments.mu.device)
 
         def nll(mu: list[Tensor], change: list[Tensor]) -> Tensor:
             def affine(number: int, x: Tensor) -> Tensor:
                 weight, bias = 2 * number, 2 * number + 1
                 operation = network.operation(number)
                 mean = operation(x, mu[weight], mu[bias])
-                stream = draw * stride + (int(Stream.SIGN) + weight)
                 r, s = (
-                    signs(seed, step, stream + side, len(part) * part.shape[1], x.device).view(
-                        *part.shape[:2], *[1] * (part.dim() - 2)
-                    )
+                    flips[weight + side].view(*part.shape[:2], *[1] * (part.dim() - 2))
                     for side, part in ((0, x), (1, mean))
                 )
                 return mean + operation(x * r, change[weight], change[bias]) * s

@@ -4,6 +4,7 @@ The generator is Threefry-2x32 with 20 rounds (Salmon et al., "Parallel random n
 It is ordinary tensor code, so it compiles into the step that uses it, and it has no state to save.
 """
 
+from collections.abc import Sequence
 from enum import IntEnum
 
 import torch
@@ -103,6 +104,22 @@ def random_words(
     return threefry2x32(_word(seed, device), _word(draw, device), index, _word(step, device))
 
 
+def words_of_several(
+    seed: int | Tensor,
+    step: int | Tensor,
+    draws: Sequence[int | Tensor],
+    pairs: Sequence[int],
+    device: torch.device | str | None = None,
+) -> tuple[Tensor, Tensor]:
+    """`random_words` of several draws, one after the other: two int32 tensors (sum of `pairs`,).
+
+    Each place that makes noise adds some 20 seconds to a compilation; this is one place.
+    """
+    index = torch.cat([torch.arange(count, dtype=torch.int32, device=device) for count in pairs])
+    draw = torch.cat([_word(draw, device).expand(count) for draw, count in zip(draws, pairs, strict=True)])
+    return threefry2x32(_word(seed, device), draw, index, _word(step, device))
+
+
 def _uniform(words: Tensor) -> Tensor:
     # A float32 holds 24 bits exactly: k / 2^24, k = 0 .. 2^24 - 1.
     return ((words >> 8) & 0xFFFFFF).to(torch.float32) * 2.0**-24
@@ -115,8 +132,8 @@ def _cosine_sine(turns: Tensor) -> tuple[Tensor, Tensor]:
     return polynomial(_COSINE, square), polynomial(_SINE, square) * u
 
 
-def _interleave(even: Tensor, odd: Tensor, size: int) -> Tensor:
-    return torch.stack((even, odd), dim=-1).flatten(start_dim=-2)[..., :size]
+def _interleave(even: Tensor, odd: Tensor) -> Tensor:
+    return torch.stack((even, odd), dim=-1).flatten(start_dim=-2)
 
 
 def uniform(
@@ -128,7 +145,7 @@ def uniform(
 ) -> Tensor:
     """Uniform noise on [0, 1), float32 (size,); element i depends on (seed, step, draw, i) alone."""
     words = random_words(seed, step, draw, (size + 1) // 2, device)
-    return _interleave(_uniform(words[0]), _uniform(words[1]), size)
+    return _interleave(_uniform(words[0]), _uniform(words[1]))[:size]
 
 
 def standard_normal(
@@ -144,23 +161,45 @@ def standard_normal(
     seed, step and draw are ints in 0 .. 2^31 - 1 or int32 tensors without dimensions; abs(eps) <= 5.77.
     Source: Box and Muller, "A note on the generation of random normal deviates", 1958.
     """
-    words = random_words(seed, step, draw, (size + 1) // 2, device)
+    return _normal(random_words(seed, step, draw, (size + 1) // 2, device))[:size]
+
+
+def standard_normals(
+    seed: int | Tensor,
+    step: int | Tensor,
+    draws: Sequence[int | Tensor],
+    sizes: Sequence[int],
+    device: torch.device | str | None = None,
+) -> list[Tensor]:
+    """`standard_normal` of each of these draws and sizes, by `words_of_several`."""
+    pairs = [(size + 1) // 2 for size in sizes]
+    noise = _normal(words_of_several(seed, step, draws, pairs, device))
+    parts = noise.split([2 * count for count in pairs])
+    return [part[:size] for part, size in zip(parts, sizes, strict=True)]
+
+
+def _normal(words: tuple[Tensor, Tensor]) -> Tensor:
     radius = torch.sqrt(-2 * log(_uniform(words[0]) + 2.0**-24))
     cosine, sine = _cosine_sine(_uniform(words[1]))
-    return _interleave(radius * cosine, radius * sine, size)
+    return _interleave(radius * cosine, radius * sine)
 
 
 def signs(
     seed: int | Tensor,
     step: int | Tensor,
-    draw: int | Tensor,
-    size: int,
+    draws: Sequence[int | Tensor],
+    sizes: Sequence[int],
     device: torch.device | str | None = None,
-) -> Tensor:
-    """Random signs, -1 or 1, float32 (size,), one bit each; element i depends on (seed, step, draw, i) alone."""
-    words = _interleave(*random_words(seed, step, draw, (size + 63) // 64, device), (size + 31) // 32)
+) -> list[Tensor]:
+    """Random signs, -1 or 1, float32 (size,) for each draw and size, one bit each, by `words_of_several`.
+
+    Element i of a draw depends on (seed, step, draw, i) alone.
+    """
+    pairs = [(size + 63) // 64 for size in sizes]
+    words = _interleave(*words_of_several(seed, step, draws, pairs, device))
     bits = (words.unsqueeze(-1) >> torch.arange(32, dtype=torch.int32, device=device)) & 1
-    return (2 * bits - 1).to(torch.float32).flatten()[:size]
+    parts = (2 * bits - 1).to(torch.float32).flatten().split([64 * count for count in pairs])
+    return [part[:size] for part, size in zip(parts, sizes, strict=True)]
 
 
 def integers(seed: int, step: int | Tensor, draw: int, size: int, bound: int | Tensor) -> Tensor:
@@ -171,7 +210,7 @@ def integers(seed: int, step: int | Tensor, draw: int, size: int, bound: int | T
     floor(word * bound / 2^32), word uniform on 0 .. 2^32 - 1: each number has probability 1 / bound within 2^-32.
     Source: Lemire, "Fast random integer generation in an interval", 2019, section 3, without rejection.
     """
-    words = _interleave(*random_words(seed, step, draw, (size + 1) // 2), size)
+    words = _interleave(*random_words(seed, step, draw, (size + 1) // 2))[..., :size]
     return ((words.to(torch.int64) & 0xFFFFFFFF) * bound) >> 32
 
 
