@@ -104,6 +104,11 @@ def contenders(setting: Setting) -> dict[str, Callable[[], Timed]]:
         steps[f"{name}, PyTorch {mode}"] = partial(_pytorch_step, setting, name == "dropout", mode == "compiled")
     for name, words in ours.items():
         steps[name] = partial(bbbrun_step, problem, setting.batch, *words, setting.precision)
+    if setting.precision is Precision.bfloat16:  # tf32 is for all steps of a process
+        method = bayes_by_backprop(setting.draws, Estimator.weights)
+        steps["bbb scale_mixture weights in float32, bbbrun"] = partial(
+            bbbrun_step, problem, setting.batch, method, PRIORS["scale_mixture"], Precision.float32
+        )
     for name, build in peers().items():
         steps[name] = partial(_peer_step, setting, build)
     return steps
