@@ -30,7 +30,7 @@ SMALL = ["agent.buffer_size=8", "agent.updates=4", "train.batch_size=6", "networ
 
 
 def configured(*words: str) -> Config:
-    config = OmegaConf.to_object(composed(["experiment=wheel", *SMALL, *words]))
+    config = OmegaConf.to_object(composed(["experiment=bandit_cold", *SMALL, *words]))
     assert isinstance(config, Config)
     return config
 

@@ -41,6 +41,7 @@ _SHORT = {
     "bandit_cold": "agent.steps=200 agent.updates=1 network.hidden=[16]",
 }
 _STEPS = "optimizer.schedule=step optimizer.decay_epochs=1"
+_FIRST = "agent.cold_start=true method.rho_init=[-5,-5] optimizer.lr=3e-4"  # the wheel's earlier settings
 # experiment -> words
 CASES = {
     "digits": [
@@ -57,7 +58,7 @@ CASES = {
         "network.init_scale=0.1",
     ],
     "regression": ["", "method=mle"],
-    "wheel": ["", "method=mle agent.epsilon=0.1"],
+    "wheel": ["", _FIRST, "method=mle agent.epsilon=0.1"],
     "bandit_cold": ["", "method=mle agent.epsilon=0.1"],
 }
 NAMES = [(experiment, words) for experiment, several in CASES.items() for words in several]

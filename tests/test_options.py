@@ -49,6 +49,7 @@ ONE_OPTION = {
     ("mnist_tempered", "method"): "bbb",
     ("regression_mle", "optimizer"): "adam",
     ("bandit", "agent"): "contextual",
+    ("wheel", "agent"): "contextual",
 }
 
 
