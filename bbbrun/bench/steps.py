@@ -105,9 +105,9 @@ def contenders(setting: Setting) -> dict[str, Callable[[], Timed]]:
     for name, words in ours.items():
         steps[name] = partial(bbbrun_step, problem, setting.batch, *words, setting.precision)
     if setting.precision is Precision.bfloat16:  # tf32 is for all steps of a process
-        method = bayes_by_backprop(setting.draws, Estimator.weights)
+        words = ours["bbb scale_mixture weights, bbbrun"]
         steps["bbb scale_mixture weights in float32, bbbrun"] = partial(
-            bbbrun_step, problem, setting.batch, method, PRIORS["scale_mixture"], Precision.float32
+            bbbrun_step, problem, setting.batch, *words, Precision.float32
         )
     for name, build in peers().items():
         steps[name] = partial(_peer_step, setting, build)
