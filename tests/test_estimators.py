@@ -97,9 +97,9 @@ def test_draws_layers_and_sides_have_noise_of_their_own(monkeypatch, estimator):
     seen = []
 
     def recorded(original, several):
-        def record(seed, step, draws, sizes, device):
-            seen.extend(zip(draws, sizes, strict=True) if several else [(int(draws), sizes)])
-            return original(seed, step, draws, sizes, device)
+        def record(seed, step, first, sizes, device):
+            seen.extend((int(first) + number, size) for number, size in enumerate(sizes if several else [sizes]))
+            return original(seed, step, first, sizes, device)
 
         return record
 
@@ -141,7 +141,7 @@ def test_several_draws_are_the_mean_of_single_ones(estimator):
 
 
 def test_signs_are_fair_and_independent():
-    flips = torch.stack([signs(3, step, [Stream.SIGN], [1000])[0] for step in range(200)])
+    flips = torch.stack([signs(3, step, Stream.SIGN, [1000])[0] for step in range(200)])
     assert flips.shape == (200, 1000)
     assert set(flips.unique().tolist()) == {-1.0, 1.0}
     assert abs(flips.mean()) < 5 / math.sqrt(flips.numel())

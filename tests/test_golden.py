@@ -97,7 +97,7 @@ def noise() -> dict[str, list[float]]:
         "standard_normal": standard_normal(1, 2, Stream.TRAIN, 7),
         "standard_normal of a large step": standard_normal(2**31 - 1, 123456, Stream.EVALUATE + 3, 5),
         "uniform": uniform(1, 2, Stream.DROPOUT, 7),
-        "signs": signs(1, 2, [Stream.SIGN], [70])[0],
+        "signs": signs(1, 2, Stream.SIGN, [70])[0],
         "integers": integers(1, 2, Stream.VISITS, 7, 8124),
         "integers of several steps": integers(1, several, Stream.SHUFFLE, 3, several + 100).flatten(),
         "permutation": permutation(1, 2, 12),

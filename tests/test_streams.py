@@ -60,10 +60,10 @@ class Recorder:
         self._keep(seed, step, draw)
         return self._words(seed, step, draw, pairs, device)
 
-    def several(self, seed, step, draws, pairs, device=None):
-        for draw in draws:
-            self._keep(seed, step, draw)
-        return self._several(seed, step, draws, pairs, device)
+    def several(self, seed, step, first, pairs, device=None):
+        for number in range(len(pairs)):
+            self._keep(seed, step, first + number)
+        return self._several(seed, step, first, pairs, device)
 
     def _keep(self, seed, step, draw):
         frame = sys._getframe(2)

@@ -135,8 +135,8 @@ def data_term(estimator: Estimator, network: Network, likelihood: Likelihood) ->
         assert network.layers is not None
         layers = network.layers
         rows, outputs = len(batch.inputs), [shape[0] for shape in network.shapes[::2]]
-        streams = [draw * len(outputs) + (int(Stream.ACTIVATION) + number) for number in range(len(outputs))]
-        noise = standard_normals(seed, step, streams, [rows * count for count in outputs], moments.mu.device)
+        first = draw * len(outputs) + int(Stream.ACTIVATION)
+        noise = standard_normals(seed, step, first, [rows * count for count in outputs], moments.mu.device)
 
         def nll(mu: list[Tensor], variance: list[Tensor]) -> Tensor:
             def affine(number: int, x: Tensor) -> Tensor:
@@ -167,8 +167,8 @@ def data_term(estimator: Estimator, network: Network, likelihood: Likelihood) ->
         layers = network.layers
         # Of each map its inputs' signs, then its outputs'.
         rows, sides = len(batch.inputs), [count for shape in network.shapes[::2] for count in (shape[1], shape[0])]
-        streams = [draw * len(sides) + (int(Stream.SIGN) + number) for number in range(len(sides))]
-        flips = signs(seed, step, streams, [rows * count for count in sides], moments.mu.device)
+        first = draw * len(sides) + int(Stream.SIGN)
+        flips = signs(seed, step, first, [rows * count for count in sides], moments.mu.device)
 
         def nll(mu: list[Tensor], change: list[Tensor]) -> Tensor:
             def affine(number: int, x: Tensor) -> Tensor:

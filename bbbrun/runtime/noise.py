@@ -107,16 +107,16 @@ def random_words(
 def words_of_several(
     seed: int | Tensor,
     step: int | Tensor,
-    draws: Sequence[int | Tensor],
+    first: int | Tensor,
     pairs: Sequence[int],
     device: torch.device | str | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """`random_words` of several draws, one after the other: two int32 tensors (sum of `pairs`,).
+    """`random_words` of the draws first, first + 1, ..., one after the other: two int32 tensors (sum of `pairs`,).
 
     Each place that makes noise adds some 20 seconds to a compilation; this is one place.
     """
     index = torch.cat([torch.arange(count, dtype=torch.int32, device=device) for count in pairs])
-    draw = torch.cat([_word(draw, device).expand(count) for draw, count in zip(draws, pairs, strict=True)])
+    draw = torch.cat([_word(first + number, device).expand(count) for number, count in enumerate(pairs)])
     return threefry2x32(_word(seed, device), draw, index, _word(step, device))
 
 
@@ -167,13 +167,13 @@ def standard_normal(
 def standard_normals(
     seed: int | Tensor,
     step: int | Tensor,
-    draws: Sequence[int | Tensor],
+    first: int | Tensor,
     sizes: Sequence[int],
     device: torch.device | str | None = None,
 ) -> list[Tensor]:
-    """`standard_normal` of each of these draws and sizes, by `words_of_several`."""
+    """`standard_normal` of the draws first, first + 1, ... of these sizes, by `words_of_several`."""
     pairs = [(size + 1) // 2 for size in sizes]
-    noise = _normal(words_of_several(seed, step, draws, pairs, device))
+    noise = _normal(words_of_several(seed, step, first, pairs, device))
     parts = noise.split([2 * count for count in pairs])
     return [part[:size] for part, size in zip(parts, sizes, strict=True)]
 
@@ -187,16 +187,16 @@ def _normal(words: tuple[Tensor, Tensor]) -> Tensor:
 def signs(
     seed: int | Tensor,
     step: int | Tensor,
-    draws: Sequence[int | Tensor],
+    first: int | Tensor,
     sizes: Sequence[int],
     device: torch.device | str | None = None,
 ) -> list[Tensor]:
-    """Random signs, -1 or 1, float32 (size,) for each draw and size, one bit each, by `words_of_several`.
+    """Random signs, -1 or 1, float32 (size,) of the draws first, first + 1, ..., one bit each, by `words_of_several`.
 
     Element i of a draw depends on (seed, step, draw, i) alone.
     """
     pairs = [(size + 63) // 64 for size in sizes]
-    words = _interleave(*words_of_several(seed, step, draws, pairs, device))
+    words = _interleave(*words_of_several(seed, step, first, pairs, device))
     bits = (words.unsqueeze(-1) >> torch.arange(32, dtype=torch.int32, device=device)) & 1
     parts = (2 * bits - 1).to(torch.float32).flatten().split([64 * count for count in pairs])
     return [part[:size] for part, size in zip(parts, sizes, strict=True)]
