@@ -120,6 +120,14 @@ def test_values_of_a_number_trained_at_once_end_as_each_alone(key, values, words
     assert_each_as_alone(trained(configs, splits), configs, splits)
 
 
+def test_combinations_of_settings_trained_at_once_end_as_each_alone():
+    configs = asked_for("replicas={method.minibatch_weights:[paper,uniform],optimizer.lr:[0.01,0.05]}", "seed=3")
+    each = [(config.method.minibatch_weights.name, config.optimizer.lr, config.seed) for config in configs]
+    assert each == [("paper", 0.01, 3), ("paper", 0.05, 3), ("uniform", 0.01, 3), ("uniform", 0.05, 3)]
+    splits = [data(0)] * 4
+    assert_each_as_alone(trained(configs, splits), configs, splits)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("words", [("method.estimator=weights",), ("method=dropout",)], ids=" ".join)
 def test_compiled_replicas_end_as_eager_ones(words):
@@ -138,6 +146,11 @@ FAST = ("train.epochs=2", "network.hidden=[16]", "threads=1", "compile=false")
     ("words", "asked", "alone"),
     [
         (FAST, "replicas={optimizer.lr:[0.001,0.003]}", "optimizer.lr=0.003"),
+        (
+            FAST,
+            "replicas={method.minibatch_weights:[uniform],optimizer.lr:[0.001,0.003]}",
+            "method.minibatch_weights=uniform optimizer.lr=0.003",
+        ),
         pytest.param(FAST, "replicas=2", "seed=1", marks=pytest.mark.slow),
         pytest.param(
             ("experiment=regression", "train.epochs=2", "network.hidden=[8]"),
@@ -150,9 +163,9 @@ FAST = ("train.epochs=2", "network.hidden=[16]", "threads=1", "compile=false")
 def test_each_replica_leaves_what_its_own_run_would(bbbrun, tmp_path, words, asked, alone):
     together = bbbrun(*words, asked, "hydra.run.dir=together")
     assert together.returncode == 0, together.stderr
-    single = bbbrun(*words, alone, "hydra.run.dir=alone")
+    single = bbbrun(*words, *alone.split(), "hydra.run.dir=alone")
     assert single.returncode == 0, single.stderr
-    ours, expected = tmp_path / "together" / alone.replace("=", "-"), tmp_path / "alone"
+    ours, expected = tmp_path / "together" / alone.replace("=", "-").replace(" ", "_"), tmp_path / "alone"
     files = [sorted(str(path.relative_to(place)) for path in place.rglob("*.*")) for place in (ours, expected)]
     assert files[0] == files[1]
     for name in ("metrics.csv", "predictions.csv"):
@@ -184,13 +197,17 @@ def test_each_replica_leaves_what_its_own_run_would(bbbrun, tmp_path, words, ask
         (2.5, "how many seeds, or {key: [values]}"),
         (True, "how many seeds"),
         ("many", "how many seeds"),
-        ({}, "one key"),
-        ({"prior.pi": [0.5], "optimizer.lr": [0.1]}, "one key"),
+        ({}, "{key: [values], ...}"),
+        ({"prior.pi": [0.5], "train.epochs": [1, 2]}, "sweep others with -m"),
+        (
+            {"seed": list(range(40)), "optimizer.lr": list(range(1, 27))},
+            "at most 1000 combinations of values, not 1040",
+        ),
         ({"train.epochs": [1, 2]}, "sweep others with -m"),
-        ({"prior.pi": []}, "numbers that differ"),
-        ({"prior.pi": [0.5, 0.5]}, "numbers that differ"),
-        ({"prior.pi": ["x"]}, "numbers that differ"),
-        ({"prior.pi": 0.5}, "numbers that differ"),
+        ({"prior.pi": []}, "numbers or words that differ"),
+        ({"prior.pi": [0.5, 0.5]}, "numbers or words that differ"),
+        ({"prior.pi": [[0.5]]}, "numbers or words that differ"),
+        ({"prior.pi": 0.5}, "numbers or words that differ"),
     ],
 )
 def test_what_replicas_may_not_be(replicas, says):
@@ -205,6 +222,12 @@ def test_what_replicas_may_not_be(replicas, says):
         (["replicas={prior.pi:[0.5,1.5]}"], "prior.pi must be from 1e-6"),
         (["replicas={prior.sigma:[0.5,1.5]}"], "unknown key 'prior.sigma'"),
         (["replicas={seed:[0,0.5]}"], "replicas: seed=0.5 does not fit this configuration: Value '0.5' of type"),
+        (["replicas={prior.pi:[x]}"], "replicas: prior.pi=x does not fit this configuration: Value 'x' of type"),
+        (
+            ["replicas={seed:[0,1],method.minibatch_weights:[uniform,even]}"],
+            "replicas: method.minibatch_weights=even does not fit this configuration",
+        ),
+        (["method=mle", "replicas={method.minibatch_weights:[paper,uniform]}"], "'method.minibatch_weights'"),
         (
             ["replicas={optimizer.lr:[0.01,1e30]}", *FAST],
             "diverged: nll of optimizer.lr-1e+30 is nan in epoch 1; lower",

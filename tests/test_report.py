@@ -94,7 +94,12 @@ def runs(tmp_path):
 
 @pytest.mark.parametrize(
     ("key", "value"),
-    [("dataset.valid_size", 0), ("method.estimator", "local"), ("method.minibatch_weights", "uniform")],
+    [
+        ("dataset.valid_size", 0),
+        ("dataset.test", False),
+        ("method.estimator", "local"),
+        ("method.minibatch_weights", "uniform"),
+    ],
 )
 def test_what_the_paper_did_not_do_is_no_cell_of_its_table(runs, key, value):
     before = cells(finished_runs([runs]))

@@ -4,6 +4,7 @@ import json
 import math
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 import torch.nn.functional as F
@@ -175,6 +176,25 @@ def test_without_a_validation_set_its_columns_are_left_out():
     row = task.evaluate([torch.zeros(task.problem.network.size)], Draws(0, 0, 1)).row
     assert set(row) == {"test_error", "test_nll", "test_ece"}
     assert row["test_nll"] == pytest.approx(torch.tensor(10.0).log().item(), rel=1e-6)
+
+
+def test_without_the_test_set_a_run_is_judged_by_validation_alone(bbbrun, tmp_path):
+    words = ("method=mle", "network.hidden=[4]", "train.epochs=2", "compile=false", "threads=1")
+    for name, word in (("both", "dataset.test=true"), ("valid", "dataset.test=false")):
+        result = bbbrun(*words, word, f"hydra.run.dir={name}")
+        assert result.returncode == 0, result.stderr
+    both, valid = (pd.read_csv(tmp_path / name / "metrics.csv").drop(columns="seconds") for name in ("both", "valid"))
+    judged = valid.dropna(axis="columns", how="all").columns
+    assert set(both.dropna(axis="columns", how="all")) - set(judged) == {"test_error", "test_nll", "test_ece"}
+    assert "valid_error" in judged
+    pd.testing.assert_frame_equal(valid[judged], both[judged])
+    assert (tmp_path / "both" / "predictions.csv").exists()
+    assert not (tmp_path / "valid" / "predictions.csv").exists()
+    neither = bbbrun(*words, "dataset.test=false", "dataset.valid_size=0")
+    assert neither.returncode == 1
+    assert (
+        neither.stderr.strip() == "bbbrun: error: dataset.valid_size must be at least 1 with dataset.test=false, not 0"
+    )
 
 
 @pytest.mark.slow

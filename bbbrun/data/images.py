@@ -34,7 +34,8 @@ class Images(NamedTuple):
 def load_images(config: DatasetConfig, device: torch.device) -> Images:
     """The data set that the configuration names, on `device`.
 
-    The last `valid_size` training images are the validation set; inputs are pixels / `pixel_divisor`.
+    The last `valid_size` training images are the validation set; inputs are pixels / `pixel_divisor`. With test=false
+    the test set is empty.
     Raises UserError where files are missing or wrong, or the validation set leaves nothing to train on.
     """
     assert isinstance(config, ImageDatasetConfig)
@@ -44,6 +45,8 @@ def load_images(config: DatasetConfig, device: torch.device) -> Images:
     if train < 1:
         raise UserError(f"dataset.valid_size must be below the {len(pixels)} training images, not {config.valid_size}")
 
+    tested = len(test_pixels) if config.test else 0
+
     def split(pixels: Tensor, labels: Tensor) -> Split:
         # A channel, which convolutions need.
         inputs = pixels.unsqueeze(1).to(torch.float32) / config.pixel_divisor
@@ -52,7 +55,7 @@ def load_images(config: DatasetConfig, device: torch.device) -> Images:
     return Images(
         split(pixels[:train], labels[:train]),
         split(pixels[train:], labels[train:]),
-        split(test_pixels, test_labels),
+        split(test_pixels[:tested], test_labels[:tested]),
         data.classes,
     )
 

@@ -13,6 +13,7 @@ _LATER = {"precision": "float32", "objective": None}
 _LATER_IN: dict[tuple[str, str | None], dict[str, Any]] = {
     ("network", None): {"name": "mlp"},
     ("agent", "contextual"): {"cold_start": True},
+    **{("dataset", name): {"test": True} for name in ("mnist", "fashion_mnist", "kmnist", "digits")},
 }
 # Methods that earlier versions named differently.
 _RENAMED_METHODS = {"sgd": "mle"}

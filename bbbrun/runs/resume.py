@@ -67,7 +67,7 @@ def is_finished(folder: Path, replicas: Sequence[Replica]) -> bool:
     if not all(done) and is_replica(folder):
         raise UserError(f"resume: {folder} is one of several replicas, which continue together: resume={folder.parent}")
     if any(done) and not all(done) and not has_checkpoint(folder):
-        missing = replicas[done.index(False)].override
+        missing = " ".join(replicas[done.index(False)].overrides)
         raise UserError(f"resume: the replicas in {folder} were finished, and one has gone: run {missing} by itself")
     if all(done) and replicas[0].folder:
         # A kill may have come between the last summary and this.

@@ -17,14 +17,19 @@ class DatasetConfig:
 
 @structured
 class ImageDatasetConfig(DatasetConfig):
-    """Images of K classes, pixels divided by `pixel_divisor`, `valid_size` of the training images held out."""
+    """Images of K classes, pixels divided by `pixel_divisor`, `valid_size` of the training images held out.
+
+    test: whether a run is judged on the test images as well.
+    """
 
     valid_size: int
     pixel_divisor: float
+    test: bool
 
     def __post_init__(self) -> None:
         require_count("dataset.valid_size", self.valid_size, least=0)
         require_positive("dataset.pixel_divisor", self.pixel_divisor)
+        require(self.test or self.valid_size > 0, "dataset.valid_size", "at least 1 with dataset.test=false", 0)
 
 
 @structured

@@ -1,5 +1,7 @@
-"""Replicas: runs that differ in one number and are trained at once, in one batched graph."""
+"""Replicas: runs that differ in a few settings and are trained at once, in one batched graph."""
 
+import math
+from itertools import product
 from typing import Any, NamedTuple
 
 from omegaconf import DictConfig, OmegaConf
@@ -14,6 +16,7 @@ REPLICABLE = (
     "seed",
     "network.init_scale",
     "method.temperature",
+    "method.minibatch_weights",
     "optimizer.lr",
     "optimizer.decay_factor",
     "dataset.split",
@@ -23,28 +26,31 @@ _MOST = 1000  # each has a folder, open files and a configuration of its own
 
 
 class Replica(NamedTuple):
-    """One of the runs: its folder below the command's, its override, and its configuration if it were run alone.
+    """One of the runs: its folder below the command's, its overrides, and its configuration if it were run alone.
 
-    Both are empty where a run is the only one. The folder (`seed-3`) has no `=`, which would end a key in `resume=`.
+    Both are empty where a run is the only one. The folder (`seed-3_optimizer.lr-0.1`) has no `=` and no comma, which
+    would end a key and a value in `resume=`.
     """
 
     folder: str
-    override: str
+    overrides: list[str]
     composed: DictConfig
 
 
 def require_replicas(replicas: Any) -> None:
-    """Raise UserError unless `replicas` is a number of seeds, or {key: [values]} of one key of REPLICABLE."""
+    """Raise UserError unless `replicas` is a number of seeds, or {key: [values], ...} of keys of REPLICABLE."""
     if isinstance(replicas, dict):
-        form = "{key: [values]} of one key"
-        require(len(replicas) == 1, "replicas", form, replicas)
-        [(key, values)] = replicas.items()
-        replicable = key in REPLICABLE or str(key).startswith("prior.")
-        keys = f"{', '.join(REPLICABLE)}, or of a prior's numbers"
-        require(replicable, "replicas", f"{form} of {keys} (sweep others with -m)", repr(key))
-        numbers = isinstance(values, list) and all(type(value) in (int, float) for value in values)
-        distinct = numbers and len(values) == len(set(values)) > 0
-        require(distinct, "replicas", f"{{{key}: [values]}}, the values numbers that differ", values)
+        form = "{key: [values], ...}"
+        require(len(replicas) > 0, "replicas", form, replicas)
+        for key, values in replicas.items():
+            replicable = key in REPLICABLE or str(key).startswith("prior.")
+            keys = f"{', '.join(REPLICABLE)}, or a prior's numbers"
+            require(replicable, "replicas", f"{form}, the keys of {keys} (sweep others with -m)", repr(key))
+            plain = isinstance(values, list) and all(type(value) in (int, float, str) for value in values)
+            distinct = plain and len(values) == len(set(values)) > 0
+            require(distinct, "replicas", f"{{{key}: [values]}}, the values numbers or words that differ", values)
+        count = math.prod(map(len, replicas.values()))
+        require(count <= _MOST, "replicas", f"at most {_MOST} combinations of values", count)
     else:
         require(type(replicas) is int, "replicas", "how many seeds, or {key: [values]}", repr(replicas))
         require_count("replicas", replicas, most=_MOST)
@@ -53,21 +59,23 @@ def require_replicas(replicas: Any) -> None:
 def replicas_of(composed: DictConfig, replicas: Any) -> list[Replica]:
     """The runs of a composed configuration and its valid `replicas`, in the order of their values.
 
-    replicas=R: the seeds seed, seed + 1, ...; {key: [values]}: the values of that key, all of one seed.
+    replicas=R: the seeds seed, seed + 1, ...; {key: [values], ...}: each combination of the keys' values.
     Raises UserError where the configuration has no such key, or where a value is out of its range.
     """
     if replicas == 1:
-        return [Replica("", "", composed)]
+        return [Replica("", [], composed)]
     if isinstance(replicas, int):
         replicas = {"seed": range(composed.seed, composed.seed + replicas)}
-    [(key, values)] = replicas.items()
     runs = []
-    for value in values:
+    for values in product(*replicas.values()):
         alone = composed.copy()
         alone.replicas = 1
-        try:
-            OmegaConf.update(alone, key, value, merge=False)
-        except OmegaConfBaseException as error:
-            raise UserError(f"replicas: {key}={value} does not fit this configuration") from error
-        runs.append(Replica(f"{key}-{value}", f"{key}={value}", alone))
+        own = dict(zip(replicas, values, strict=True))
+        for key, value in own.items():
+            try:
+                OmegaConf.update(alone, key, value, merge=False)
+            except OmegaConfBaseException as error:
+                raise UserError(f"replicas: {key}={value} does not fit this configuration") from error
+        folder = "_".join(f"{key}-{value}" for key, value in own.items())
+        runs.append(Replica(folder, [f"{key}={value}" for key, value in own.items()], alone))
     return runs

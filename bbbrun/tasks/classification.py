@@ -46,7 +46,7 @@ def classification_task(config: Config, images: Images) -> Task:
             at_mean = _judge(class_probabilities(network, mean, held_out), images.valid, images.test)
             row |= {f"{name}_mean": at_mean[name] for name in ("test_error", "valid_error") if name in at_mean}
         on_test = predictive[len(images.valid.labels) :]
-        return Judgement(row, lambda: Predictions(_each_image(on_test, images.test.labels)))
+        return Judgement(row, (lambda: Predictions(_each_image(on_test, images.test.labels))) if len(on_test) else None)
 
     chance = 100 * (1 - (train.labels.bincount().max() / len(train.labels)).item())
     return Task(
@@ -107,11 +107,13 @@ def predictor(dataset: ImageDatasetConfig, options: NetworkConfig) -> Predictor:
 
 def _judge(probabilities: Tensor, valid: Split, test: Split) -> dict[str, float]:
     on_valid, on_test = probabilities.split([len(valid.labels), len(test.labels)])
-    row = {
-        "test_error": error_percent(on_test, test.labels),
-        "test_nll": mean_nll(on_test, test.labels),
-        "test_ece": expected_calibration_error(on_test, test.labels),
-    }
+    row: dict[str, float] = {}
+    if len(test.labels):
+        row |= {
+            "test_error": error_percent(on_test, test.labels),
+            "test_nll": mean_nll(on_test, test.labels),
+            "test_ece": expected_calibration_error(on_test, test.labels),
+        }
     if len(valid.labels):
         row |= {
             "valid_error": error_percent(on_valid, valid.labels),

@@ -129,7 +129,8 @@ def _at_chance(task: Task, metrics: dict[str, float]) -> bool:
     """Whether a network with a complexity predicts no better than the most frequent class."""
     if "complexity" not in metrics or task.chance is None:
         return False
-    return metrics.get("valid_error", metrics["test_error"]) > 0.9 * task.chance
+    error = metrics["valid_error"] if "valid_error" in metrics else metrics["test_error"]
+    return error > 0.9 * task.chance
 
 
 def _run_epoch(trainer: Trainer, session: Session, standing: Standing, done: int, untimed: int) -> None:

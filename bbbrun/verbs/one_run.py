@@ -47,9 +47,9 @@ def run_composed(composed: DictConfig) -> dict[str, float]:
                 return {}
         from bbbrun.runner import Planned, run
 
-        record = _record(composed, "")
+        record = _record(composed, [])
         planned = [
-            Planned(replica.folder, config, _record(replica.composed, replica.override) if replica.override else record)
+            Planned(replica.folder, config, _record(replica.composed, replica.overrides) if replica.folder else record)
             for replica, config in zip(replicas, configs, strict=True)
         ]
         return run(planned, folder, _command(words), record)
@@ -109,15 +109,15 @@ def _fixed_words(words: list[str], composed: DictConfig) -> list[str]:
     return values
 
 
-def _record(composed: DictConfig, override: str) -> dict[str, str]:
+def _record(composed: DictConfig, overrides: list[str]) -> dict[str, str]:
     """The files of .hydra: the composed configuration, Hydra's own, and the overrides, as YAML.
 
-    override: the setting in which a replica differs from the others.
+    overrides: the settings in which a replica differs from the others.
     """
     hydra_config = HydraConfig.get()
     words: Any = OmegaConf.to_container(hydra_config.overrides.task)
-    if override:
-        words = [*words, "replicas=1", override]
+    if overrides:
+        words = [*words, "replicas=1", *overrides]
     return {
         "config.yaml": yaml_text(composed),
         "hydra.yaml": yaml_text(OmegaConf.create({"hydra": OmegaConf.to_container(hydra_config)})),

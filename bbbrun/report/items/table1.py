@@ -57,12 +57,13 @@ def cell_of(run: Run) -> Cell | None:
 
 
 def _by_protocol(config: dict[str, Any]) -> bool:
-    """Whether a run has the paper's split and estimator, and at temperature 1 its minibatch weights too."""
+    """Whether a run has the paper's split and estimator, at temperature 1 its minibatch weights, and a test error."""
     method = config["method"]
     tempered = method.get("temperature", 1.0) != 1
     weighted = tempered or method.get("minibatch_weights", "paper") == "paper"
-    split: int = config["dataset"]["valid_size"]
-    return split == _VALIDATION_IMAGES and weighted and bool(method.get("estimator", "weights") == "weights")
+    dataset = config["dataset"]
+    split = bool(dataset["test"] and dataset["valid_size"] == _VALIDATION_IMAGES)
+    return split and weighted and bool(method.get("estimator", "weights") == "weights")
 
 
 def cells(runs: Iterable[Run]) -> dict[Cell, list[Run]]:
