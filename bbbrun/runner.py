@@ -104,10 +104,15 @@ def _run(planned: list[Planned], folder: Path, command: str, record: dict[str, s
         }
         outcomes = prepared.play(runs)
         for config, one, outcome in zip(configs, runs, outcomes, strict=True):
-            _finish(config, one, outcome, details)
+            if outcome.diverged is None:
+                _finish(config, one, outcome, details)
+            else:
+                one.fail(outcome.diverged)
         if runs[0].shares_checkpoint:
             # Each has its own by now.
             remove_checkpoints(folder, newest=True)
+    if lost := [one.path.name for one, outcome in zip(runs, outcomes, strict=True) if outcome.diverged]:
+        raise UserError(f"{len(lost)} of {len(runs)} replicas diverged, the others are finished: {', '.join(lost)}")
     print(f"finished: {folder}", file=sys.stderr)
     return outcomes[0].metrics
 

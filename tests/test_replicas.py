@@ -229,7 +229,7 @@ def test_what_replicas_may_not_be(replicas, says):
         ),
         (["method=mle", "replicas={method.minibatch_weights:[paper,uniform]}"], "'method.minibatch_weights'"),
         (
-            ["replicas={optimizer.lr:[0.01,1e30]}", *FAST],
+            ["replicas={optimizer.lr:[1e29,1e30]}", *FAST],
             "diverged: nll of optimizer.lr-1e+30 is nan in epoch 1; lower",
         ),
         (["seed=2147483647", "replicas=2"], "seed must be from 0 to 2147483647"),
@@ -244,6 +244,39 @@ def test_replicas_that_do_not_fit_are_one_line_and_leave_nothing(bbbrun, tmp_pat
     if "diverged" not in says:
         assert len(lines) == 1
         assert not list(tmp_path.rglob("metrics.csv"))
+
+
+def test_the_others_go_on_without_a_replica_that_diverged(bbbrun, tmp_path):
+    words = (*FAST, "train.epochs=4", "train.evaluate_every=2")
+    asked = "replicas={optimizer.lr:[0.01,1e30,0.02]}"
+    result = bbbrun(*words, asked, "hydra.run.dir=group")
+    lost = "optimizer.lr-1e+30"
+    lines = result.stderr.splitlines()
+    assert result.returncode == 1
+    assert [line for line in lines if "go on" in line] == [
+        f"training diverged: nll of {lost} is nan in epoch 1; lower optimizer.lr, or network.init_scale; "
+        "the other replicas go on"
+    ]
+    assert lines[-1] == f"bbbrun: error: 1 of 3 replicas diverged, the others are finished: {lost}"
+    for lr in ("0.01", "0.02"):
+        assert bbbrun(*words, f"optimizer.lr={lr}", f"hydra.run.dir=alone{lr}").returncode == 0
+        folders = tmp_path / "group" / f"optimizer.lr-{lr}", tmp_path / f"alone{lr}"
+        tables = [pd.read_csv(folder / "metrics.csv").drop(columns="seconds") for folder in folders]
+        pd.testing.assert_frame_equal(*tables, rtol=1e-3, atol=1e-3)
+        assert (folders[0] / "checkpoint.pt").exists()
+    rows = pd.read_csv(tmp_path / "group" / lost / "metrics.csv")
+    assert rows["epoch"].tolist() == [2, 4]
+    assert rows[["nll", "valid_error", "test_error"]].isna().all(axis=None)
+    assert (tmp_path / "group" / lost / "error.txt").read_text().startswith(f"training diverged: nll of {lost}")
+    assert not list((tmp_path / "group" / lost).glob("[sc][uh]*"))  # neither summary nor checkpoint
+    again = bbbrun(*words, asked, "resume=group")
+    assert (again.returncode, "already finished" in again.stderr) == (0, True)
+    status = bbbrun("status", "group")
+    assert f"failed       group: training diverged: nll of {lost}" in status.stdout
+    assert "log.txt" not in status.stdout
+    report = bbbrun("report", "group", "-o", "out", "--by", "optimizer.lr")
+    assert report.returncode == 0, report.stderr
+    assert pd.read_csv(tmp_path / "out" / "by" / "by.csv")["optimizer.lr"].sort_values().tolist() == [0.01, 0.02]
 
 
 @pytest.mark.slow

@@ -12,6 +12,7 @@ import torch
 import bbbrun as api
 from bbbrun.runs.checkpoints import read_checkpoint
 from bbbrun.runtime import stops
+from bbbrun.training.session import Session
 
 # No checkpoint but that of the stop, and the last.
 SLOW = ["threads=1", "device=cpu", "compile=false", "train.checkpoint_seconds=1000", "network.hidden=[4]"]
@@ -117,7 +118,7 @@ def test_a_kill_after_the_row_that_a_stop_came_before(tmp_path, monkeypatch, sto
         api.run(api.compose(*DIGITS), folder)
     monkeypatch.setattr(stops._Stop, "moment", None)
     with monkeypatch.context() as patches:
-        patches.setattr("bbbrun.training.loop._require_finite", lambda *_: (_ for _ in ()).throw(OSError("killed")))
+        patches.setattr(Session, "save", lambda *_, **__: (_ for _ in ()).throw(OSError("killed")))
         with pytest.raises(OSError, match="killed"):
             api.run(api.compose(*DIGITS, f"resume={folder}"), folder)
     assert len(rows(folder)) == 1

@@ -10,7 +10,7 @@ from yaml import YAMLError
 
 from bbbrun.errors import UserError
 from bbbrun.runs.checkpoints import has_checkpoint, remove_checkpoints
-from bbbrun.runs.files import CHECKPOINT, METRICS, PREVIOUS, RECORD, SUMMARY, is_replica
+from bbbrun.runs.files import CHECKPOINT, ERROR, METRICS, PREVIOUS, RECORD, SUMMARY, is_replica
 from bbbrun.runs.identity import differing_on_resume
 from bbbrun.schema.replicas import Replica
 
@@ -61,9 +61,11 @@ def require_same_run(config: DictConfig, folder: Path) -> list[str]:
 def is_finished(folder: Path, replicas: Sequence[Replica]) -> bool:
     """Whether the run in `folder`, with all its replicas, is finished.
 
-    Raises UserError for a single replica, since replicas resume together, and for replicas of which one is missing.
+    A replica that diverged, which has error.txt, is finished too. Raises UserError for a single replica, since replicas
+    resume together, and for replicas of which one is missing.
     """
-    done = [(folder / replica.folder / SUMMARY).exists() for replica in replicas]
+    ends = (SUMMARY, ERROR) if len(replicas) > 1 else (SUMMARY,)
+    done = [any((folder / replica.folder / end).exists() for end in ends) for replica in replicas]
     if not all(done) and is_replica(folder):
         raise UserError(f"resume: {folder} is one of several replicas, which continue together: resume={folder.parent}")
     if any(done) and not all(done) and not has_checkpoint(folder):

@@ -91,6 +91,8 @@ def _together(folder: Path, parts: list[Standing]) -> Standing:
         return Standing("running", done, seconds, max(part.detail for part in parts), parts[0].rate)
     if states == {"finished"} and len(parts) >= _number(folder, _REPLICAS, 1, len(parts)):
         return Standing("finished", 1.0, seconds)
+    if states == {"finished", "failed"}:
+        return next(part for part in parts if part.state == "failed")._replace(done=done, seconds=seconds)
     return _failed(folder) or Standing("interrupted", done, seconds)
 
 

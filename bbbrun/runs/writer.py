@@ -14,6 +14,7 @@ from bbbrun.errors import RunInUse, UserError
 from bbbrun.runs import checkpoints
 from bbbrun.runs.files import (
     CHECKPOINT,
+    ERROR,
     INPUTS,
     METRICS,
     PREDICTIONS,
@@ -150,6 +151,10 @@ class RunFolder:
         """Write summary.json, whose presence means that the run is finished."""
         checkpoints.remove_checkpoints(self.path, newest=False)
         write_atomically(self.path / SUMMARY, (json.dumps(summary, indent=2) + "\n").encode())
+
+    def fail(self, text: str) -> None:
+        """Write error.txt, which means that the run has ended without results."""
+        write_atomically(self.path / ERROR, f"{text}\n".encode())
 
     def close(self) -> None:
         """Release the lock."""

@@ -4,6 +4,7 @@ import itertools
 import math
 import statistics
 import warnings
+from collections.abc import Container
 from dataclasses import replace
 from typing import Any
 
@@ -32,7 +33,7 @@ def columns(task: Task) -> tuple[Column, ...]:
 def fit(configs: list[Config], tasks: list[Task], runs: list[RunFolder], device: torch.device) -> list[Outcome]:
     """Train for train.epochs epochs, from the run's checkpoint where there is one; replicas, if several, at once.
 
-    Raises UserError where the objective stops being finite.
+    A replica whose objective stops being finite is no longer judged. Raises UserError where that of all has.
     """
     config, epochs = configs[0], configs[0].train.epochs
     assert epochs is not None
@@ -44,7 +45,9 @@ def fit(configs: list[Config], tasks: list[Task], runs: list[RunFolder], device:
         if trainer.compiled:
             session.progress.say("compiling the training step: half a minute to a minute and a half, cached afterwards")
         warned = False
-        judgements: list[Judgement] = []
+        judgements: list[Judgement | None] = []
+        # The replicas that have diverged, with what is told of each.
+        diverged: dict[int, str] = session.saved.get("diverged", {})
         # The completed steps of an interrupted epoch; all of them if the stop came before the epoch's row.
         within: int = session.saved.get("within", 0)
         first = (session.step - within) // minibatches
@@ -52,9 +55,10 @@ def fit(configs: list[Config], tasks: list[Task], runs: list[RunFolder], device:
 
         def standing() -> dict[str, Any] | None:
             step, nll = int(trainer.state.step), trainer.state.nll.cpu()
-            if not nll.isfinite().all():
+            if not nll.isfinite().any():
                 return None
-            return session.checkpoint(step, trainer.saved(), within=step - open_epoch * minibatches, nll=nll)
+            within = step - open_epoch * minibatches
+            return session.checkpoint(step, trainer.saved(), within=within, nll=nll, diverged=diverged)
 
         for epoch in range(first, epochs):
             open_epoch = epoch
@@ -63,21 +67,25 @@ def fit(configs: list[Config], tasks: list[Task], runs: list[RunFolder], device:
                 trainer.skip(within, session.saved["nll"])
             done = within if epoch == first else 0
             _run_epoch(trainer, session, standing, done, _UNTIMED_STEPS if epoch == first else 0)
+            # Before a checkpoint can hold it: a resume must not start from what has diverged.
+            _note_divergence(trainer, epoch + 1, runs, diverged, session.progress)
             seconds = session.seconds
             last = epoch + 1 == epochs
             step = (epoch + 1) * minibatches
             if last or (epoch + 1) % config.train.evaluate_every == 0:
-                judgements = _judgements(trainer, tasks, step, last, session.progress)
+                judgements = _judgements(trainer, tasks, step, last, session.progress, diverged)
                 session.metrics = [
-                    trainer.objective(replica) | judgement.row for replica, judgement in enumerate(judgements)
+                    trainer.objective(replica) | judgement.row if judgement else {"nll": math.nan}
+                    for replica, judgement in enumerate(judgements)
                 ]
+                judged = [row for row, judgement in zip(session.metrics, judgements, strict=True) if judgement]
                 with stops.whole():
                     for run, lr, row in zip(runs, rates, session.metrics, strict=True):
                         run.append({"epoch": epoch + 1, "step": step, "seconds": seconds, "lr": lr[-1].item()} | row)
                     open_epoch = epoch + 1
-                session.progress.show(_means(tasks[0].shown, session.metrics))
+                session.progress.show(_means(tasks[0].shown, judged))
                 early = epoch + 1 < epochs / 10 or step < _EARLY_STEPS
-                if not early and not warned and any(_at_chance(tasks[0], row) for row in session.metrics):
+                if not early and not warned and any(_at_chance(tasks[0], row) for row in judged):
                     warned = True
                     warnings.warn(
                         f"after epoch {epoch + 1} the error stands at chance, as where the complexity outweighs the "
@@ -85,18 +93,19 @@ def fit(configs: list[Config], tasks: list[Task], runs: list[RunFolder], device:
                         "optimizer.lr",
                         stacklevel=2,
                     )
-            # Before a checkpoint can hold it: a resume must not start from what has diverged.
-            for replica, run in enumerate(runs):
-                _require_finite(trainer.mean_nll(replica), epoch + 1, f" of {run.path.name}" if len(runs) > 1 else "")
             open_epoch = epoch + 1
-            session.save(step, trainer.saved, last)
+            session.save(step, trainer.saved, last, diverged=diverged)
     step = epochs * minibatches
     if not judgements:
         # The run was stopped after its last row.
-        judgements = _judgements(trainer, tasks, step, last=True, progress=session.progress)
+        judgements = _judgements(trainer, tasks, step, True, session.progress, diverged)
     outcomes = []
     for replica, (judgement, run) in enumerate(zip(judgements, runs, strict=True)):
         row = session.metrics[replica]
+        if judgement is None:
+            outcome = Outcome(row, session.seconds, session.steps_per_second, trainer.compiled)
+            outcomes.append(outcome._replace(diverged=diverged[replica]))
+            continue
         if run.shares_checkpoint:
             checkpoint = session.checkpoint(step, trainer.saved_of(replica)) | {"metrics": [row]}
             run.save_checkpoint(checkpoint, own=True)
@@ -105,8 +114,13 @@ def fit(configs: list[Config], tasks: list[Task], runs: list[RunFolder], device:
     return outcomes
 
 
-def _judgements(trainer: Trainer, tasks: list[Task], step: int, last: bool, progress: Progress) -> list[Judgement]:
-    """The judgement of each replica's network after `step` steps; `last`: with the draws of the last evaluation."""
+def _judgements(
+    trainer: Trainer, tasks: list[Task], step: int, last: bool, progress: Progress, diverged: Container[int]
+) -> list[Judgement | None]:
+    """The judgement of each replica's network after `step` steps, None for one that has diverged.
+
+    last: with the draws of the last evaluation.
+    """
     count = trainer.method.draws(last)
     numbers = itertools.count(1)
 
@@ -115,7 +129,9 @@ def _judgements(trainer: Trainer, tasks: list[Task], step: int, last: bool, prog
         return trainer.sample(posterior, seed, step, draw)
 
     return [
-        task.evaluate(trainer.parameters(replica), replace(trainer.draws(step, count, replica), sampler=sample))
+        None
+        if replica in diverged
+        else task.evaluate(trainer.parameters(replica), replace(trainer.draws(step, count, replica), sampler=sample))
         for replica, task in enumerate(tasks)
     ]
 
@@ -148,8 +164,17 @@ def _run_epoch(trainer: Trainer, session: Session, standing: Standing, done: int
     session.end_lap(trainer.minibatches - done - untimed)
 
 
-def _require_finite(nll: float, epoch: int, whose: str) -> None:
-    if not math.isfinite(nll):
-        raise UserError(
-            f"training diverged: nll{whose} is {nll:g} in epoch {epoch}; lower optimizer.lr, or network.init_scale"
-        )
+def _note_divergence(
+    trainer: Trainer, epoch: int, runs: list[RunFolder], diverged: dict[int, str], progress: Progress
+) -> None:
+    """Add the replicas whose nll stopped being finite in this epoch to `diverged`; raise UserError if all have."""
+    for replica, run in enumerate(runs):
+        nll = trainer.mean_nll(replica)
+        if replica in diverged or math.isfinite(nll):
+            continue
+        whose = f" of {run.path.name}" if len(runs) > 1 else ""
+        text = f"training diverged: nll{whose} is {nll:g} in epoch {epoch}; lower optimizer.lr, or network.init_scale"
+        diverged[replica] = text
+        if len(diverged) == len(runs):
+            raise UserError(text)
+        progress.say(f"{text}; the other replicas go on")

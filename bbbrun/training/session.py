@@ -21,13 +21,17 @@ Standing = Callable[[], dict[str, Any] | None]
 
 
 class Outcome(NamedTuple):
-    """The results of a finished training for the summary, and its predictions where the task has some."""
+    """The results of a training for the summary, and its predictions where the task has some.
+
+    diverged: what is told of a replica that diverged, which has no results; None of any other.
+    """
 
     metrics: dict[str, float]
     seconds: float
     steps_per_second: float | None
     compiled: bool
     predictions: Predictions | None = None
+    diverged: str | None = None
 
 
 class Session:

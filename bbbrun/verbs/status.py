@@ -90,7 +90,7 @@ def _detail(folder: Path, run: Standing) -> str:
     if run.state == "finished":
         parts.append(duration(run.seconds))
     parts.append(run.detail)
-    if run.state == "failed":
+    if run.state == "failed" and (folder / LOG).exists():
         parts.append(f"log: {folder / LOG}")
     text = ", ".join(part for part in parts if part)
     return f": {text}" if text else ""
