@@ -7,6 +7,7 @@ from pathlib import Path
 import pandas as pd
 
 from bbbrun.report.judge import judge, of_paper
+from bbbrun.report.plots import seeds_label
 from bbbrun.report.published.paper import claims, published
 from bbbrun.report.sections import hours
 from bbbrun.report.spread import least_to_most
@@ -47,8 +48,9 @@ def results_table(folder: Path) -> str:
         return [f"{table1['error'][method, size]:.2f}" for size in _SIZES]
 
     seeds = [least_to_most(table1["seeds"].xs(size, level="units")) for size in _SIZES]
+    alike = seeds_label(int(table2["runs"].min()))
     title1 = f"Table 1: test error, %, {_joined(_SIZES)} units, means over {' / '.join(seeds)} seeds"
-    title2 = f"Table 2: the same, {_joined(_REMOVED)} % of weights removed ({least_to_most(table2['runs'])} seed)"
+    title2 = f"Table 2: the same, {_joined(_REMOVED)} % of weights removed, means over {alike}"
     title6 = f"Figure 6: mean regret after {_STEPS:,} interactions ({least_to_most(regret['runs'])} seeds)"
     pruned = [f"{table2['error'][removed]:.2f}" for removed in _REMOVED]
     mixture = _METHODS[-1]

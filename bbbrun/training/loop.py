@@ -53,12 +53,15 @@ def fit(configs: list[Config], tasks: list[Task], runs: list[RunFolder], device:
         first = (session.step - within) // minibatches
         open_epoch = first
 
+        def lost() -> dict[str, Any]:
+            return {"diverged": diverged} if diverged else {}
+
         def standing() -> dict[str, Any] | None:
             step, nll = int(trainer.state.step), trainer.state.nll.cpu()
             if not nll.isfinite().any():
                 return None
             within = step - open_epoch * minibatches
-            return session.checkpoint(step, trainer.saved(), within=within, nll=nll, diverged=diverged)
+            return session.checkpoint(step, trainer.saved(), within=within, nll=nll, **lost())
 
         for epoch in range(first, epochs):
             open_epoch = epoch
@@ -94,7 +97,7 @@ def fit(configs: list[Config], tasks: list[Task], runs: list[RunFolder], device:
                         stacklevel=2,
                     )
             open_epoch = epoch + 1
-            session.save(step, trainer.saved, last, diverged=diverged)
+            session.save(step, trainer.saved, last, **lost())
     step = epochs * minibatches
     if not judgements:
         # The run was stopped after its last row.
