@@ -93,8 +93,8 @@ def _markdown(table: pd.DataFrame) -> str:
 def _of_network(table: pd.DataFrame) -> str:
     units, temperature, seeds = (table[name].iloc[0] for name in ("units", "temperature", "runs"))
     network = Cell(MIXTURE, int(units), float(temperature)).network
-    spread = "; ± the standard deviation over seeds" if seeds > 1 else ""
-    lines = [f"{network}, {seeds_label(seeds)}; posterior predictive of {_DRAWS} draws{spread}:", ""]
+    note = "; ± the standard deviation over seeds" if seeds > 1 else ""
+    lines = [f"{network}, {seeds_label(seeds)}; posterior predictive of {_DRAWS} draws{note}:", ""]
     lines += ["| removed | weights | test error, percent | with w = mu | paper |", "|---|---|---|---|---|"]
     for _, row in table.iterrows():
         spread = (f" ± {row['error_std']:.2f}", f" ± {row['error_mean_std']:.2f}") if row["runs"] > 1 else ("", "")
