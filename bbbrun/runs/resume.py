@@ -61,8 +61,8 @@ def require_same_run(config: DictConfig, folder: Path) -> list[str]:
 def is_finished(folder: Path, replicas: Sequence[Replica]) -> bool:
     """Whether the run in `folder`, with all its replicas, is finished.
 
-    A replica that diverged, which has error.txt, is finished too. Raises UserError for a single replica, since replicas
-    resume together, and for replicas of which one is missing.
+    A replica with error.txt is finished too: it diverged, and others did not. Raises UserError for a
+    single replica, since replicas resume together, and for replicas of which one is missing.
     """
     ends = (SUMMARY, ERROR) if len(replicas) > 1 else (SUMMARY,)
     done = [any((folder / replica.folder / end).exists() for end in ends) for replica in replicas]

@@ -92,7 +92,8 @@ def _together(folder: Path, parts: list[Standing]) -> Standing:
     if states == {"finished"} and len(parts) >= _number(folder, _REPLICAS, 1, len(parts)):
         return Standing("finished", 1.0, seconds)
     if states == {"finished", "failed"}:
-        return next(part for part in parts if part.state == "failed")._replace(done=done, seconds=seconds)
+        diverged = sum(part.state == "failed" for part in parts)
+        return Standing("finished", 1.0, seconds, f"{diverged} of {len(parts)} replicas diverged")
     return _failed(folder) or Standing("interrupted", done, seconds)
 
 

@@ -1,6 +1,7 @@
 """Replicas: runs that differ in a few settings and are trained at once, in one batched graph."""
 
 import math
+from enum import Enum
 from itertools import product
 from typing import Any, NamedTuple
 
@@ -22,14 +23,15 @@ REPLICABLE = (
     "dataset.split",
 )
 
+_LONGEST = 255  # bytes of a file's name
 _MOST = 1000  # each has a folder, open files and a configuration of its own
 
 
 class Replica(NamedTuple):
     """One of the runs: its folder below the command's, its overrides, and its configuration if it were run alone.
 
-    Both are empty where a run is the only one. The folder (`seed-3_optimizer.lr-0.1`) has no `=` and no comma, which
-    would end a key and a value in `resume=`.
+    folder and overrides are empty where a run is the only one. The folder (`seed-3_optimizer.lr-0.1`) has no `=`
+    and no comma, which would end a key and a value in `resume=`.
     """
 
     folder: str
@@ -41,10 +43,10 @@ def require_replicas(replicas: Any) -> None:
     """Raise UserError unless `replicas` is a number of seeds, or {key: [values], ...} of keys of REPLICABLE."""
     if isinstance(replicas, dict):
         form = "{key: [values], ...}"
+        keys = f"{', '.join(REPLICABLE)}, or a prior's numbers"
         require(len(replicas) > 0, "replicas", form, replicas)
         for key, values in replicas.items():
-            replicable = key in REPLICABLE or str(key).startswith("prior.")
-            keys = f"{', '.join(REPLICABLE)}, or a prior's numbers"
+            replicable = key in REPLICABLE or (str(key).startswith("prior.") and key != "prior.name")
             require(replicable, "replicas", f"{form}, the keys of {keys} (sweep others with -m)", repr(key))
             plain = isinstance(values, list) and all(type(value) in (int, float, str) for value in values)
             distinct = plain and len(values) == len(set(values)) > 0
@@ -66,16 +68,21 @@ def replicas_of(composed: DictConfig, replicas: Any) -> list[Replica]:
         return [Replica("", [], composed)]
     if isinstance(replicas, int):
         replicas = {"seed": range(composed.seed, composed.seed + replicas)}
-    runs = []
+    runs: list[Replica] = []
     for values in product(*replicas.values()):
         alone = composed.copy()
         alone.replicas = 1
-        own = dict(zip(replicas, values, strict=True))
-        for key, value in own.items():
+        own: dict[str, Any] = {}
+        for key, value in zip(replicas, values, strict=True):
             try:
                 OmegaConf.update(alone, key, value, merge=False)
             except OmegaConfBaseException as error:
                 raise UserError(f"replicas: {key}={value} does not fit this configuration") from error
+            # As its type reads it: the words '0.01' and '1e-2' are one number.
+            typed = OmegaConf.select(alone, key)
+            own[key] = typed.name if isinstance(typed, Enum) else typed
         folder = "_".join(f"{key}-{value}" for key, value in own.items())
+        require(len(folder) <= _LONGEST, "replicas", f"folder names of at most {_LONGEST} characters", repr(folder))
+        require(all(folder != run.folder for run in runs), "replicas", "values that differ", f"{folder} twice")
         runs.append(Replica(folder, [f"{key}={value}" for key, value in own.items()], alone))
     return runs

@@ -33,7 +33,7 @@ def columns(task: Task) -> tuple[Column, ...]:
 def fit(configs: list[Config], tasks: list[Task], runs: list[RunFolder], device: torch.device) -> list[Outcome]:
     """Train for train.epochs epochs, from the run's checkpoint where there is one; replicas, if several, at once.
 
-    A replica whose objective stops being finite is no longer judged. Raises UserError where that of all has.
+    A replica whose nll stops being finite is no longer judged. Raises UserError once all have diverged.
     """
     config, epochs = configs[0], configs[0].train.epochs
     assert epochs is not None
@@ -53,15 +53,12 @@ def fit(configs: list[Config], tasks: list[Task], runs: list[RunFolder], device:
         first = (session.step - within) // minibatches
         open_epoch = first
 
-        def lost() -> dict[str, Any]:
-            return {"diverged": diverged} if diverged else {}
-
         def standing() -> dict[str, Any] | None:
             step, nll = int(trainer.state.step), trainer.state.nll.cpu()
             if not nll.isfinite().any():
                 return None
             within = step - open_epoch * minibatches
-            return session.checkpoint(step, trainer.saved(), within=within, nll=nll, **lost())
+            return session.checkpoint(step, trainer.saved(), within=within, nll=nll, diverged=diverged)
 
         for epoch in range(first, epochs):
             open_epoch = epoch
@@ -70,8 +67,13 @@ def fit(configs: list[Config], tasks: list[Task], runs: list[RunFolder], device:
                 trainer.skip(within, session.saved["nll"])
             done = within if epoch == first else 0
             _run_epoch(trainer, session, standing, done, _UNTIMED_STEPS if epoch == first else 0)
-            # Before a checkpoint can hold it: a resume must not start from what has diverged.
-            _note_divergence(trainer, epoch + 1, runs, diverged, session.progress)
+            # Before the checkpoint, which keeps the names of those that diverged.
+            lost = _newly_diverged(trainer, epoch + 1, runs, diverged)
+            diverged |= lost
+            if len(diverged) == len(runs):
+                raise UserError(list(lost.values())[-1])
+            for text in lost.values():
+                session.progress.say(f"{text}; the other replicas go on")
             seconds = session.seconds
             last = epoch + 1 == epochs
             step = (epoch + 1) * minibatches
@@ -97,7 +99,7 @@ def fit(configs: list[Config], tasks: list[Task], runs: list[RunFolder], device:
                         stacklevel=2,
                     )
             open_epoch = epoch + 1
-            session.save(step, trainer.saved, last, **lost())
+            session.save(step, trainer.saved, last, diverged=diverged)
     step = epochs * minibatches
     if not judgements:
         # The run was stopped after its last row.
@@ -105,15 +107,12 @@ def fit(configs: list[Config], tasks: list[Task], runs: list[RunFolder], device:
     outcomes = []
     for replica, (judgement, run) in enumerate(zip(judgements, runs, strict=True)):
         row = session.metrics[replica]
-        if judgement is None:
-            outcome = Outcome(row, session.seconds, session.steps_per_second, trainer.compiled)
-            outcomes.append(outcome._replace(diverged=diverged[replica]))
-            continue
-        if run.shares_checkpoint:
-            checkpoint = session.checkpoint(step, trainer.saved_of(replica)) | {"metrics": [row]}
+        if run.shares_checkpoint and judgement:
+            checkpoint = session.checkpoint(step, trainer.saved_of(replica), diverged={}) | {"metrics": [row]}
             run.save_checkpoint(checkpoint, own=True)
-        predictions = judgement.predictions() if judgement.predictions else None
-        outcomes.append(Outcome(row, session.seconds, session.steps_per_second, trainer.compiled, predictions))
+        predictions = judgement.predictions() if judgement and judgement.predictions else None
+        numbers = row, session.seconds, session.steps_per_second, trainer.compiled
+        outcomes.append(Outcome(*numbers, predictions, diverged.get(replica)))
     return outcomes
 
 
@@ -167,17 +166,13 @@ def _run_epoch(trainer: Trainer, session: Session, standing: Standing, done: int
     session.end_lap(trainer.minibatches - done - untimed)
 
 
-def _note_divergence(
-    trainer: Trainer, epoch: int, runs: list[RunFolder], diverged: dict[int, str], progress: Progress
-) -> None:
-    """Add the replicas whose nll stopped being finite in this epoch to `diverged`; raise UserError if all have."""
+def _newly_diverged(trainer: Trainer, epoch: int, runs: list[RunFolder], before: Container[int]) -> dict[int, str]:
+    """The replicas, besides those `before`, whose nll stopped being finite in this epoch, with what is told of each."""
+    lost = {}
     for replica, run in enumerate(runs):
         nll = trainer.mean_nll(replica)
-        if replica in diverged or math.isfinite(nll):
-            continue
-        whose = f" of {run.path.name}" if len(runs) > 1 else ""
-        text = f"training diverged: nll{whose} is {nll:g} in epoch {epoch}; lower optimizer.lr, or network.init_scale"
-        diverged[replica] = text
-        if len(diverged) == len(runs):
-            raise UserError(text)
-        progress.say(f"{text}; the other replicas go on")
+        if replica not in before and not math.isfinite(nll):
+            whose = f" of {run.path.name}" if len(runs) > 1 else ""
+            remedy = "lower optimizer.lr, or network.init_scale"
+            lost[replica] = f"training diverged: nll{whose} is {nll:g} in epoch {epoch}; {remedy}"
+    return lost

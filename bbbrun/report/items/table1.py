@@ -62,8 +62,8 @@ def _by_protocol(config: dict[str, Any]) -> bool:
     tempered = method.get("temperature", 1.0) != 1
     weighted = tempered or method.get("minibatch_weights", "paper") == "paper"
     dataset = config["dataset"]
-    split = bool(dataset["test"] and dataset["valid_size"] == _VALIDATION_IMAGES)
-    return split and weighted and bool(method.get("estimator", "weights") == "weights")
+    judged = bool(dataset["test"] and dataset["valid_size"] == _VALIDATION_IMAGES)
+    return judged and weighted and bool(method.get("estimator", "weights") == "weights")
 
 
 def cells(runs: Iterable[Run]) -> dict[Cell, list[Run]]:
@@ -141,7 +141,11 @@ def table1(runs: list[Run], output: Path) -> list[str]:
     shown = [run for group in chosen.values() for run in group]
     write_runs(shown, output, _details)
     rest = sum(run.dataset == "mnist" and not _by_protocol(run.config) for run in runs)
-    messages = [f"{rest} runs of another split, estimator or weighting than the paper's: left out"] if rest else []
+    messages = (
+        [f"{rest} runs of another split, estimator or weighting than the paper's, or without a test error: left out"]
+        if rest
+        else []
+    )
     return [*messages, f"{len(chosen)} cells, {len(shown)} runs"]
 
 
