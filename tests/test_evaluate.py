@@ -44,7 +44,7 @@ def runs(tmp_path_factory):
 
 
 def held_out():
-    dataset = DigitsConfig(name="digits", valid_size=0, pixel_divisor=8.0, test=True)
+    dataset = DigitsConfig(name="digits", valid_size=0, pixel_divisor=8.0)
     return IMAGES["digits"].load(dataset)[2:]
 
 

@@ -212,7 +212,7 @@ def test_a_report_runs_nothing_either(good, run_in, tmp_path):
 def test_the_records_folder_of_data_is_not_used(good, tmp_path):
     """It may climb out of the run's folder, or name anything on this machine."""
     config = read(good).config
-    mnist = {"name": "mnist", "root": "../../etc", "valid_size": 10, "pixel_divisor": 126.0, "test": True}
+    mnist = {"name": "mnist", "root": "../../etc", "valid_size": 10, "pixel_divisor": 126.0}
     run = Run(good, config | {"dataset": mnist}, {})
     [part] = parts_of(run, ["test"], str(tmp_path))
     with pytest.raises(UserError, match=str(tmp_path)):

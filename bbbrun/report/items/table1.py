@@ -141,12 +141,11 @@ def table1(runs: list[Run], output: Path) -> list[str]:
     shown = [run for group in chosen.values() for run in group]
     write_runs(shown, output, _details)
     rest = sum(run.dataset == "mnist" and not _by_protocol(run.config) for run in runs)
-    messages = (
-        [f"{rest} runs of another split, estimator or weighting than the paper's, or without a test error: left out"]
-        if rest
-        else []
-    )
-    return [*messages, f"{len(chosen)} cells, {len(shown)} runs"]
+    messages = [f"{len(chosen)} cells, {len(shown)} runs"]
+    if rest:
+        unlike = "another split, estimator or weighting than the paper's, or without a test error"
+        messages.insert(0, f"{rest} runs of {unlike}: left out")
+    return messages
 
 
 def row(cell: Cell, group: list[Run]) -> dict[str, Any]:
