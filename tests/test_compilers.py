@@ -1,10 +1,14 @@
 """A compiler that exists and does not work: every kind of run continues uncompiled, with one warning."""
 
 import csv
+import os
+import subprocess
+import sys
 import warnings
 from pathlib import Path
 
 import pytest
+import torch
 
 import bbbrun as api
 from bbbrun.runtime.compile import reason_of
@@ -103,3 +107,24 @@ def test_a_cache_that_is_a_file(bbbrun, tmp_path, kind):
     assert list((tmp_path / "temporary").rglob("*.so"))
     assert bbbrun(*words, "hydra.run.dir=usual").returncode == 0
     assert rows(tmp_path / "elsewhere") == rows(tmp_path / "usual") != []
+
+
+# One more number than whole vectors of either width hold, so that code for the wide ones writes past the array's end.
+VECTORS = """
+import torch
+from bbbrun.runtime.compile import compiled
+numbers, total = torch.arange(1.0, 1002.0), torch.zeros(1001)
+compiled(lambda: total.add_(2 * numbers + 1))()
+assert torch.equal(total, 2 * numbers + 1), f"{int((total != 2 * numbers + 1).sum())} of 1001 numbers are wrong"
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(torch.backends.cpu.get_cpu_capability() != "AVX512", reason="this processor has no AVX-512")
+@pytest.mark.parametrize("widths", [("avx512", "avx2"), ("avx2", "avx512")])
+def test_code_cached_for_vectors_of_another_width_is_not_used(tmp_path, widths):
+    for width in widths:
+        environment = {"TORCHINDUCTOR_CACHE_DIR": str(tmp_path), "ATEN_CPU_CAPABILITY": width, "OMP_NUM_THREADS": "1"}
+        command = [sys.executable, "-c", VECTORS]
+        result = subprocess.run(command, env=os.environ | environment, capture_output=True, text=True, timeout=600)
+        assert result.returncode == 0, result.stderr

@@ -75,7 +75,7 @@ def test_large_products_are_onednns_where_the_processor_has_avx512():
 
 
 def test_a_compiled_function_has_all_that_speeds_it_up():
-    names = {"cpp.enable_floating_point_contract_flag", "post_grad_custom_post_pass", "guard_filter_fn"}
+    names = {"cpp.enable_floating_point_contract_flag", "cpp.simdlen", "post_grad_custom_post_pass", "guard_filter_fn"}
     if "realize_cpu_opcount_threshold" not in torch._inductor.list_options():
         names |= {"realize_opcount_threshold", "realize_acc_reads_threshold"}
     assert set(compile._options()) == names
@@ -97,6 +97,11 @@ def test_without_a_name_of_the_pass_products_stay_products(monkeypatch, module, 
         assert product_pass() is None
     monkeypatch.setattr(compile, "product_pass", lambda: None)  # torch itself cannot compile without some of them
     assert "aten::mm" in operators(assert_same_numbers(SMALL).recorded)
+
+
+def test_without_the_name_of_the_vectors_width_the_compiler_chooses_it_alone(monkeypatch):
+    monkeypatch.delattr(importlib.import_module("torch._inductor.cpu_vec_isa"), "pick_vec_isa")
+    assert "cpp.simdlen" not in compile._options()
 
 
 def test_without_a_name_to_switch_guards_off_the_compiler_checks_them(monkeypatch):

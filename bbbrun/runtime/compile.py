@@ -78,6 +78,9 @@ def _options() -> dict[str, Any]:
     choices: dict[str, Any] = {
         "cpp.enable_floating_point_contract_flag": "fast",
         "post_grad_custom_post_pass": product_pass(),
+        # The options are part of the key of the compiler's cache, which lacks the width of a vector (torch 2.15). Code
+        # made for another width would be compiled for this one: it skips numbers, or writes past the end of an array.
+        "cpp.simdlen": _vector_bits(),
     }
     names = _known_options()
     if not _CPU_THRESHOLDS.keys() & set(names):
@@ -86,6 +89,15 @@ def _options() -> dict[str, Any]:
     # Guards of a bandit's step cost 0.1 ms a call, a fifth of it. Callers of `compiled` keep what they check.
     no_guards = getattr(torch.compiler, "skip_all_guards_unsafe", None)
     return options if no_guards is None else options | {"guard_filter_fn": no_guards}
+
+
+def _vector_bits() -> int | None:
+    """The width of the vectors that the compiler would choose by itself, in bits; None where torch does not tell it."""
+    try:
+        from torch._inductor.cpu_vec_isa import pick_vec_isa
+    except ImportError:
+        return None
+    return pick_vec_isa().bit_width()
 
 
 # From how many operations, and reads, on the compiler keeps a result in memory that several loops need, as later torch
