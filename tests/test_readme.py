@@ -21,7 +21,8 @@ from bbbrun.verbs import VERBS
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
-PAGES = [path for path in ROOT.rglob("*.md") if not {".venv", ".pytest_cache"} & {*path.relative_to(ROOT).parts}]
+NOT_OURS = (".venv", ".pytest_cache")
+PAGES = [path for path in ROOT.rglob("*.md") if not path.relative_to(ROOT).parts[0].startswith(NOT_OURS)]
 PLACEHOLDERS = {"resume", "hydra/launcher", "hydra.launcher.n_jobs"}  # resume names a folder; joblib is an extra
 
 
