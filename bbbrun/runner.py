@@ -13,6 +13,7 @@ from bbbrun.errors import UserError
 from bbbrun.runs.checkpoints import remove_checkpoints
 from bbbrun.runs.files import FIGURES, METRICS, naming
 from bbbrun.runs.provenance import commit
+from bbbrun.runs.record import means
 from bbbrun.runs.writer import RunFolder, keep_record
 from bbbrun.runtime.device import choose_device, keep_freed_memory, name_of, process_settings, set_products, set_threads
 from bbbrun.schema.config import Config
@@ -47,7 +48,7 @@ class Planned(NamedTuple):
 
 
 def run(planned: list[Planned], folder: Path, command: str, record: dict[str, str]) -> dict[str, float]:
-    """Train and evaluate in `folder`, or resume the run there; return the final metrics, of the first of replicas.
+    """Train and evaluate in `folder`, or resume the run there; return the final metrics, the means of replicas.
 
     command: the words that started the run. record: file names and texts of the folder's .hydra.
     Raises UserError for errors that the user can mend.
@@ -114,7 +115,7 @@ def _run(planned: list[Planned], folder: Path, command: str, record: dict[str, s
     if lost := [one.path.name for one, outcome in zip(runs, outcomes, strict=True) if outcome.diverged]:
         raise UserError(f"{len(lost)} of {len(runs)} replicas diverged, the others are finished: {', '.join(lost)}")
     print(f"finished: {folder}", file=sys.stderr)
-    return outcomes[0].metrics
+    return means([outcome.metrics for outcome in outcomes])
 
 
 def _finish(config: Config, run: RunFolder, outcome: Outcome, details: dict[str, Any]) -> None:

@@ -212,6 +212,19 @@ def test_the_report_shows_trials_and_optunas_plots(search, tmp_path):
 
 
 @pytest.mark.slow
+def test_a_trial_of_replicas_is_judged_by_their_mean_and_fails_where_one_diverges(bbbrun, tmp_path):
+    words = [*FAST, "optimizer=sgd", "train.batch_size=16,32", "--trials", "1"]
+    result = bbbrun("search", *words, "replicas={optimizer.lr:[0.01,0.03]}")
+    assert result.returncode == 0, result.stderr
+    (best,) = tmp_path.rglob("best.json")
+    errors = [json.loads(path.read_text())["metrics"]["valid_error"] for path in best.parent.rglob("summary.json")]
+    assert len(set(errors)) == 2
+    assert json.loads(best.read_text())["value"] == pytest.approx(sum(errors) / 2)
+    result = bbbrun("search", *words, "replicas={optimizer.lr:[0.01,1e30]}")
+    assert "1 of 2 replicas diverged (trial 0, " in result.stderr
+
+
+@pytest.mark.slow
 def test_a_killed_workers_trial_goes_on_in_its_folder(tmp_path):
     words = [*FAST[1:], "train.epochs=150", "optimizer.lr=log(1e-4,1e-2)", "--trials", "4"]
     command = [sys.executable, "-m", "bbbrun", "search", *words]

@@ -4,6 +4,8 @@ import csv
 import io
 import json
 import re
+import statistics
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +13,7 @@ import yaml
 from omegaconf._utils import get_yaml_loader
 
 from bbbrun.errors import UserError
-from bbbrun.runs.files import SUMMARY
+from bbbrun.runs.files import METRICS, SUMMARY
 
 MOST_RECORD = 1 << 20  # bytes of a configuration or a summary
 MOST_TABLE = 1 << 28  # bytes of a table
@@ -61,6 +63,20 @@ def summary_of(folder: Path) -> dict[str, Any]:
         return read_summary(folder)
     except (OSError, ValueError, RecursionError, UserError):
         return {}
+
+
+def metrics_of(folder: Path) -> dict[str, float]:
+    """The final metrics of the run in `folder`, the means of replicas; empty unless all of it is finished."""
+    replicas = [path.parent for path in folder.glob(f"*/{METRICS}")]
+    parts = [folder] if (folder / SUMMARY).exists() else replicas
+    every = [summary_of(part).get("metrics") for part in parts]
+    return means([metrics for metrics in every if isinstance(metrics, dict)]) if all(every) else {}
+
+
+def means(every: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    """The mean of each metric, of those that all have."""
+    names = [name for name in every[0] if all(name in metrics for metrics in every)] if every else []
+    return {name: statistics.fmean(metrics[name] for metrics in every) for name in names}
 
 
 def table_text(path: Path) -> str:

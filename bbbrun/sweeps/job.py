@@ -17,8 +17,7 @@ from hydra.errors import HydraException
 from omegaconf.errors import OmegaConfBaseException
 
 from bbbrun.errors import RunInUse, UserError
-from bbbrun.runs.files import ERROR, LOG, SUMMARY, lock, write_atomically
-from bbbrun.runs.record import summary_of
+from bbbrun.runs.files import ERROR, LOG, lock, write_atomically
 from bbbrun.runtime import stops
 from bbbrun.schema.config import OBJECTIVES
 from bbbrun.schema.messages import one_line
@@ -34,13 +33,6 @@ def objective(metrics: Mapping[str, Any], name: str | None) -> float:
         raise UserError(f"objective: the run has no {name}, only {', '.join(there) or 'metrics of the test'}")
     names = (name,) if name else OBJECTIVES
     return next((float(metrics[each]) for each in names if each in metrics), math.nan)
-
-
-def metrics_of(folder: Path) -> dict[str, float]:
-    """The final metrics of the finished run in `folder`, or of its first replica; empty where there are none."""
-    replicas = sorted(path.parent for path in folder.glob(f"*/{SUMMARY}"))
-    every = (summary_of(each).get("metrics") for each in (folder, *replicas))
-    return next((metrics for metrics in every if isinstance(metrics, dict)), {})
 
 
 def run_job(folder: Path, work: Callable[[], Mapping[str, Any]], name: str | None = None) -> float:

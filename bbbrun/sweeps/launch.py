@@ -20,7 +20,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from bbbrun.errors import UserError
 from bbbrun.runs.files import ERROR, RECORD, in_use, numbered, write_atomically
 from bbbrun.runs.identity import differing_on_resume
-from bbbrun.runs.record import configuration_of
+from bbbrun.runs.record import configuration_of, metrics_of
 from bbbrun.runs.slurm import Submission, being_submitted, queued, submitting
 from bbbrun.runs.standing import Standing, standing, writer
 from bbbrun.runs.sweep import SweepJob, enroll, is_sweep, read_sweep, settings
@@ -28,7 +28,7 @@ from bbbrun.runtime import stops
 from bbbrun.schema.config import plain, require_ours
 from bbbrun.schema.quoting import word
 from bbbrun.sweeps.command import Calls
-from bbbrun.sweeps.job import metrics_of, objective
+from bbbrun.sweeps.job import objective
 from bbbrun.sweeps.shares import shared
 from bbbrun.sweeps.watch import Watch
 

@@ -13,13 +13,12 @@ from optuna.trial import TrialState
 
 from bbbrun.errors import UserError
 from bbbrun.runs.files import METRICS, alone, lock, numbered, write_atomically
-from bbbrun.runs.record import whole_rows
+from bbbrun.runs.record import metrics_of, whole_rows
 from bbbrun.runs.standing import Standing, standing
 from bbbrun.runs.sweep import SweepJob, enroll
 from bbbrun.runtime import stops
 from bbbrun.schema.quoting import word
 from bbbrun.sweeps.command import job_words
-from bbbrun.sweeps.job import metrics_of
 from bbbrun.sweeps.space import settings_of, space_of
 
 STUDY = "study.json"
@@ -168,7 +167,7 @@ def _rows(folder: Path, name: str) -> list[tuple[int, float]]:
 
 def _tell(search: Search, study: optuna.Study, trial: optuna.Trial, end: Standing, folder: Path, pruned: bool) -> None:
     """Tell the study how the trial ended, and print it on standard error."""
-    if end.state == "finished":
+    if end.state == "finished" and not end.detail:  # which tells of replicas that diverged
         metrics = metrics_of(folder)
         if search.objective not in metrics:
             study.tell(trial, state=TrialState.FAIL)

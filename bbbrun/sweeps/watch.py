@@ -10,10 +10,10 @@ from typing import Any
 from tqdm import tqdm
 
 from bbbrun.runs.files import LOG
+from bbbrun.runs.record import metrics_of
 from bbbrun.runs.standing import Standing, counted, duration, seconds_left, standing
 from bbbrun.runs.sweep import SweepJob, labels, read_sweep
 from bbbrun.schema.config import OBJECTIVES
-from bbbrun.sweeps.job import metrics_of
 
 _ROUND = 0.5  # s between two looks at the folders
 
