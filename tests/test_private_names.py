@@ -104,6 +104,14 @@ def test_without_the_name_of_the_vectors_width_the_compiler_chooses_it_alone(mon
     assert "cpp.simdlen" not in compile._options()
 
 
+def test_a_compiler_that_fails_while_its_vectors_are_asked_for_fails_later(monkeypatch):
+    def broken():
+        raise RuntimeError("C++ compile error")
+
+    monkeypatch.setattr(importlib.import_module("torch._inductor.cpu_vec_isa"), "pick_vec_isa", broken)
+    assert "cpp.simdlen" not in compile._options()
+
+
 def test_without_a_name_to_switch_guards_off_the_compiler_checks_them(monkeypatch):
     monkeypatch.delattr(torch.compiler, "skip_all_guards_unsafe")
     assert "guard_filter_fn" not in compile._options()

@@ -95,9 +95,10 @@ def _vector_bits() -> int | None:
     """The width of the vectors that the compiler would choose by itself, in bits; None where torch does not tell it."""
     try:
         from torch._inductor.cpu_vec_isa import pick_vec_isa
-    except ImportError:
+
+        return pick_vec_isa().bit_width()
+    except Exception:  # it tries the C++ compiler, whose failure is told when the step itself is compiled
         return None
-    return pick_vec_isa().bit_width()
 
 
 # From how many operations, and reads, on the compiler keeps a result in memory that several loops need, as later torch
