@@ -109,7 +109,7 @@ def test_a_cache_that_is_a_file(bbbrun, tmp_path, kind):
     assert rows(tmp_path / "elsewhere") == rows(tmp_path / "usual") != []
 
 
-# One more number than whole vectors of either width hold, so that code for the wide ones writes past the array's end.
+# 1001 numbers are no whole number of vectors of either width, so code for the wide ones writes past the array's end.
 VECTORS = """
 import torch
 from bbbrun.runtime.compile import compiled

@@ -3,7 +3,7 @@
 import itertools
 from collections.abc import Callable
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -14,6 +14,7 @@ from bbbrun.bayes.methods import BayesByBackprop, build_method
 from bbbrun.bayes.networks import Network, initial_weights, mlp
 from bbbrun.bayes.priors import build_prior
 from bbbrun.bench.peers import Built, peers
+from bbbrun.runtime.compile import vector_bits
 from bbbrun.runtime.device import products_of
 from bbbrun.schema.methods import (
     BayesByBackpropConfig,
@@ -132,7 +133,11 @@ def _pytorch_step(setting: Setting, dropout: bool, compile_it: bool) -> Timed:
     def objective(x: Tensor, y: Tensor) -> Tensor:
         return _loss(network(x), y)
 
-    return _trained(setting, network, torch.compile(objective, dynamic=False) if compile_it else objective)
+    if not compile_it:
+        return _trained(setting, network, objective)
+    bits = vector_bits()
+    options: dict[str, Any] = {} if bits is None else {"cpp.simdlen": bits}  # see runtime.compile
+    return _trained(setting, network, torch.compile(objective, dynamic=False, options=options))
 
 
 def _peer_step(setting: Setting, build: Callable[[list[int], int], Built]) -> Timed:

@@ -69,13 +69,13 @@ def metrics_of(folder: Path) -> dict[str, float]:
     """The final metrics of the run in `folder`, the means of replicas; empty unless all of it is finished."""
     replicas = [path.parent for path in folder.glob(f"*/{METRICS}")]
     parts = [folder] if (folder / SUMMARY).exists() else replicas
-    every = [summary_of(part).get("metrics") for part in parts]
-    return means([metrics for metrics in every if isinstance(metrics, dict)]) if all(every) else {}
+    every: list[Any] = [summary_of(part).get("metrics") for part in parts]
+    return means(every) if all(isinstance(metrics, dict) for metrics in every) else {}
 
 
 def means(every: Sequence[Mapping[str, float]]) -> dict[str, float]:
-    """The mean of each metric, of those that all have."""
-    names = [name for name in every[0] if all(name in metrics for metrics in every)] if every else []
+    """The mean of each metric that is a number in all."""
+    names = [name for name in (every[0] if every else ()) if all(isinstance(m.get(name), int | float) for m in every)]
     return {name: statistics.fmean(metrics[name] for metrics in every) for name in names}
 
 

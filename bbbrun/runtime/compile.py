@@ -80,7 +80,7 @@ def _options() -> dict[str, Any]:
         "post_grad_custom_post_pass": product_pass(),
         # The options are part of the key of the compiler's cache, which lacks the width of a vector (torch 2.15). Code
         # made for another width would be compiled for this one: it skips numbers, or writes past the end of an array.
-        "cpp.simdlen": _vector_bits(),
+        "cpp.simdlen": vector_bits(),
     }
     names = _known_options()
     if not _CPU_THRESHOLDS.keys() & set(names):
@@ -91,12 +91,14 @@ def _options() -> dict[str, Any]:
     return options if no_guards is None else options | {"guard_filter_fn": no_guards}
 
 
-def _vector_bits() -> int | None:
+def vector_bits() -> int | None:
     """The width of the vectors that the compiler would choose by itself, in bits; None where torch does not tell it."""
     try:
         from torch._inductor.cpu_vec_isa import pick_vec_isa
 
-        return pick_vec_isa().bit_width()
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return pick_vec_isa().bit_width()
     except Exception:  # it tries the C++ compiler, whose failure is told when the step itself is compiled
         return None
 
