@@ -14,7 +14,7 @@ from bbbrun.bayes.methods import BayesByBackprop, build_method
 from bbbrun.bayes.networks import Network, initial_weights, mlp
 from bbbrun.bayes.priors import build_prior
 from bbbrun.bench.peers import Built, peers
-from bbbrun.runtime.compile import vector_bits
+from bbbrun.runtime.compile import vector_width
 from bbbrun.runtime.device import products_of
 from bbbrun.schema.methods import (
     BayesByBackpropConfig,
@@ -135,8 +135,7 @@ def _pytorch_step(setting: Setting, dropout: bool, compile_it: bool) -> Timed:
 
     if not compile_it:
         return _trained(setting, network, objective)
-    bits = vector_bits()
-    options: dict[str, Any] = {} if bits is None else {"cpp.simdlen": bits}  # see runtime.compile
+    options: dict[str, Any] = {**vector_width()}
     return _trained(setting, network, torch.compile(objective, dynamic=False, options=options))
 
 

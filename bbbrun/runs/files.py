@@ -160,6 +160,11 @@ def is_replica(folder: Path) -> bool:
     )
 
 
+def replica_folders(folder: Path) -> list[Path]:
+    """The folders of the replicas below `folder`."""
+    return sorted(path.parent for path in folder.glob(f"*/{METRICS}"))
+
+
 def named_folder(word: str) -> Path:
     """The argument type of a folder; raises ArgumentTypeError for an empty word, which an unset variable gives."""
     if not word:

@@ -13,7 +13,7 @@ import yaml
 from omegaconf._utils import get_yaml_loader
 
 from bbbrun.errors import UserError
-from bbbrun.runs.files import METRICS, SUMMARY
+from bbbrun.runs.files import SUMMARY, replica_folders
 
 MOST_RECORD = 1 << 20  # bytes of a configuration or a summary
 MOST_TABLE = 1 << 28  # bytes of a table
@@ -67,8 +67,7 @@ def summary_of(folder: Path) -> dict[str, Any]:
 
 def metrics_of(folder: Path) -> dict[str, float]:
     """The final metrics of the run in `folder`, the means of replicas; empty unless all of it is finished."""
-    replicas = [path.parent for path in folder.glob(f"*/{METRICS}")]
-    parts = [folder] if (folder / SUMMARY).exists() else replicas
+    parts = [folder] if (folder / SUMMARY).exists() else replica_folders(folder)
     every: list[Any] = [summary_of(part).get("metrics") for part in parts]
     return means(every) if all(isinstance(metrics, dict) for metrics in every) else {}
 

@@ -8,7 +8,7 @@ from collections.abc import Collection, Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from bbbrun.runs.files import ERROR, LOG, METRICS, RECORD, SUMMARY, WRITER, in_use
+from bbbrun.runs.files import ERROR, LOG, METRICS, RECORD, SUMMARY, WRITER, in_use, replica_folders
 from bbbrun.runs.sweep import is_sweep, labels, read_sweep
 
 # The states of a run, in the order in which they are counted.
@@ -62,7 +62,7 @@ def standing(folder: Path) -> Standing:
         return Standing("finished", 1.0, _progress(folder)[1])
     if (folder / METRICS).exists():
         return _alone(folder)
-    if (folder / RECORD).exists() and (parts := _replicas(folder)):
+    if (folder / RECORD).exists() and (parts := replica_folders(folder)):
         return _together(folder, [standing(part) for part in parts])
     if in_use(folder):
         return Standing("running")
@@ -95,11 +95,6 @@ def _together(folder: Path, parts: list[Standing]) -> Standing:
         diverged = sum(part.state == "failed" for part in parts)
         return Standing("finished", 1.0, seconds, f"{diverged} of {len(parts)} replicas diverged")
     return _failed(folder) or Standing("interrupted", done, seconds)
-
-
-def _replicas(folder: Path) -> list[Path]:
-    """The folders of the replicas below `folder`."""
-    return sorted(path.parent for path in folder.glob(f"*/{METRICS}"))
 
 
 def _failed(folder: Path) -> Standing | None:

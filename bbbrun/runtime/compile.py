@@ -78,10 +78,7 @@ def _options() -> dict[str, Any]:
     choices: dict[str, Any] = {
         "cpp.enable_floating_point_contract_flag": "fast",
         "post_grad_custom_post_pass": product_pass(),
-        # The options are part of the key of the compiler's cache, which lacks the width of a vector (torch 2.15). Code
-        # made for another width would be compiled for this one: it skips numbers, or writes past the end of an array.
-        "cpp.simdlen": vector_bits(),
-    }
+    } | vector_width()
     names = _known_options()
     if not _CPU_THRESHOLDS.keys() & set(names):
         choices |= {name.replace("_cpu_", "_"): value for name, value in _CPU_THRESHOLDS.items()}
@@ -91,16 +88,20 @@ def _options() -> dict[str, Any]:
     return options if no_guards is None else options | {"guard_filter_fn": no_guards}
 
 
-def vector_bits() -> int | None:
-    """The width of the vectors that the compiler would choose by itself, in bits; None where torch does not tell it."""
+def vector_width() -> dict[str, int]:
+    """The option with the width of vectors that the compiler would choose by itself; none where torch does not tell it.
+
+    Options are part of the key of the compiler's cache, which lacks this width (torch 2.15). Code made for another one
+    would be compiled for this one: it skips numbers, or writes past the end of an array.
+    """
     try:
         from torch._inductor.cpu_vec_isa import pick_vec_isa
 
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            return pick_vec_isa().bit_width()
+            return {"cpp.simdlen": pick_vec_isa().bit_width()}
     except Exception:  # it tries the C++ compiler, whose failure is told when the step itself is compiled
-        return None
+        return {}
 
 
 # From how many operations, and reads, on the compiler keeps a result in memory that several loops need, as later torch
