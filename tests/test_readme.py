@@ -203,5 +203,25 @@ def test_the_table_of_results_uncertainty_is_that_of_its_scores() -> None:
     for method, rows in means.groupby("method", sort=False):
         cells = [f"{rows.loc[rows['set'] == name, column].item():.{digits}f}" for name, column, digits in numbers]
         expected.append(f"| {' | '.join([str(method), *cells])} |")
-    lines = (folder / "README.md").read_text().splitlines()
-    assert [line for line in lines if line.startswith("|")][2:] == expected
+    lines = [line for line in (folder / "README.md").read_text().splitlines() if line.startswith("|")]
+    of_scores, of_changes = lines[2 : 2 + len(expected)], lines[4 + len(expected) :]
+    assert of_scores == expected
+
+    methods = ["Bayes by Backprop", "MC dropout", "SGD", "SGD, dropout"]
+    changed = means[means["method"].isin(methods) & (means["level"] != 0)]
+    expected = []
+    for name, kind in (
+        ("rotated", "at | 12 angles"),
+        ("shifted", "at | 7 distances"),
+        ("corrupted", "of | 8 corruptions"),
+    ):
+        for column in ("error", "nll"):
+            table = changed[changed["set"] == name].pivot(index="part", columns="method", values=column)
+            assert len(table) == int(re.findall(r"\d+", kind)[0])
+            lowest = table.idxmin(axis="columns").value_counts().reindex(methods, fill_value=0)
+            expected.append(f"| {name}, lowest {column} {kind} | {' | '.join(map(str, lowest))} |")
+    for part in ("blur", "gaussian noise", "occlusion"):
+        errors = changed[changed["part"] == part].set_index("method")["error"][methods]
+        words = part.replace("gaussian", "Gaussian")
+        expected.append(f"| error under {words}, percent | | {' | '.join(f'{error:.1f}' for error in errors)} |")
+    assert of_changes == expected
