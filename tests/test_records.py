@@ -15,6 +15,7 @@ PAPER = Path(__file__).parent.parent / "results" / "paper"
 KEY = ("method", "units", "temperature")
 NAMES = {
     ("sgd", "none"): "SGD",
+    ("mle", "none"): "SGD",
     ("dropout", "none"): "SGD, dropout",
     ("bbb", "gaussian"): "Bayes by Backprop, Gaussian",
     ("bbb", "scale_mixture"): "Bayes by Backprop, scale mixture",
