@@ -420,6 +420,11 @@ def test_what_a_setting_costs_in_weights(tmp_path, monkeypatch, capsys, four_pix
     for seed, lr in ((3, 0.1), (4, 0.1), (5, 0.5)):
         # The checkpoint has layers of 3 units.
         finished(folder / f"{seed}{lr}", seed=seed, lr=lr, units=3, test_error=1.0, valid_error=1.0)
+    # Only the validation images count here, so a run that leaves out the test images is of the same setting.
+    path = folder / "40.1" / ".hydra" / "config.yaml"
+    config = OmegaConf.load(path)
+    config.dataset.test = False
+    OmegaConf.save(config, path)
     inputs = torch.randn(400, 4, generator=torch.Generator().manual_seed(5)) * 100
     runs = {run.folder.name: DiagonalGaussian(*run.tensors()[:2]) for run in finished_runs([folder])}
     network = mlp(4, [3, 3], 2)

@@ -18,7 +18,8 @@ from bbbrun.data.images import Images, Split, load_images
 from bbbrun.errors import UserError
 from bbbrun.report.groups import (
     NothingToShow,
-    by_setting,
+    Setting,
+    grouped,
     markdown,
     mean_and_spread,
     network_of,
@@ -28,7 +29,7 @@ from bbbrun.report.groups import (
     write_table,
 )
 from bbbrun.report.plots import color_and_variant, label_of, labels_of_settings, save
-from bbbrun.runs.identity import differing
+from bbbrun.runs.identity import differing, setting
 from bbbrun.runs.reader import Run
 from bbbrun.schema.datasets import MnistConfig
 
@@ -44,15 +45,15 @@ def tradeoff(runs: list[Run], output: Path) -> list[str]:
     of the weights, as `removable` gives it. Both are means over seeds. They use the validation images only, since
     settings are chosen by them.
     """
-    groups = by_setting(run for run in runs if _has_validation_error(run))
+    groups = grouped(filter(_has_validation_error, runs), _setting_of_training)
     if len(groups) < 2:
         raise NothingToShow("no two settings of experiment=mnist method=bbb with a validation set and their weights")
     keys = sorted(set().union(*(differing(each, next(iter(groups))) for each in groups)))
     rows, messages = [], []
     measured: list[Run] = []
     images: dict[str, Images] = {}
-    for setting, group in groups.items():
-        values = {key: dict(setting).get(key, "") for key in keys}
+    for key_values, group in groups.items():
+        values = {key: dict(key_values).get(key, "") for key in keys}
         for run in one_per_seed(group):
             try:
                 rows.append(values | _measurements(run, images))
@@ -70,6 +71,11 @@ def tradeoff(runs: list[Run], output: Path) -> list[str]:
     (output / "tradeoff.md").write_text("\n".join(filter(None, [markdown(shown), shared])) + "\n", "utf-8")
     save(_figure(shown, shared), output, "tradeoff")
     return [*messages, f"{len(table)} settings, {len(rows)} runs, which differ in {', '.join(keys)}"]
+
+
+def _setting_of_training(run: Run) -> Setting:
+    """The run's setting, without the key that only decides whether the test images judge it."""
+    return frozenset(part for part in setting(run.config) if part[0] != "dataset.test")
 
 
 def _has_validation_error(run: Run) -> bool:
