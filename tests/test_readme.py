@@ -225,3 +225,22 @@ def test_the_table_of_results_uncertainty_is_that_of_its_scores() -> None:
         words = part.replace("gaussian", "Gaussian")
         expected.append(f"| error under {words}, percent | | {' | '.join(f'{error:.1f}' for error in errors)} |")
     assert of_changes == expected
+
+
+def test_the_table_of_the_regressions_estimators_is_that_of_its_records() -> None:
+    folder = ROOT / "results" / "sweep" / "regression"
+    records = pd.read_csv(folder / "local" / "summary.csv")
+    standard = records[records["method"] == "mle"].set_index("seed")["iqr_at_1"]
+    (table,) = re.findall(r"\| estimator \| points .*\n(?:\|.*\n)+", (folder / "README.md").read_text())
+    rows = [line.strip("| ").split(" | ") for line in table.splitlines()[2:]]
+    settings = records.groupby("command", sort=False)
+    assert len(rows) == len(settings)
+    for (estimator, points, *_, seeds, coverage, ratio, nll), (command, runs) in zip(rows, settings, strict=True):
+        assert ("method.estimator=local" in command) == (estimator == "local")
+        assert (f"dataset.train_points={points} " in command) == (points != "12000")
+        held = runs["coverage_50"]
+        assert coverage == f"{held.mean():.1f} ({held.min():.1f} to {held.max():.1f})"
+        assert seeds == f"{runs['seed'].min()} to {runs['seed'].max()}"
+        ratios = runs["iqr_at_1"] / runs["seed"].map(standard)
+        assert ratio == ("-" if ratios.isna().any() else f"{ratios.min():.1f}, {ratios.median():.1f}")
+        assert nll == f"{runs['test_nll'].mean():.3f}"
