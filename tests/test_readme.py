@@ -244,3 +244,18 @@ def test_the_table_of_the_regressions_estimators_is_that_of_its_records() -> Non
         ratios = runs["iqr_at_1"] / runs["seed"].map(standard)
         assert ratio == ("-" if ratios.isna().any() else f"{ratios.min():.1f}, {ratios.median():.1f}")
         assert nll == f"{runs['test_nll'].mean():.3f}"
+
+
+def test_the_table_of_the_tables_settings_is_that_of_its_records() -> None:
+    folder = ROOT / "results" / "sweep" / "table"
+    keys, digits = ["dataset.name", "method.temperature"], {"test_nll": 2, "test_rmse": 3, "coverage_50": 1}
+    means = pd.read_csv(folder / "by" / "by.csv").groupby(keys)[list(digits)].mean().unstack()
+    lines = []
+    for name, row in means.iterrows():
+        cells = [f"{row[column, at]:.{places}f}" for column, places in digits.items() for at in (1, 0.5)]
+        lines.append(f"| {' | '.join([str(name), *cells])} |")
+    text = (folder / "README.md").read_text()
+    assert [line for line in text.splitlines() if line.startswith("|")][2:] == lines
+    better = (means["test_nll", 1.0] - means["test_nll", 0.5]).mean()
+    assert f"lower by {better:.2f} in the mean" in text
+    assert f"lower by {better:.2f} in the mean" in (ROOT / "CHANGELOG.md").read_text()

@@ -19,7 +19,7 @@ Training (no verb):
   bbbrun                                  train on the embedded digits
   bbbrun experiment=mnist                 the paper's best cell, 600 epochs
   bbbrun experiment=mnist method=dropout  a baseline of the paper; or method=mle
-  bbbrun experiment=regression            the paper's regression curve, half a minute
+  bbbrun experiment=regression            the paper's regression curve, a minute
   bbbrun -m experiment=mnist seed=0,1,2   a sweep
   bbbrun experiment=mnist replicas=3      the same, trained at once
   bbbrun ... resume=FOLDER                continue an interrupted run
