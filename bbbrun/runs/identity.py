@@ -44,9 +44,9 @@ def whole(config: dict[str, Any]) -> dict[str, Any]:
     return config
 
 
-def setting(config: dict[str, Any]) -> frozenset[tuple[str, str]]:
-    """A run's setting, key by key: equal for the seeds of one experiment."""
-    return frozenset((key, leaf) for key, leaf in leaves(whole(config)).items() if key not in _FREE)
+def setting(config: dict[str, Any], *but: str) -> frozenset[tuple[str, str]]:
+    """A run's setting, key by key, without the keys `but`: equal for the seeds of one experiment."""
+    return frozenset((key, leaf) for key, leaf in leaves(whole(config)).items() if key not in (*_FREE, *but))
 
 
 def differing(one: frozenset[tuple[str, str]], other: frozenset[tuple[str, str]]) -> set[str]:

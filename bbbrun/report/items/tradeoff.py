@@ -18,7 +18,6 @@ from bbbrun.data.images import Images, Split, load_images
 from bbbrun.errors import UserError
 from bbbrun.report.groups import (
     NothingToShow,
-    Setting,
     grouped,
     markdown,
     mean_and_spread,
@@ -45,7 +44,7 @@ def tradeoff(runs: list[Run], output: Path) -> list[str]:
     of the weights, as `removable` gives it. Both are means over seeds. They use the validation images only, since
     settings are chosen by them.
     """
-    groups = grouped(filter(_has_validation_error, runs), _setting_of_training)
+    groups = grouped(filter(_has_validation_error, runs), lambda run: setting(run.config, "dataset.test"))
     if len(groups) < 2:
         raise NothingToShow("no two settings of experiment=mnist method=bbb with a validation set and their weights")
     keys = sorted(set().union(*(differing(each, next(iter(groups))) for each in groups)))
@@ -71,11 +70,6 @@ def tradeoff(runs: list[Run], output: Path) -> list[str]:
     (output / "tradeoff.md").write_text("\n".join(filter(None, [markdown(shown), shared])) + "\n", "utf-8")
     save(_figure(shown, shared), output, "tradeoff")
     return [*messages, f"{len(table)} settings, {len(rows)} runs, which differ in {', '.join(keys)}"]
-
-
-def _setting_of_training(run: Run) -> Setting:
-    """The run's setting, without the key that only decides whether the test images judge it."""
-    return frozenset(part for part in setting(run.config) if part[0] != "dataset.test")
 
 
 def _has_validation_error(run: Run) -> bool:

@@ -50,7 +50,7 @@ def _one_per_split(group: list[Run]) -> list[Run]:
     """One run for each split, all of one setting and seed."""
 
     def alike(run: Run) -> tuple[int, frozenset[tuple[str, str]]]:
-        return run.seed, frozenset(part for part in setting(run.config) if part[0] != "dataset.split")
+        return run.seed, setting(run.config, "dataset.split")
 
     by_split = [{run.config["dataset"]["split"]: run for run in runs} for runs in grouped(group, alike).values()]
     most = max(by_split, key=lambda runs: (len(runs), max(str(run.folder) for run in runs.values())))
