@@ -199,8 +199,11 @@ def test_jobs_at_once_share_the_cores_and_say_which_they_are(listed, monkeypatch
 
     monkeypatch.setattr(reproduce.subprocess, "Popen", Child)
     monkeypatch.setattr(reproduce, "cores", lambda: 4)
+    assert [job.config["threads"] for job in listed] == [1, 1]  # the experiment's own number, which stays
+    listed[0].config["threads"] = None
     assert run("--jobs", "2") == 0
-    assert sorted(calls) == [[*WORDS, f"seed={seed}", "device=auto", "threads=2"] for seed in (0, 1)]
+    share = {0: ["threads=2"], 1: []}
+    assert sorted(calls) == [[*WORDS, f"seed={seed}", "device=auto", *share[seed]] for seed in (0, 1)]
     lines = capfd.readouterr().err.splitlines()
     for seed in (0, 1):
         mine = [line for line in lines if line.startswith(f"[{' '.join(WORDS)} seed={seed}] ")]

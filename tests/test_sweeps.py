@@ -24,7 +24,7 @@ from bbbrun.runs.slurm import Submission, being_submitted, queued, slurm_number
 from bbbrun.runs.standing import Standing, jobs_in, percent, seconds_left, standing
 from bbbrun.runs.sweep import SweepJob, enroll, labels, read_sweep
 from bbbrun.sweeps.job import run_job
-from bbbrun.sweeps.shares import threads_each
+from bbbrun.sweeps.shares import cores, threads_each
 from bbbrun.sweeps.watch import Watch
 
 FAST = ("train.epochs=2", "network.hidden=[4]", "threads=1", "compile=false", "device=cpu", "method=mle", "prior=none")
@@ -373,6 +373,18 @@ def test_a_line_about_a_job_tells_it_from_all_of_its_sweep(tmp_path, capfd):
 )
 def test_threads_share_the_cores(cores, jobs, most, threads):
     assert threads_each(cores, jobs, most) == threads
+
+
+@pytest.mark.slow
+def test_the_threads_that_an_experiment_sets_are_not_shared_out_anew(bbbrun, tmp_path):
+    words = ["experiment=digits", *(word for word in FAST if not word.startswith("threads"))]
+    # On one core a job's share is 1, too, and nothing is tested.
+    result = bbbrun("-m", *words, "hydra/launcher=joblib", "hydra.sweep.dir=own")
+    assert result.returncode == 0, result.stderr
+    assert "\nthreads: 1\n" in (tmp_path / "own" / "0000" / ".hydra" / "config.yaml").read_text()
+    result = bbbrun("-m", *words, "threads=null", "hydra/launcher=joblib", "hydra.sweep.dir=shared")
+    assert result.returncode == 0, result.stderr
+    assert f"\nthreads: {cores()}\n" in (tmp_path / "shared" / "0000" / ".hydra" / "config.yaml").read_text()
 
 
 # --- stops and kills

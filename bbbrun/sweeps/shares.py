@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from hydra.plugins.launcher import Launcher
+from omegaconf import DictConfig
 
 
 def threads_each(cores: int, jobs: int, limit: int | None = None) -> list[int]:
@@ -19,35 +20,28 @@ def threads_each(cores: int, jobs: int, limit: int | None = None) -> list[int]:
     return [max(1, threads + (number < remainder if jobs == at_once else 0)) for number in range(jobs)]
 
 
-def shared(launcher: Launcher, jobs: Sequence[Sequence[str]]) -> list[list[str]]:
+def shared(launcher: Launcher, configs: Sequence[DictConfig]) -> list[list[str]]:
     """Additional settings that give each job its share of the cores; also sets the launcher's number of jobs at once.
 
-    joblib: n_jobs where the user left it at -1, and `threads` where no setting gives it. Slurm: `threads` and the
-    processors that a job asks for are equal. Other launchers: none.
+    configs: the configuration of each job, of which `threads` and `device` matter. joblib: n_jobs where the user left
+    it at -1, and `threads` where it is null. Slurm: `threads`, where it is null, equals the processors that a job asks
+    for. Other launchers: none.
     """
     options: Any = launcher
     kind = type(launcher).__name__
-    threads = [setting(words, "threads") for words in jobs]
+    threads = [config.threads for config in configs]
+    most_threads = max([number for number in threads if number], default=1)
     if kind == "JoblibLauncher":
-        most_threads = max([int(number) for number in threads if number and number.isdigit()], default=1)
         if options.joblib.get("n_jobs", -1) == -1:
-            limit = min(jobs_at_once(setting(words, "device") or "auto") for words in jobs)
-            options.joblib["n_jobs"] = min(len(jobs), max(1, limit // most_threads))
-        shares = threads_each(cores(), len(jobs), min(options.joblib["n_jobs"], len(jobs)))
-        return [[] if name else [f"threads={share}"] for name, share in zip(threads, shares, strict=True)]
+            limit = min(jobs_at_once(config.device) for config in configs)
+            options.joblib["n_jobs"] = min(len(configs), max(1, limit // most_threads))
+        shares = threads_each(cores(), len(configs), min(options.joblib["n_jobs"], len(configs)))
+        return [[] if number else [f"threads={share}"] for number, share in zip(threads, shares, strict=True)]
     if kind == "SlurmLauncher":
         if options.params.get("cpus_per_task") is None:
-            options.params["cpus_per_task"] = max(
-                [int(number) for number in threads if number and number.isdigit()] + [1]
-            )
-        return [[] if name else [f"threads={options.params['cpus_per_task']}"] for name in threads]
-    return [[] for _ in jobs]
-
-
-def setting(words: Sequence[str], key: str) -> str | None:
-    """The last value of `key` in these settings; None where they do not set it."""
-    values = [value for word in words for name, _, value in [word.partition("=")] if name.lstrip("+") == key]
-    return values[-1] if values else None
+            options.params["cpus_per_task"] = most_threads
+        return [[] if number else [f"threads={options.params['cpus_per_task']}"] for number in threads]
+    return [[] for _ in configs]
 
 
 def cores() -> int:

@@ -20,7 +20,7 @@ from bbbrun.runs.sweep import enroll, is_sweep, read_sweep, settings
 from bbbrun.runtime import stops
 from bbbrun.schema.config import require_device
 from bbbrun.schema.quoting import word
-from bbbrun.sweeps.shares import cores, jobs_at_once, setting, threads_each
+from bbbrun.sweeps.shares import cores, jobs_at_once, threads_each
 
 _SWEEP = RUNS / "reproduce"  # the sweep of all runs that a launcher runs
 
@@ -196,7 +196,7 @@ def _finish(job: Job, device: str, threads: int | None, children: "list[subproce
     if number := _queued(job):
         return f"skipped: bbbrun {words} (in Slurm's queue as job {number})"
     command = [*job.words, f"device={device}"]
-    if threads and setting(job.words, "threads") is None:
+    if threads and job.config["threads"] is None:
         command.append(f"threads={threads}")
     resumed = run.folder if run is not None and has_checkpoint(run.folder) else None
     command += [word("resume", str(resumed))] if resumed else []
