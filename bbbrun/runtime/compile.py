@@ -83,7 +83,7 @@ def _options() -> dict[str, Any]:
     if not _CPU_THRESHOLDS.keys() & set(names):
         choices |= {name.replace("_cpu_", "_"): value for name, value in _CPU_THRESHOLDS.items()}
     options = {name: value for name, value in choices.items() if value is not None and name in names}
-    # Guards of a bandit's step cost 0.1 ms a call, a fifth of it. Callers of `compiled` keep what they check.
+    # Guards of a bandit's step cost 0.1 ms a call. Callers of `compiled` keep what they check.
     no_guards = getattr(torch.compiler, "skip_all_guards_unsafe", None)
     return options if no_guards is None else options | {"guard_filter_fn": no_guards}
 
