@@ -73,10 +73,10 @@ def _one_thread_per_worker() -> None:
 
 @pytest.fixture
 def fast_onednn(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Large products are oneDNN's on every processor that has AVX-512, whichever library is the faster there."""
+    """Large products are oneDNN's on every processor that has AVX-512, whoever made it."""
     from bbbrun.runtime import matmul
 
-    monkeypatch.setattr(matmul, "_gain", lambda product: 2.0)
+    monkeypatch.setattr(matmul, "_is_amds", lambda: True)
     large_product = matmul.large_product
     large_product.cache_clear()
     yield

@@ -1,6 +1,3 @@
-import itertools
-from types import SimpleNamespace
-
 import pytest
 import torch
 import torch.nn.functional as F
@@ -10,7 +7,7 @@ from torch.fx.experimental.proxy_tensor import make_fx
 from bbbrun.bayes.networks import mlp
 from bbbrun.runtime import matmul
 from bbbrun.runtime.compile import compiled
-from bbbrun.runtime.matmul import _gain as measured_gain
+from bbbrun.runtime.matmul import _is_amds as made_by_amd
 from bbbrun.runtime.matmul import large_product, matrix_product
 from bbbrun.runtime.matmul_pass import Products, is_narrow, is_small
 
@@ -25,22 +22,27 @@ def example(batch: int, width_in: int, width_out: int):
 
 def skip_without_onednn():
     if large_product() is None:
-        pytest.skip("oneDNN is no faster here: this processor has no AVX-512, or torch no oneDNN")
+        pytest.skip("this processor has no AVX-512, or torch no oneDNN")
 
 
-def test_large_products_are_onednns_where_it_is_the_faster_by_far(monkeypatch):
+@pytest.mark.parametrize("is_amds", [False, True])
+def test_large_products_are_onednns_on_amds_processors(monkeypatch, is_amds):
     skip_without_onednn()
-    for gain, chosen in ((0.7, False), (1.2, False), (1.4, True), (2.2, True)):
-        monkeypatch.setattr(matmul, "_gain", lambda product, gain=gain: gain)
-        large_product.cache_clear()
-        assert (large_product() is not None) == chosen
+    monkeypatch.setattr(matmul, "_is_amds", lambda: is_amds)
+    large_product.cache_clear()
+    assert (large_product() is not None) == is_amds
 
 
-@pytest.mark.parametrize("seconds", [1e-3, 4e-3])
-def test_the_gain_is_the_ratio_of_the_least_times(monkeypatch, seconds):
-    clock = iter(itertools.accumulate(itertools.chain([0], *[[2e-3, 0, seconds, 0]] * 7, [9, 0, 9, 0])))
-    monkeypatch.setattr(matmul, "time", SimpleNamespace(perf_counter=lambda: next(clock)))
-    assert measured_gain(lambda a, b, bias: a @ b) == pytest.approx(2e-3 / seconds)
+@pytest.mark.parametrize("name", ["AuthenticAMD", "GenuineIntel"])
+def test_the_maker_of_the_processor_is_read_from_the_system(monkeypatch, tmp_path, name):
+    file = tmp_path / "cpuinfo"
+    monkeypatch.setattr(matmul, "Path", lambda _: file)
+    monkeypatch.setattr(matmul.platform, "processor", lambda: f"AMD64 Family 25 Model 33 Stepping 0, {name}")
+    assert made_by_amd() == (name == "AuthenticAMD")
+    file.write_text("vendor_id\t: GenuineIntel\n")
+    assert not made_by_amd()
+    file.write_text("processor\t: 0\nvendor_id\t: AuthenticAMD\n")
+    assert made_by_amd()
 
 
 def forwards_and_backwards(x, weight, bias, gradient):
