@@ -16,18 +16,20 @@ from bbbrun.bayes.posterior import DiagonalGaussian
 from bbbrun.bayes.predictive import network_outputs
 from bbbrun.bayes.priors import Prior, placed
 from bbbrun.errors import UserError
-from bbbrun.report.groups import parameters
 from bbbrun.runs.reader import Run, finished_runs
 from bbbrun.runs.resume import require_same_run, require_unused
-from bbbrun.runtime.device import choose_device, set_products
+from bbbrun.runtime.device import choose_device, process_settings, set_products
 from bbbrun.schema.config import composed, validated
 from bbbrun.schema.fixing import fixed, yaml_text
 from bbbrun.schema.quoting import words_of
 from bbbrun.schema.replicas import replicas_of
-from bbbrun.tasks.prediction import Ensemble, member_of, without_unsure
+from bbbrun.tasks.kinds import predictor
+from bbbrun.tasks.prediction import Ensemble, member_of, parameters_of, without_unsure
 from bbbrun.training.progress import Progress
 from bbbrun.training.task import Problem
 from bbbrun.training.trainer import Plan, Trainer
+
+_FIT_KEYS = ("method", "optimizer", "train.batch_size", "seed", "device", "precision", "compile")
 
 
 def compose(*words: str) -> DictConfig:
@@ -91,9 +93,9 @@ class TrainedRun:
     def parameters(self) -> list[Tensor]:
         """The method's parameters, each (P,): (mu, rho) of Bayes by Backprop, (weights,) of the others.
 
-        Raises bbbrun.errors.UserError where the folder is a record without weights.
+        Raises bbbrun.errors.UserError where the folder is a record without weights, or holds those of another network.
         """
-        return parameters(self._record)
+        return parameters_of(self._record, predictor(self._record).network.size)
 
     def posterior(self) -> DiagonalGaussian:
         """The posterior N(mu, sigma^2) over the weights (P,), with `.mu`, `.sigma` and `.signal_to_noise()`.
@@ -129,6 +131,7 @@ class TrainedRun:
         return table
 
 
+@process_settings()
 def fit(
     module: nn.Module,
     likelihood: Likelihood,
@@ -145,12 +148,16 @@ def fit(
     parameters, which stay as they are. inputs (N, ...), targets (N, ...). likelihood: (outputs (B, K), targets
     (B, ...)) -> nll of each example (B,), nats, such as bbbrun.likelihoods.categorical. overrides: words of the command
     line for method, optimizer, train.batch_size, seed, device, precision and compile, such as "optimizer.lr=1e-2".
-    Raises ValueError for a module with buffers or dropout in training mode, and for inputs and targets that are not as
-    many; bbbrun.errors.UserError for an override out of its range, for an estimator that takes affine maps apart
-    (method.estimator=local or flipout), which a module need not be made of, and where the objective stops being finite.
+    Raises ValueError for a module with buffers, batch normalisation or dropout in training mode, and for inputs and
+    targets that are not as many; bbbrun.errors.UserError for an override out of its range or of another key, for an
+    estimator that takes affine maps apart (method.estimator=local or flipout), which a module need not be made of, and
+    where the objective stops being finite.
     """
     if len(inputs) != len(targets) or not len(inputs):
         raise ValueError(f"inputs and targets must be as many, and some: not {len(inputs)} and {len(targets)}")
+    for word in overrides:
+        if not word.lstrip("+").startswith(tuple(f"{key}{mark}" for key in _FIT_KEYS for mark in ".=")):
+            raise UserError(f"overrides: {word} has no effect on fit, which takes words of {', '.join(_FIT_KEYS)}")
     config = validated(composed(["experiment=digits", *overrides, f"train.epochs={epochs}"]))
     device = choose_device(config.device)
     set_products(config.precision, device)
@@ -191,6 +198,8 @@ def predict(module: nn.Module, posterior: DiagonalGaussian, inputs: Tensor, draw
     The posterior predictive of classes is the mean over draws of PROBABILITIES: `.softmax(-1).mean(0)`.
     Raises ValueError where the posterior is not of this module's parameters.
     """
+    if draws < 1:
+        raise ValueError(f"draws must be 1 or more, not {draws}")
     network, weights = from_module(module)
     if posterior.mu.shape != weights.shape:
         raise ValueError(f"the posterior has {len(posterior.mu)} weights, the module {len(weights)}")

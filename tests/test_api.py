@@ -1,5 +1,6 @@
 """bbbrun from Python: the same numbers as the command line, and nothing loaded before it is used."""
 
+import re
 import subprocess
 import sys
 
@@ -11,6 +12,7 @@ from torch import nn
 
 import bbbrun
 from bbbrun.bayes.networks import initial_weights, mlp
+from bbbrun.bayes.posterior import DiagonalGaussian
 from bbbrun.data.images import load_images
 from bbbrun.errors import UserError
 from bbbrun.schema.config import composed, plain, validated
@@ -130,6 +132,30 @@ def test_fit_has_the_numbers_of_the_command_line(trained):
     assert error == pytest.approx(trained.summary["metrics"]["test_error"], abs=5)
 
 
+def test_fit_leaves_the_settings_of_the_process_as_they_are():
+    x, y = torch.rand(6, 3), torch.zeros(6, dtype=torch.int64)
+    torch.set_float32_matmul_precision("high")
+    try:
+        bbbrun.fit(
+            nn.Linear(3, 2),
+            bbbrun.likelihoods.categorical,
+            x,
+            y,
+            prior=bbbrun.priors.Gaussian.of(1.0),
+            epochs=1,
+            overrides=["compile=false"],
+        )
+        assert torch.get_float32_matmul_precision() == "high"
+    finally:
+        torch.set_float32_matmul_precision("highest")
+
+
+def test_predict_needs_a_draw():
+    posterior = DiagonalGaussian(torch.zeros(8), torch.zeros(8))
+    with pytest.raises(ValueError, match="draws must be 1 or more, not 0"):
+        bbbrun.predict(nn.Linear(3, 2), posterior, torch.rand(6, 3), draws=0)
+
+
 def test_fit_refuses_what_it_cannot_train():
     x, y = torch.rand(6, 3), torch.zeros(6, dtype=torch.int64)
     words = {"prior": bbbrun.priors.Gaussian.of(1.0), "epochs": 1}
@@ -137,6 +163,12 @@ def test_fit_refuses_what_it_cannot_train():
         bbbrun.fit(nn.Linear(3, 2), bbbrun.likelihoods.categorical, x, y[:5], **words)
     with pytest.raises(ValueError, match="buffers"):
         bbbrun.fit(nn.BatchNorm1d(3), bbbrun.likelihoods.categorical, x, y, **words)
+    stateless = nn.BatchNorm1d(3, track_running_stats=False)
+    with pytest.raises(ValueError, match="normalises over its batch"):
+        bbbrun.fit(stateless, bbbrun.likelihoods.categorical, x, y, **words)
+    for word in ("threads=7", "prior=laplace", "train.epochs=9", "network.hidden=[7]", "methods=mle", "~prior"):
+        with pytest.raises(UserError, match=f"{re.escape(word)} has no effect on fit"):
+            bbbrun.fit(nn.Linear(3, 2), bbbrun.likelihoods.categorical, x, y, overrides=[word], **words)
     with pytest.raises(UserError, match=r"optimizer\.lr must be a positive finite number"):
         bbbrun.fit(nn.Linear(3, 2), bbbrun.likelihoods.categorical, x, y, overrides=["optimizer.lr=0"], **words)
     for estimator in ("local", "flipout"):

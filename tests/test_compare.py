@@ -15,14 +15,14 @@ from bbbrun.runs.reader import Run
 
 
 def test_seeds_images_and_reading_add_up_by_their_squares():
-    ours = Ours.mean(1.5, 3, 0.1)
+    ours = Ours(1.5, 3, 0.1)
     seeds = t.ppf(0.975, 2) * 0.1 * math.sqrt(4 / 3)
     images = norm.ppf(0.975) * 100 * math.sqrt((0.015 * 0.985 + 0.0125 * 0.9875) / 10_000)
     difference = against_published(ours, 1.25, 0.1, 10_000)
     assert difference.value == pytest.approx(0.25)
     assert difference.half == pytest.approx(math.sqrt(seeds**2 + images**2))
     assert against_published(ours, 1.25, 0.1, 0, reading=0.5).half == pytest.approx(math.sqrt(seeds**2 + 0.25))
-    both = between_ours(ours, Ours.mean(1.25, 5, 0.2), 10_000)
+    both = between_ours(ours, Ours(1.25, 5, 0.2), 10_000)
     seeds = t.ppf(0.975, 2) * math.sqrt(0.01 / 3 + 0.04 / 5)
     assert both.half == pytest.approx(math.sqrt(seeds**2 + images**2))
 
@@ -39,13 +39,13 @@ def test_the_verdict_is_that_of_the_interval():
         assert Difference(value, half).verdict(margin=0.2) == expected
 
 
-@pytest.mark.parametrize("few", [Ours.mean(1.5, 1, math.nan), Ours.mean(1.5, 2, 0.1)], ids=["one", "two"])
+@pytest.mark.parametrize("few", [Ours(1.5, 1, math.nan), Ours(1.5, 2, 0.1)], ids=["one", "two"])
 def test_fewer_than_three_seeds_give_no_interval(few):
-    five = Ours.mean(1.5, 5, 0.1)
+    five = Ours(1.5, 5, 0.1)
     assert math.isnan(few.half)
     assert math.isnan(against_published(few, 1.5, 0.1, 10_000).half)
     assert math.isnan(between_ours(few, five, 10_000).half)
-    assert not math.isnan(between_ours(Ours.mean(1.5, 3, 0.1), five, 10_000).half)
+    assert not math.isnan(between_ours(Ours(1.5, 3, 0.1), five, 10_000).half)
 
 
 @pytest.mark.parametrize(("runs", "deviation", "error"), [(1, math.nan, 0.1), (4, math.nan, 0.05), (4, 0.3, 0.15)])
@@ -116,7 +116,7 @@ def test_intervals_hold_no_difference_19_times_in_20():
     of_images = random.normal(0, 100 * math.sqrt(0.015 * 0.985 / 10_000), (trials, 2))
     inside = 0
     for (*seeds, published), (image, other_image) in zip(rates, of_images, strict=True):
-        ours = Ours.mean(float(np.mean(seeds) + image), 3, float(np.std(seeds, ddof=1)))
+        ours = Ours(float(np.mean(seeds) + image), 3, float(np.std(seeds, ddof=1)))
         difference = against_published(ours, published + other_image, ours.spread, 10_000)
         inside += abs(difference.value) < difference.half
     assert 0.95 - 0.015 < inside / trials < 1

@@ -33,7 +33,7 @@ def test_digits_and_their_split_are_scikit_learns(monkeypatch, packaged):
 
 
 def test_digits_are_split_without_overlap_and_scaled():
-    images = load_images(DigitsConfig(name="digits", valid_size=200, pixel_divisor=8.0), torch.device("cpu"))
+    images = load_images(DigitsConfig(name="digits", valid_size=200, pixel_divisor=8.0, test=True), torch.device("cpu"))
     sizes = [len(split.inputs) for split in (images.train, images.valid, images.test)]
     assert sizes == [1797 - 200 - 360, 200, 360]
     assert images.train.inputs.shape[1:] == (1, 8, 8)
@@ -44,7 +44,7 @@ def test_digits_are_split_without_overlap_and_scaled():
 
 
 def load(name, root, valid_size=10_000):
-    config = MnistConfig(name=name, root=root and str(root), valid_size=valid_size, pixel_divisor=126.0)
+    config = MnistConfig(name=name, root=root and str(root), valid_size=valid_size, pixel_divisor=126.0, test=True)
     return load_images(config, torch.device("cpu"))
 
 

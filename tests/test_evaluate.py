@@ -23,6 +23,7 @@ from bbbrun.bayes.uncertainty import ClassPrediction
 from bbbrun.data.corruptions import CORRUPTIONS, corrupted, rotated, shifted, shifts
 from bbbrun.data.foreign import foreign_images, noise_images
 from bbbrun.data.images import IMAGES
+from bbbrun.report.evaluation import evaluate
 from bbbrun.schema.datasets import DigitsConfig
 from bbbrun.tasks.evaluation import class_scores, risks
 
@@ -44,7 +45,7 @@ def runs(tmp_path_factory):
 
 
 def held_out():
-    dataset = DigitsConfig(name="digits", valid_size=0, pixel_divisor=8.0)
+    dataset = DigitsConfig(name="digits", valid_size=0, pixel_divisor=8.0, test=True)
     return IMAGES["digits"].load(dataset)[2:]
 
 
@@ -208,6 +209,15 @@ def test_harder_images_and_files_have_their_rows(evaluated):
     page = (folder / "out" / "REPORT.md").read_text()
     assert "Bayes by Backprop, ensemble of 2" in page
     assert "(corrupted/" not in page
+
+
+def test_a_page_has_no_set_that_an_earlier_call_left(evaluated, tmp_path):
+    _, scores = evaluated
+    evaluate._write(scores, [], tmp_path)
+    evaluate._write(scores[scores["set"] == "test"], [], tmp_path)
+    assert (tmp_path / "rotated").is_dir()
+    headings = [line for line in (tmp_path / "REPORT.md").read_text().splitlines() if line.startswith("## ")]
+    assert headings == [f"## {evaluate._TITLES['test']}"]
 
 
 def test_means_and_intervals_are_over_seeds(evaluated):

@@ -30,7 +30,7 @@ def runs(tmp_path_factory):
 
 
 def held_out():
-    return IMAGES["digits"].load(DigitsConfig(name="digits", valid_size=0, pixel_divisor=8.0))[2:]
+    return IMAGES["digits"].load(DigitsConfig(name="digits", valid_size=0, pixel_divisor=8.0, test=True))[2:]
 
 
 def loaded(folder, name, **values):

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from bbbrun.errors import UserError
-from bbbrun.runs import files, resume
+from bbbrun.runs import checkpoints, files, resume
 from bbbrun.runs.checkpoints import read_checkpoint
 from bbbrun.runs.on_disk import runs_on_disk
 from bbbrun.runs.writer import RunFolder
@@ -89,6 +89,26 @@ def test_a_damaged_checkpoint_gives_way_to_the_one_before_it(tmp_path, damage):
     run.close()
     assert not (tmp_path / "run" / "checkpoint.previous.pt").exists()
     assert read_checkpoint(tmp_path / "run" / "checkpoint.pt")["rows"] == 3
+
+
+def test_a_save_that_fails_after_a_damaged_checkpoint_loses_nothing(tmp_path, monkeypatch):
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    trained(tmp_path / "run", 3)
+    flip(tmp_path / "run" / "checkpoint.pt", len((tmp_path / "run" / "checkpoint.pt").read_bytes()) // 2)
+    with pytest.warns(UserWarning, match="damaged and deleted"):
+        run = RunFolder(tmp_path / "run", COLUMNS, RECORD)
+    with monkeypatch.context() as patched:
+        patched.setattr(checkpoints, "write_atomically", full)
+        run.append({"step": 3, "nll": 0.5})
+        with pytest.raises(OSError, match="No space left"):
+            run.save_checkpoint(state(3))
+    run.close()
+    again = RunFolder(tmp_path / "run", COLUMNS, RECORD)
+    again.close()
+    assert again.checkpoint is not None
+    assert again.checkpoint["step"] == 2
 
 
 def test_two_damaged_checkpoints_are_one_line(tmp_path):

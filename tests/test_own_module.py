@@ -12,10 +12,13 @@ import bbbrun
 from bbbrun.bayes.draws import Draws
 from bbbrun.bayes.methods import build_method
 from bbbrun.bayes.modules import made_module
+from bbbrun.bayes.posterior import DiagonalGaussian
 from bbbrun.bayes.priors import build_prior
 from bbbrun.errors import UserError
+from bbbrun.runtime.imports import imported
 from bbbrun.schema.config import composed, validated
 from bbbrun.tasks.kinds import predictor
+from bbbrun.verbs import export as program
 
 SOURCE = """
 from pathlib import Path
@@ -36,6 +39,14 @@ def dropped():
 
 def nothing():
     return 3
+
+class Tied(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.first, self.second, self.head = nn.Linear(64, 64), nn.Linear(64, 64), nn.Linear(64, 10)
+        self.second.weight = self.first.weight
+    def forward(self, x):
+        return self.head(torch.relu(self.second(torch.relu(self.first(x.flatten(1))))))
 
 class Two(nn.Module):
     def __init__(self):
@@ -180,3 +191,21 @@ def test_a_target_made_to_do_harm_is_not_looked_up(mine):
             loaded.predict(np.zeros((2, 8, 8)))
         assert not (mine / "harm").exists()
     assert json.loads((run / "summary.json").read_text())
+
+
+def test_a_network_with_tied_weights_is_exported_as_it_predicts(mine):
+    run = trained(mine / "run", "method=mle", target="own_networks.Tied")
+    program.main([str(run.folder), "-o", str(mine / "net.pt"), "--trust"])
+    module = imported("own_networks.Tied")()
+    module.load_state_dict(torch.load(mine / "net.pt", weights_only=True))
+    inputs = torch.rand(5, 8, 8)
+    [weights] = run.parameters()
+    expected = bbbrun.predict(module, DiagonalGaussian(weights, torch.full_like(weights, -50.0)), inputs, draws=1)
+    torch.testing.assert_close(module(inputs).detach(), expected[0])
+
+
+def test_an_import_leaves_the_places_of_modules_in_order(mine, monkeypatch):
+    monkeypatch.setattr(sys, "path", ["", *sys.path])
+    before = list(sys.path)
+    assert imported("own_networks.nothing")() == 3
+    assert sys.path == before

@@ -77,6 +77,12 @@ def finished(
     return folder
 
 
+@pytest.fixture(autouse=True)
+def _small_networks(monkeypatch):
+    """The networks whose weights `finished` writes."""
+    monkeypatch.setattr(bbbrun.report.groups, "network_of", lambda run: mlp(4, [3, 3], 2))
+
+
 @pytest.fixture
 def runs(tmp_path):
     place = tmp_path / "runs"
@@ -455,6 +461,7 @@ def test_what_a_setting_costs_in_weights(tmp_path, monkeypatch, capsys, four_pix
         ({0: 1.5, 50: 1.4, 75: 1.6, 95: 1.61}, 75),
         ({0: 1.5, 50: 1.7, 75: 1.5, 95: 1.5}, 0),  # what costs too much on the way ends it
         ({0: 1.5, 50: 1.5, 75: 1.5, 95: 1.0}, 95),
+        ({0: 0.7, 50: 0.8, 75: 0.81, 95: 0.7}, 50),  # 0.7 + 0.1 is less than 0.8 in floating point
     ],
 )
 def test_removable_is_the_share_up_to_which_all_is_well(errors, share):

@@ -3,10 +3,12 @@
 import fcntl
 import io
 import json
+import shlex
 import shutil
 import sys
 import threading
 import warnings
+from hashlib import sha256
 
 import pandas as pd
 import pytest
@@ -209,6 +211,17 @@ def test_jobs_at_once_share_the_cores_and_say_which_they_are(listed, monkeypatch
         mine = [line for line in lines if line.startswith(f"[{' '.join(WORDS)} seed={seed}] ")]
         assert [line.rpartition(" ")[2] for line in mine] == ["one", "two"]
     assert run("--jobs", "0") == 2
+
+
+def test_what_another_process_has_just_begun_is_left_to_it(listed, monkeypatch, tmp_path, capfd):
+    monkeypatch.setattr(reproduce.subprocess, "Popen", None)  # never called
+    words = shlex.join(listed[0].words)
+    path = tmp_path / "results" / "runs" / f".{sha256(words.encode()).hexdigest()[:16]}.lock"
+    path.parent.mkdir(parents=True)
+    with path.open("a") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        failure = reproduce._finish(listed[0], "auto", None, [])
+    assert failure == f"skipped: bbbrun {words} (in progress in another process)"
 
 
 def test_a_launcher_gets_what_remains_once_and_goes_on_with_what_was_begun(listed, monkeypatch, tmp_path, capfd):

@@ -367,6 +367,15 @@ def test_a_line_about_a_job_tells_it_from_all_of_its_sweep(tmp_path, capfd):
     assert capfd.readouterr().err == "1/1 finished: 0001 seed=1, 0 s\n"
 
 
+@pytest.mark.parametrize(("objective", "told"), [(None, "valid_error 2"), ("valid_nll", "valid_nll 0.5")])
+def test_a_line_about_a_job_has_the_sweeps_objective(tmp_path, capfd, objective, told):
+    jobs = enroll(tmp_path, [], [["seed=0"]])
+    with Watch(tmp_path, jobs, objective):
+        (tmp_path / "0000").mkdir()
+        (tmp_path / "0000" / "summary.json").write_text('{"metrics": {"valid_error": 2.0, "valid_nll": 0.5}}')
+    assert capfd.readouterr().err == f"1/1 finished: 0000 seed=0, {told}, 0 s\n"
+
+
 @pytest.mark.parametrize(
     ("cores", "jobs", "most", "threads"),
     [(8, 3, None, [3, 3, 2]), (8, 12, None, 12 * [1]), (8, 12, 3, 12 * [2]), (2, 1, None, [2]), (2, 5, 4, 5 * [1])],

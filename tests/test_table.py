@@ -290,6 +290,11 @@ UNFIT = {
         houses(9).assign(part="mine"),
         "row 1 has 'mine', not train, valid, test",
     ),
+    "another word after rows that are dropped": (
+        ("dataset.target=price", "dataset.split_column=part", "dataset.missing=drop"),
+        houses(9).assign(part=["train"] * 5 + ["mine"] * 4, price=[None] * 3 + [k + 0.5 for k in range(6)]),
+        "row 6 has 'mine', not train, valid, test",
+    ),
     "no training rows": (
         ("dataset.target=price", "dataset.split_column=part"),
         houses(9).assign(part="test"),

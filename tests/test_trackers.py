@@ -2,13 +2,15 @@
 
 import json
 import logging
+from importlib import import_module
 from pathlib import Path
 
 import pytest
 from PIL import Image
 
+from bbbrun.errors import UserError
 from bbbrun.trackers.tracked import tracked_runs
-from bbbrun.verbs import log
+from bbbrun.verbs import log, status
 
 RECORD = "name: small\nseed: 3\nprior:\n  name: gaussian\n  sigma1: 0.5\nagent:\n  name: none\ntrain:\n  epochs: 3\n"
 
@@ -77,6 +79,28 @@ def test_a_run_that_goes_on_is_followed(run, tmp_path, monkeypatch):
     ]
 
 
+def test_a_run_that_fails_is_followed_no_longer(run, tmp_path, monkeypatch):
+    pytest.importorskip("tensorboard")
+    rounds = []
+
+    def sleep(seconds: float) -> None:
+        rounds.append(seconds)
+        (run / "error.txt").write_text("why")
+
+    monkeypatch.setattr(log.time, "sleep", sleep)
+    log.main([str(run), "--to", "tensorboard", "-o", str(tmp_path / "board"), "--follow"])
+    monkeypatch.setattr(status.time, "sleep", sleep)
+    status.main([str(run), "--watch"])
+    assert len(rounds) == 1
+
+
+@pytest.mark.parametrize(("name", "content"), [(".hydra/config.yaml", "a: [1"), ("metrics.csv", "epoch,step\n1,2\n")])
+def test_a_run_that_cannot_be_read_is_named(run, name, content):
+    (run / name).write_text(content)
+    with pytest.raises(UserError, match=f"the run in {run} cannot be read"):
+        tracked_runs(run)
+
+
 @pytest.mark.slow
 @pytest.mark.filterwarnings("default")
 def test_mlflow_reads_back_what_the_run_has(run, tmp_path):
@@ -101,6 +125,14 @@ def test_mlflow_reads_back_what_the_run_has(run, tmp_path):
     files = [each.path for each in client.list_artifacts(known.info.run_id)]
     assert sorted(files) == ["config.yaml", "figures", "metrics.csv", "summary.json"]
     assert (tmp_path / "mlflow.files").is_dir()
+    other = run.parent / "two"
+    grow(other, 2)
+    (read,) = tracked_runs(other)
+    tracker = import_module("bbbrun.trackers.mlflow").MLflow(store)
+    tracker.update(read._replace(state="running"))
+    ends = {each.info.run_name: each.info.end_time for each in client.search_runs([experiment.experiment_id])}
+    assert ends["small/two"] is None
+    assert ends["small/one"] is not None
 
 
 def test_what_cannot_be_logged_is_one_line(bbbrun, tmp_path):

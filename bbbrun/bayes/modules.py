@@ -13,13 +13,15 @@ from bbbrun.runtime.imports import imported, read_state
 from bbbrun.schema.methods import ModuleConfig
 
 _DROPOUT = (nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, nn.AlphaDropout, nn.FeatureAlphaDropout)
+_BATCH_NORM = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
 
 
 def from_module(module: nn.Module) -> tuple[Network, Tensor]:
     """Any stateless module as a network, with its current parameters as a flat vector (P,).
 
     Raises ValueError for a module with buffers (such as batch normalisation's running statistics), whose forward pass
-    would change state, or with dropout in training mode, whose noise does not come from the run's seed.
+    would change state; with batch normalisation without them, whose outputs depend on the other inputs of a batch; or
+    with dropout in training mode, whose noise does not come from the run's seed.
     """
     buffers = [name for name, _ in module.named_buffers()]
     if buffers:
@@ -27,6 +29,8 @@ def from_module(module: nn.Module) -> tuple[Network, Tensor]:
             f"the module has buffers ({', '.join(buffers[:3])}): a Bayesian network must be a function of weights and "
             "inputs alone; normalise with GroupNorm or LayerNorm, which have none"
         )
+    if any(isinstance(part, _BATCH_NORM) for part in module.modules()):
+        raise ValueError("the module normalises over its batch: use GroupNorm or LayerNorm, which see one input alone")
     if any(isinstance(part, _DROPOUT) and part.training for part in module.modules()):
         raise ValueError("the module drops out at random: call eval() on it, the weights are what is random here")
     names = [name for name, _ in module.named_parameters()]

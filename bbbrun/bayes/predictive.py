@@ -7,8 +7,8 @@ from torch import Tensor
 
 from bbbrun.bayes.networks import Network
 
-# Examples in one forward pass. On a CPU the activations of a 1200-unit layer then take 5 MB, and more gain little. On a GPU
-# each pass waits for some ten launches.
+# Examples in one forward pass. On a CPU the activations of a 1200-unit layer then take 5 MB, and more gain little. On a
+# GPU each pass waits for some ten launches.
 _CHUNK, _CHUNK_CUDA = 1000, 10_000
 
 

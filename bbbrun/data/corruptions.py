@@ -33,7 +33,7 @@ def rotated(pixels: Pixels, degrees: float) -> Pixels:
 
 
 def shifts(width: int) -> tuple[int, ...]:
-    """The distances of `shifted` for images of this width, pixels: from 0 to half of it, in eight steps at most."""
+    """The distances of `shifted` for images of this width, pixels: from 0 to half of it, in steps of a fourteenth."""
     return tuple(range(0, width // 2 + 1, max(1, width // 14)))
 
 

@@ -21,17 +21,16 @@ _LEAST_SEEDS = 3  # two give almost no estimate of their spread
 
 
 class Ours(NamedTuple):
-    """A number of ours over so many seeds, their standard deviation, and the number's own; NaN of one seed."""
+    """A mean of ours over so many seeds, and their standard deviation, NaN of one seed."""
 
     value: float
     seeds: int
     spread: float
-    error: float
 
-    @classmethod
-    def mean(cls, value: float, seeds: int, spread: float) -> "Ours":
-        """The mean over the seeds."""
-        return cls(value, seeds, spread, spread / math.sqrt(seeds))
+    @property
+    def error(self) -> float:
+        """The standard error of the mean over the seeds."""
+        return self.spread / math.sqrt(self.seeds)
 
     @property
     def half(self) -> float:
@@ -78,7 +77,8 @@ def against_published(ours: Ours, published: float, error: float, images: int, r
 def between_ours(one: Ours, other: Ours, images: int) -> Difference:
     """The difference of two numbers of ours from independent seeds.
 
-    half^2 = t^2 (e1^2 + e2^2) + z^2 (v1 + v2), as in `against_published`, t for the fewer seeds.
+    half^2 = t^2 (e1^2 + e2^2) + z^2 (v1 + v2), as in `against_published`, t for the fewer seeds. Welch's degrees of
+    freedom are never fewer, so the interval holds at least 95 %.
     """
     seeds = _quantile(min(one.seeds, other.seeds)) * math.hypot(one.error, other.error)
     return Difference(one.value - other.value, math.hypot(seeds, _images(one.value, other.value, images)))
@@ -90,7 +90,8 @@ def paired(cells: Mapping[tuple[int, str], Sequence[Run]]) -> pd.DataFrame:
     cells: the runs by (units, method). only_method, only_other: images that only this one gets wrong, the mean over
     seeds. difference: the error of `method` less that of `other`, in points, with half the width of its 95 % interval,
     half^2 = t^2 s^2 / n + z^2 v / N: s is the standard deviation of the difference over n seeds, v that over N images
-    of the difference's mean over seeds. compared: the verdict of the interval, see `Difference`.
+    of the difference's mean over seeds. The chance of the images is in s as well, so the interval holds more than 95 %.
+    compared: the verdict of the interval, see `Difference`.
     """
     wrong = {key: {run.seed: _wrong(run) for run in runs if run.has_predictions} for key, runs in cells.items()}
     rows = []

@@ -7,12 +7,12 @@ from typing import Any, TypeVar
 import pandas as pd
 from torch import Tensor
 
-from bbbrun.bayes.methods import METHODS
 from bbbrun.bayes.networks import Network, build_network
 from bbbrun.data.images import IMAGES
 from bbbrun.errors import UserError
 from bbbrun.runs.identity import setting
 from bbbrun.runs.reader import Run
+from bbbrun.tasks.prediction import parameters_of
 
 Key = TypeVar("Key", bound=Hashable)
 Setting = frozenset[tuple[str, str]]
@@ -92,8 +92,8 @@ def write_runs(runs: Iterable[Run], output: Path, details: Callable[[Run], dict[
 
 
 def parameters(run: Run) -> list[Tensor]:
-    """The method's parameters of a run, each (P,); raises UserError where its weights are missing."""
-    return run.tensors()[: METHODS[run.method].tensors]
+    """The method's parameters of a run on images, each (P,); raises UserError as `parameters_of` does."""
+    return parameters_of(run, network_of(run).size)
 
 
 def network_of(run: Run) -> Network:

@@ -20,7 +20,7 @@ def _table1(table: pd.DataFrame) -> Numbers:
     numbers = {}
     for _, row in table.iterrows():
         cell = Cell(row["method"], int(row["units"]), row["temperature"])
-        numbers[cell.row, cell.units] = Ours.mean(row["error"], int(row["seeds"]), row["error_std"])
+        numbers[cell.row, cell.units] = Ours(row["error"], int(row["seeds"]), row["error_std"])
     return numbers
 
 
@@ -35,7 +35,7 @@ def of_paper(table2: pd.DataFrame) -> pd.DataFrame:
 
 def _table2(table: pd.DataFrame) -> Numbers:
     return {
-        ("removed", int(row["removed"])): Ours.mean(row["error"], int(row["runs"]), row["error_std"])
+        ("removed", int(row["removed"])): Ours(row["error"], int(row["runs"]), row["error_std"])
         for _, row in of_paper(table).iterrows()
     }
 
@@ -45,7 +45,7 @@ def _figure6(table: pd.DataFrame) -> Numbers:
     numbers: Numbers = {}
     for agent, rows in table.groupby("agent", sort=False):
         regrets = rows["cumulative_regret"]
-        ours = Ours.mean(regrets.mean(), len(regrets), regrets.std())
+        ours = Ours(regrets.mean(), len(regrets), regrets.std())
         numbers[str(agent), int(rows["steps"].iloc[0])] = ours
     return numbers
 
@@ -55,7 +55,7 @@ def _uci(table: pd.DataFrame) -> Numbers:
     numbers: Numbers = {}
     for _, row in table[table["method"] == BayesByBackprop.label].iterrows():
         for name, column in (("RMSE", "test_rmse"), ("nll", "test_nll")):
-            ours = Ours.mean(row[column], int(row["splits"]), row[f"{column}_std"])
+            ours = Ours(row[column], int(row["splits"]), row[f"{column}_std"])
             numbers[f"{row['set']} {name}", int(row["splits"])] = ours
     return numbers
 

@@ -69,7 +69,8 @@ def read_checkpoint(path: Path) -> Any:
 def last_good_checkpoint(folder: Path, keys: set[str]) -> dict[str, Any] | None:
     """The newest undamaged checkpoint in `folder` with these keys; None where there is none yet.
 
-    Warns where that is the previous one. Raises UserError where all are damaged.
+    Where that is the previous one it warns, and deletes the damaged file, in whose favour the next checkpoint would
+    delete the good one. Raises UserError where all are damaged. For the one process that has the run's lock.
     """
     failure: UserError | None = None
     for path in (folder / CHECKPOINT, folder / PREVIOUS):
@@ -86,9 +87,10 @@ def last_good_checkpoint(folder: Path, keys: set[str]) -> dict[str, Any] | None:
                 failure.__cause__ = error
             continue
         if failure is not None:
+            (folder / CHECKPOINT).unlink()
             warnings.warn(
-                f"{folder / CHECKPOINT} is damaged: the run continues from the checkpoint before it, of step "
-                f"{state['step']}",
+                f"{folder / CHECKPOINT} is damaged and deleted: the run continues from the checkpoint before it, of "
+                f"step {state['step']}",
                 stacklevel=2,
             )
         return state

@@ -16,13 +16,14 @@ def imported(target: str) -> Any:
     Raises UserError where it cannot be imported. It runs the package's code, so import only trusted packages.
     """
     package, _, name = target.rpartition(".")
+    places = list(sys.path)
     sys.path.append("")
     try:
         return getattr(importlib.import_module(package), name)
     except Exception as error:
         raise UserError(f"network.target={target} cannot be imported: {_line(error)}") from error
     finally:
-        sys.path.remove("")
+        sys.path[:] = places
 
 
 def read_state(path: str) -> dict[str, Any]:

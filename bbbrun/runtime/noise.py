@@ -39,9 +39,9 @@ _SINE = (
 
 
 class Stream(IntEnum):
-    """What the noise is for, added to the number of the draw or layer, so that no two uses ever share a value.
+    """What the noise is for, added to the number of the draw or layer, so that no two uses share a value.
 
-    A use that adds a number has 2^24 of them to itself.
+    A use that adds a number has 2^24 of them to itself. A row's log densities are of its evaluation's first draw.
     """
 
     TRAIN = 0  # + draw

@@ -24,7 +24,7 @@ class ImageDatasetConfig(DatasetConfig):
 
     valid_size: int
     pixel_divisor: float
-    test: bool = True
+    test: bool
 
     def __post_init__(self) -> None:
         require_count("dataset.valid_size", self.valid_size, least=0)

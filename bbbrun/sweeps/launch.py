@@ -82,7 +82,7 @@ class SweepLauncher(Launcher):
                 (self._folder / job.folder / ERROR).unlink(missing_ok=True)
         breaks: Counter[str] = Counter()
         unfinished = self._open(jobs)
-        with Watch(self._folder, sorted(calls.jobs.values())):
+        with Watch(self._folder, sorted(calls.jobs.values()), self._config.objective):
             while unfinished and self._launch_once(unfinished):
                 unfinished = self._open(jobs)
                 breaks.update(job.folder for job in unfinished if self._standing(job).state == "interrupted")

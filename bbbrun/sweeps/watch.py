@@ -21,11 +21,13 @@ _ROUND = 0.5  # s between two looks at the folders
 class Watch:
     """Reads the state of a sweep's jobs in a thread of its own, and prints each job's end once, as it happens.
 
-    folder: the sweep's. jobs: those of this call; those that ended earlier are not printed.
+    folder: the sweep's. jobs: those of this call; those that ended earlier are not printed. objective: the metric told
+    of a finished job, None for the first of OBJECTIVES that it has.
     """
 
-    def __init__(self, folder: Path, jobs: Sequence[SweepJob]) -> None:
+    def __init__(self, folder: Path, jobs: Sequence[SweepJob], objective: str | None = None) -> None:
         self._folder, self._jobs, self._stream = folder, list(jobs), sys.stderr
+        self._objectives = (objective,) if objective else OBJECTIVES
         self._labels = labels(read_sweep(folder).jobs)
         self._awaited: set[str] = set()
         self._standings: dict[str, Standing] = {}
@@ -81,7 +83,7 @@ class Watch:
             return
         self._finished += 1
         if self._bar.disable:
-            result = f"{_result(folder)}, {duration(end.seconds)}"
+            result = f"{self._result(folder)}, {duration(end.seconds)}"
             self._print(f"{self._finished}/{len(self._jobs)} finished: {self._labels[job.folder]}{result}")
 
     def _print(self, text: str) -> None:
@@ -95,8 +97,7 @@ class Watch:
         self._bar.n = sum(each.done for each in standings)
         self._bar.set_postfix_str(f"{counted(standings)}, {duration(seconds_left(standings))} left")
 
-
-def _result(folder: Path) -> str:
-    """The objective of a finished job and its value, from its summary."""
-    metrics = metrics_of(folder)
-    return next((f", {name} {metrics[name]:.5g}" for name in OBJECTIVES if name in metrics), "")
+    def _result(self, folder: Path) -> str:
+        """The objective of a finished job and its value, from its summary."""
+        metrics = metrics_of(folder)
+        return next((f", {name} {metrics[name]:.5g}" for name in self._objectives if name in metrics), "")

@@ -120,9 +120,9 @@ def exported(run: Run, weights: Tensor, origin: str) -> Exported:
         module, code = nn.Sequential(*layers), ["from torch import nn", f"module = nn.Sequential({_codes(layers)})"]
     else:
         raise UserError(f"network={options.name} cannot be exported: only {', '.join(_MODULES)}")
-    # Clones: torch would save the whole vector with each view of it.
-    state = dict(zip(module.state_dict(), (part.clone() for part in parts), strict=True))
-    module.load_state_dict(state)
+    with torch.no_grad():
+        for parameter, part in zip(module.parameters(), parts, strict=True):
+            parameter.copy_(part)
     return Exported(module.eval(), usage, predicts.layout.shape, origin, code)
 
 

@@ -46,8 +46,11 @@ class MLflow:
             for name in ("commit", "command", "device"):
                 self._client.set_tag(number, name, str(summary_of(run.folder).get(name)))
             self._client.set_tag(number, _DONE, "yes")
-        end = int(1000 * run.rows[-1].moment) if run.rows and run.state != "running" else None
-        self._client.set_terminated(number, _STATES.get(run.state, "KILLED"), end)
+        state = _STATES.get(run.state, "KILLED")
+        if run.state == "running":
+            self._client.update_run(number, status=state)
+        else:
+            self._client.set_terminated(number, state, int(1000 * run.rows[-1].moment) if run.rows else None)
 
     def _run(self, run: Tracked) -> tuple[str, dict[str, str]]:
         """The id and tags of the run in MLflow, created if it does not exist."""

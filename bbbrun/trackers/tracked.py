@@ -1,13 +1,13 @@
 """A run as a tracker needs it, read from its folder at any moment."""
 
 import math
-from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
 from bbbrun.errors import UserError
-from bbbrun.runs.files import FIGURES, METRICS, RECORD, SUMMARY
+from bbbrun.runs.files import FIGURES, METRICS, RECORD, SUMMARY, replica_folders
 from bbbrun.runs.identity import leaves
+from bbbrun.runs.reader import UNREADABLE
 from bbbrun.runs.record import configuration_of, whole_rows
 from bbbrun.runs.standing import jobs_in, standing
 
@@ -33,31 +33,28 @@ class Tracked(NamedTuple):
 
 def tracked_runs(folder: Path) -> list[Tracked]:
     """The runs in and below `folder` that have begun, each replica by itself; raises UserError where there is none."""
-    folders = [each for path, _ in jobs_in(folder) for each in _with_tables(path)]
+    jobs = [path for path, _ in jobs_in(folder)]
+    folders = [each for job in jobs for each in ([job] if (job / METRICS).exists() else replica_folders(job))]
     if not folders:
         raise UserError(f"{folder} holds no run that has begun (no {METRICS} in or below it)")
     return [_tracked(each) for each in folders]
-
-
-def _with_tables(folder: Path) -> Iterable[Path]:
-    """The folder itself, or the folders of its replicas."""
-    return [folder] if (folder / METRICS).exists() else sorted(path.parent for path in folder.glob(f"*/{METRICS}"))
 
 
 def _tracked(folder: Path) -> Tracked:
     try:
         settings = leaves(configuration_of(folder / RECORD))
         numbers = [{name: float(cell) for name, cell in row.items() if cell} for row in whole_rows(folder / METRICS)]
-    except (OSError, ValueError, TypeError) as error:
+        start = (folder / METRICS).stat().st_mtime - (numbers[-1]["seconds"] if numbers else 0.0)
+        rows = [Row(int(each["step"]), start + each["seconds"], _finite(each)) for each in numbers]
+    except UNREADABLE as error:
         raise UserError(f"the run in {folder} cannot be read: leave its folder out") from error
-    start = (folder / METRICS).stat().st_mtime - (numbers[-1]["seconds"] if numbers else 0.0)
     files = [*sorted((folder / FIGURES).glob("*.png")), folder / METRICS, folder / RECORD, folder / SUMMARY]
     return Tracked(
         folder.absolute(),
         _name(folder.absolute()),
         standing(folder).state,
         settings,
-        [Row(int(each["step"]), start + each["seconds"], _finite(each)) for each in numbers],
+        rows,
         [path for path in files if path.exists()],
     )
 

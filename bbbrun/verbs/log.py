@@ -28,7 +28,7 @@ def main(words: Sequence[str] | None = None) -> None:
     add("--to", choices=TRACKERS, required=True, help="the tool")
     defaults = ", ".join(f"{default} for {name}" for name, (_, _, default, _) in TRACKERS.items())
     add("-o", "--output", help=f"a folder, or MLflow's address of a store; by default {defaults}")
-    add("--follow", action="store_true", help="repeat until all runs are finished")
+    add("--follow", action="store_true", help="repeat until all runs are finished or have failed")
     arguments = parser.parse_args(words)
     if arguments.output == "":
         parser.error("--output takes a folder or an address, not an empty word")
@@ -53,14 +53,14 @@ def main(words: Sequence[str] | None = None) -> None:
 
 def _write(tracker: Any, folders: Sequence[Path], follow: bool) -> None:
     """Write all runs; with `follow`, write unfinished ones again and again."""
-    finished: set[Path] = set()
+    ended: set[Path] = set()
     while True:
         runs = [run for folder in folders for run in tracked_runs(folder)]
         for run in runs:
-            if run.folder not in finished:
+            if run.folder not in ended:
                 tracker.update(run)
-        finished |= {run.folder for run in runs if run.state == "finished"}
-        if not follow or len(finished) == len({run.folder for run in runs}):
+        ended |= {run.folder for run in runs if run.state in ("finished", "failed")}
+        if not follow or len(ended) == len({run.folder for run in runs}):
             return
         try:
             time.sleep(_ROUND)

@@ -7,11 +7,12 @@ import sys
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
+from hashlib import sha256
 from pathlib import Path
 
 from bbbrun.errors import UserError
 from bbbrun.runs.checkpoints import has_checkpoint
-from bbbrun.runs.files import RUNS, named_folder
+from bbbrun.runs.files import RUNS, lock, named_folder
 from bbbrun.runs.jobs import Job, seeds_of, wanted
 from bbbrun.runs.matching import copy_record, expected_seconds, match
 from bbbrun.runs.on_disk import RunOnDisk, runs_on_disk
@@ -187,6 +188,20 @@ def _finish(job: Job, device: str, threads: int | None, children: "list[subproce
     threads: its share of the cores if several run at once; each line that it prints then begins with its words.
     children: the processes, to which its own is added.
     """
+    # A run has its own lock only once it has read its data.
+    path = RUNS / f".{sha256(shlex.join(job.words).encode()).hexdigest()[:16]}.lock"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a") as file:
+        if not lock(file, patience=0):
+            return f"skipped: bbbrun {shlex.join(job.words)} (in progress in another process)"
+        try:
+            return _finish_alone(job, device, threads, children)
+        finally:
+            path.unlink(missing_ok=True)
+
+
+def _finish_alone(job: Job, device: str, threads: int | None, children: "list[subprocess.Popen[str]]") -> str | None:
+    """What `_finish` does, where no other process does it."""
     run = match(job, runs_on_disk(RUNS))
     if run is not None and run.finished:
         return None  # by another process, in the meantime

@@ -21,7 +21,7 @@ def main(words: Sequence[str] | None = None) -> None:
     add = parser.add_argument
     add("folder", type=named_folder, help="a sweep's folder, or any with runs in and below it")
     add("--all", action="store_true", help="a line for each run, also for finished and waiting ones")
-    add("--watch", action="store_true", help="repeat until all are finished; Ctrl-C ends it")
+    add("--watch", action="store_true", help="repeat until all are finished or have failed; Ctrl-C ends it")
     arguments = parser.parse_args(words)
     if not arguments.folder.is_dir():
         raise UserError(f"{arguments.folder} is not a folder: name a sweep's, or one that holds runs")
@@ -36,7 +36,7 @@ def main(words: Sequence[str] | None = None) -> None:
             clear = "\x1b[H\x1b[2J" if sys.stdout.isatty() else ""
             print(clear + "\n".join(lines), flush=True)
             printed = lines
-        if all(each.state == "finished" for _, _, each in standings):
+        if all(each.state in ("finished", "failed") for _, _, each in standings):
             return
         try:
             time.sleep(_ROUND)

@@ -178,9 +178,8 @@ def _split(config: TableConfig, frame: pd.DataFrame) -> list[list[pd.DataFrame]]
         words = frame[config.split_column].astype(str)
         odd = words[~words.isin(PARTS)]
         if len(odd):
-            row = int(np.argmax(~words.isin(PARTS).to_numpy()))
             raise UserError(
-                f"dataset.split_column={config.split_column}: row {row + 1} has {odd.iloc[0][:40]!r}, not "
+                f"dataset.split_column={config.split_column}: row {odd.index[0] + 1} has {odd.iloc[0][:40]!r}, not "
                 f"{', '.join(PARTS)}"
             )
         return [[frame[words == name]] for name in PARTS]

@@ -220,7 +220,8 @@ def _write(scores: pd.DataFrame, runs: list[Run], output: Path) -> list[str]:
         "Means over seeds, with half the width of their 95 % interval by Student's t where there are several. "
         "An ensemble is the equal mixture of a method's seeds."
     ]
-    write_page(output, _TITLES, title=_HEADING, paragraphs=paragraphs)
+    titles = {name: _TITLES[name] for name in means["set"].unique()}  # no set that an earlier call left in the folder
+    write_page(output, titles, title=_HEADING, paragraphs=paragraphs)
     return [f"runs: {len(runs)}, sets: {', '.join(means['set'].unique())}, page: {output / 'REPORT.md'}"]
 
 

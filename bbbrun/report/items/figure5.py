@@ -11,12 +11,11 @@ from matplotlib.figure import Figure
 from bbbrun.bayes.methods import BayesByBackprop
 from bbbrun.bayes.one_network import MaximumLikelihood
 from bbbrun.data.curve import curve, curve_points, curve_quartiles
-from bbbrun.errors import UserError
 from bbbrun.report.groups import NothingToShow, markdown, one_setting
 from bbbrun.report.plots import draw_predictive, save
 from bbbrun.report.spread import mean_half_width, with_interval
-from bbbrun.runs.files import SUMMARY
 from bbbrun.runs.reader import Run
+from bbbrun.schema.config import option
 from bbbrun.schema.datasets import RegressionCurveConfig
 
 # Columns of summary.csv, in words.
@@ -118,7 +117,5 @@ def _draw(panels: list[tuple[Run, str]], output: Path) -> None:
 
 
 def _dataset(run: Run) -> RegressionCurveConfig:
-    try:
-        return RegressionCurveConfig(**run.config["dataset"])
-    except TypeError as error:
-        raise UserError(f"{run.folder / SUMMARY} is of another version of bbbrun: leave its folder out") from error
+    dataset: RegressionCurveConfig = option("dataset", run.config["dataset"])
+    return dataset
