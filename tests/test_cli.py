@@ -376,6 +376,14 @@ WRONG = [
     ("device=cuda:1", "device=cuda:1: this machine has no CUDA device"),
     ("resume=", "resume must be the folder of an interrupted run, or null, not an empty word"),
     ("resume=~/x", "resume must be a folder, not ~/x: no shell expands ~ there, write $HOME"),
+    ("dataset.path=~/x.csv", "dataset.path must be a file, not ~/x.csv: no shell expands ~ there, write $HOME"),
+    (
+        "experiment=table dataset.path=a=b.csv",
+        "'dataset.path=a=b.csv' is no setting that can be read (mismatched input '=' expecting <EOF>); "
+        "a text with such signs stands in quotes, \"dataset.path='a=b.csv'\"",
+    ),
+    ("experiment=table dataset.target=größe", "stands in quotes, \"dataset.target='größe'\""),
+    ("experiment=table dataset.ignore=a", "str is no list, which is written [a,b]. (key dataset.ignore)"),
     ("hydra.run.dir=", "hydra.run.dir must be a folder, not an empty word"),
     ("hydra.run.dir=''", "hydra.run.dir must be a folder, not an empty word"),
     ("-m seed=1,2 hydra.sweep.dir=", "hydra.sweep.dir must be a folder, not an empty word"),

@@ -122,6 +122,16 @@ def test_csv_files_are_read_as_they_come(tmp_path):
     assert isinstance(frame.columns, pd.RangeIndex)
 
 
+def test_whole_numbers_beyond_64_bits_are_numbers(tmp_path):
+    path = tmp_path / "wei.csv"
+    path.write_text("a,b,y\n" + "".join(f"{10**21 if k == 7 else k},{k % 3 == 0},{k}.5\n" for k in range(40)))
+    frame = read_table(path, None)
+    assert frame["a"].tolist() == [float(10**21 if k == 7 else k) for k in range(40)]
+    assert frame["b"].dtype == bool
+    features = load_table(options(path)).form.features
+    assert [(each.name, each.levels != ()) for each in features] == [("a", False), ("b", True)]
+
+
 def test_parquet_has_the_columns_that_pandas_took_for_row_names(tmp_path):
     path = tmp_path / "t.parquet"
     table = pd.DataFrame({"a": [5, 2, 7], "b": [3, 4, 6]})

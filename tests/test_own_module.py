@@ -62,6 +62,7 @@ WORDS = ("experiment=digits", "network=module", "train.epochs=2", "compile=false
 def mine(tmp_path, monkeypatch):
     """A module of the user's own in the current folder."""
     (tmp_path / "own_networks.py").write_text(SOURCE)
+    (tmp_path / "own_program.py").write_text("import sys\nsys.exit()\n")
     monkeypatch.chdir(tmp_path)
     monkeypatch.delitem(sys.modules, "own_networks", raising=False)
     yield tmp_path
@@ -119,6 +120,7 @@ def test_training_starts_from_weights_in_a_file(mine):
 FAULTS = {
     "nothing named": ((), None, "network.target must be package.factory"),
     "no such package": ((), "no_such_package.make", "network.target=no_such_package.make cannot be imported: Module"),
+    "a program": ((), "own_program.make", "network.target=own_program.make cannot be imported: SystemExit"),
     "no such name": ((), "own_networks.other", "network.target=own_networks.other cannot be imported: Attribute"),
     "other arguments": (("network.args={depth:3}",), "own_networks.make", "unexpected keyword argument 'depth'"),
     "other outputs": (("network.args={outputs:7}",), "own_networks.make", "must make outputs (N, 10) of inputs"),

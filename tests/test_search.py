@@ -66,6 +66,11 @@ def test_an_objective_of_the_test_and_nothing_to_search_are_refused(bbbrun, tmp_
         ([*FAST], "nothing to search"),
         (["seed=1,2", "optimizer.lr=-1"], "optimizer.lr must be"),
         (["--resume", "nothing"], "nothing is not the folder of a search"),
+        (["seed=1,2", "resume=here"], "a search is continued by bbbrun search --resume FOLDER"),
+        (["optimizer.lrr=log(1e-4,1e-2)"], "unknown key 'optimizer.lrr'"),
+        (["experiment=digits,nope"], "Could not find 'experiment/nope'"),
+        (["seed=1,2", "nope=3"], "unknown key 'nope'"),
+        (["train.batch_size=interval(16.5,64)"], "train.batch_size=16.5: Value '16.5' of type 'float'"),
     ):
         result = bbbrun("search", *words)
         assert (result.returncode, result.stderr.count("\n")) == (1, 1), result.stderr
@@ -77,9 +82,9 @@ class Trained:
     """A run in place of a child process: its validation error is the distance of lr from 1e-3, in decades."""
 
     commands: ClassVar[list[list[str]]] = []
-    pid = 0
+    pid = returncode = 0
 
-    def __init__(self, command, **_):
+    def __init__(self, command, stderr, **_):
         self.commands.append(command)
         words = dict(text.partition("=")[::2] for text in command if "=" in text)
         folder = Path(words["hydra.sweep.dir"]) / words["hydra.sweep.subdir"].strip("'")
@@ -100,6 +105,15 @@ class Trained:
         return 0
 
 
+class Refused(Trained):
+    """A run that ends before it has its folder, as by a configuration that does not compose."""
+
+    returncode = 1
+
+    def __init__(self, command, stderr, **_):
+        stderr.write("bbbrun: warning: first\nbbbrun: error: the line that says why\n")
+
+
 @pytest.fixture
 def search(tmp_path, monkeypatch) -> Search:
     monkeypatch.setattr(searches.subprocess, "Popen", Trained)
@@ -109,6 +123,15 @@ def search(tmp_path, monkeypatch) -> Search:
     search = Search(folder, settings, "valid_error", 12, f"sqlite:///{folder / 'study.db'}", False)
     write_search(search)
     return search
+
+
+def test_a_trial_without_a_log_has_failed_for_what_it_printed(search, monkeypatch, capsys):
+    monkeypatch.setattr(searches.subprocess, "Popen", Refused)
+    study = study_of(search)
+    work(search._replace(trials=1), study)
+    [trial] = study.get_trials()
+    assert (trial.state.name, trial.user_attrs["why"]) == ("FAIL", "the line that says why")
+    assert "bbbrun: error: the line that says why (trial 0" in capsys.readouterr().err
 
 
 def test_two_workers_share_a_study_and_take_over_a_trial_whose_worker_has_gone(search):

@@ -396,6 +396,30 @@ def test_the_threads_that_an_experiment_sets_are_not_shared_out_anew(bbbrun, tmp
     assert f"\nthreads: {cores()}\n" in (tmp_path / "shared" / "0000" / ".hydra" / "config.yaml").read_text()
 
 
+@pytest.mark.slow
+def test_jobs_that_share_cores_are_composed_by_the_words_that_may_set_threads_alone(bbbrun, tmp_path):
+    (tmp_path / "own.py").write_text(
+        "from torch import nn\n"
+        "def make(width, depth=1):\n"
+        "    return nn.Sequential(nn.Flatten(), nn.Linear(64, width), nn.Linear(width, 10))\n"
+    )
+    words = ["network=module", "network.target=own.make", "network.args={width:5,depth:2}", "~network.args.depth"]
+    words += ["train.epochs=1", "compile=false", "hydra/launcher=joblib"]
+    result = bbbrun("-m", *words, "seed=0,1")
+    assert result.returncode == 0, result.stderr
+    result = bbbrun("-m", *FAST, "threads=0,1", "hydra/launcher=joblib")
+    assert result.returncode == 1
+    assert "threads must be a whole number from 1 to 4096, not 0" in result.stderr
+
+
+@pytest.mark.parametrize("subdir", ["../x${seed}", "/x${seed}"])
+def test_a_job_outside_of_its_sweep_is_refused_before_the_sweep_has_a_list(bbbrun, tmp_path, subdir):
+    result = bbbrun("-m", *FAST, f"hydra.sweep.subdir={subdir}", "seed=0,1")
+    assert result.returncode == 1
+    assert "hydra.sweep.subdir must be a folder within the sweep's, not" in result.stderr
+    assert not list(tmp_path.rglob("sweep.json"))
+
+
 # --- stops and kills
 
 

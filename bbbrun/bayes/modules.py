@@ -60,7 +60,7 @@ def made_module(config: ModuleConfig, seed: int = 0) -> nn.Module:
             module = factory(**(config.args or {}))
         if not isinstance(module, nn.Module):
             raise TypeError(f"it makes no torch.nn.Module, but {type(module).__name__}")
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise UserError(f"network.target={config.target} with {config.args or {}}: {_line(error)}") from error
     return module
 
@@ -76,7 +76,7 @@ def network_of_module(config: ModuleConfig, input_shape: Sequence[int], outputs:
         network, _ = from_module(module)
         with torch.no_grad():
             shape = tuple(module(torch.zeros(2, *input_shape)).shape)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise UserError(f"network.target={config.target}: {_line(error)}") from error
     if shape != (2, outputs):
         raise UserError(
@@ -108,6 +108,6 @@ def network_of_module(config: ModuleConfig, input_shape: Sequence[int], outputs:
     return network._replace(start=start, random=random if any(deterministic) else None)
 
 
-def _line(error: Exception) -> str:
+def _line(error: BaseException) -> str:
     kind = "" if isinstance(error, ValueError) else f"{type(error).__name__}: "
-    return " ".join(f"{kind}{error}".split())
+    return " ".join(f"{kind}{error}".split()).rstrip(":")

@@ -45,13 +45,18 @@ def read_sweep(folder: Path) -> Sweep:
     try:
         content: Any = json.loads(path.read_text("utf-8"))
         jobs = [SweepJob(str(name), tuple(map(str, words))) for name, words in content["jobs"].items()]
-        if any(Path(job.folder).is_absolute() or ".." in Path(job.folder).parts for job in jobs):
+        if any(map(_is_elsewhere, jobs)):
             raise ValueError("a job lies elsewhere")
         return Sweep([list(map(str, words)) for words in content["asked"]], jobs)
     except FileNotFoundError:
         raise UserError(f"{folder} is not the folder of a sweep (it has no {SWEEP})") from None
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise UserError(f"{path} cannot be read: it is not what bbbrun wrote") from error
+
+
+def _is_elsewhere(job: SweepJob) -> bool:
+    """Whether the job's folder would lie outside of the sweep's."""
+    return Path(job.folder).is_absolute() or ".." in Path(job.folder).parts
 
 
 def enroll(
@@ -63,7 +68,7 @@ def enroll(
     """The jobs of these settings, in their order; new ones are added to the sweep, with the next numbers.
 
     Two processes at once make one list. command: their command line. name: (settings, number) -> folder.
-    Raises UserError where two jobs would share a folder.
+    Raises UserError where two jobs would share a folder, or one would lie outside of the sweep's.
     """
     folder.mkdir(parents=True, exist_ok=True)
     with alone(folder / _LOCK, _PATIENCE):
@@ -83,6 +88,8 @@ def enroll(
                 job = known
             else:
                 job = SweepJob(name(words, len(folders)), tuple(words))
+                if _is_elsewhere(job):
+                    raise UserError(f"hydra.sweep.subdir must be a folder within the sweep's, not {job.folder}")
                 if job.folder in folders:
                     raise UserError(
                         f"hydra.sweep.subdir gives two jobs the folder {job.folder}: "

@@ -20,7 +20,7 @@ def imported(target: str) -> Any:
     sys.path.append("")
     try:
         return getattr(importlib.import_module(package), name)
-    except Exception as error:
+    except (Exception, SystemExit) as error:  # a module may be a program that ends itself
         raise UserError(f"network.target={target} cannot be imported: {_line(error)}") from error
     finally:
         sys.path[:] = places
@@ -40,5 +40,5 @@ def read_state(path: str) -> dict[str, Any]:
     return state
 
 
-def _line(error: Exception) -> str:
-    return " ".join(f"{type(error).__name__}: {error}".split())
+def _line(error: BaseException) -> str:
+    return " ".join(f"{type(error).__name__}: {error}".split()).rstrip(":")

@@ -4,7 +4,7 @@ import re
 from dataclasses import fields, is_dataclass
 from typing import Any
 
-from hydra.errors import HydraException
+from hydra.errors import HydraException, OverrideParseException
 from omegaconf.errors import OmegaConfBaseException
 
 from bbbrun.errors import UserError
@@ -14,6 +14,13 @@ def one_line(error: BaseException) -> str:
     """The text of an error, in one line."""
     if isinstance(error, UserError) and error.__cause__ is None:
         return _without_tail(str(error))
+    if isinstance(error, OverrideParseException):
+        from bbbrun.schema.quoting import quoted  # here, since it imports this module
+
+        key, _, value = error.override.partition("=")
+        quotes = f'; a text with such signs stands in quotes, "{key}={quoted(value)}"' if value else ""
+        reason = _without_tail(str(error.__cause__ or error))
+        return f"'{error.override}' is no setting that can be read ({reason}){quotes}"
     if isinstance(error, OSError) and not isinstance(error, HydraException):
         return f"{error.filename}: {error.strerror}" if error.filename else str(error)
     cause = error.__cause__
@@ -37,5 +44,5 @@ def _without_tail(text: str) -> str:
     key = re.search(r"full_key: (\S+)", text)
     for tail in ("Config search path:", "full_key:", "See https:"):
         text = text.partition(tail)[0]
-    line = " ".join(text.split())
+    line = " ".join(text.split()).replace("is not a ListConfig, list or tuple", "is no list, which is written [a,b]")
     return f"{line} (key {key[1]})" if key and key[1] not in line else line

@@ -29,7 +29,7 @@ from bbbrun.schema.config import plain, require_ours
 from bbbrun.schema.quoting import word
 from bbbrun.sweeps.command import Calls
 from bbbrun.sweeps.job import objective
-from bbbrun.sweeps.shares import shared
+from bbbrun.sweeps.shares import shared, shares_cores
 from bbbrun.sweeps.watch import Watch
 
 # Packages whose launchers raise an error of their own if a job's process is killed.
@@ -136,7 +136,9 @@ class SweepLauncher(Launcher):
 
     def _launch_once(self, jobs: Sequence[SweepJob]) -> bool:
         """Launch these jobs; return whether the launcher stopped because a process was killed."""
-        shares = shared(self._launcher, self._where_run([[*job.words, *self._calls.words] for job in jobs]))
+        shares: list[list[str]] = [[] for _ in jobs]
+        if shares_cores(self._launcher):
+            shares = shared(self._launcher, self._where_run([[*job.words, *self._calls.words] for job in jobs]))
         overrides = [
             [
                 *job.words,
@@ -177,11 +179,12 @@ class SweepLauncher(Launcher):
         known: dict[tuple[str, ...], DictConfig] = {}
         configs = []
         for words in jobs:
-            keys = [word.partition("=")[0] for word in words]
+            # A word for a value within a group could not stand without the words left out.
+            keys = [word.lstrip("+~").partition("=")[0].partition("@")[0] for word in words]
             chosen = tuple(
                 word
                 for word, key in zip(words, keys, strict=True)
-                if key in groups or key in ("threads", "device") or key.partition(".")[0] not in self._config
+                if key in groups or key in ("threads", "device") or ("." not in key and key not in self._config)
             )
             if chosen not in known:
                 known[chosen] = self._context.config_loader.load_sweep_config(self._config, list(chosen))

@@ -4,6 +4,7 @@ import contextlib
 import json
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 from typing import IO, Any, NamedTuple
@@ -25,6 +26,7 @@ STUDY = "study.json"
 _LOCK = "search.lock"
 _ROUND = 0.5  # s between two looks at a trial's rows
 _PATIENCE = 120.0  # s; a worker holds the search's lock while it asks for one trial
+_ERROR = "bbbrun: error: "  # how the line of an error begins
 _JOB, _WHY = "job", "why"  # attributes of a trial in the study: the folder of its run, and the reason of a failure
 
 
@@ -46,7 +48,8 @@ def write_search(search: Search) -> None:
     """Write the search into its folder, so that another worker can join."""
     search.folder.mkdir(parents=True, exist_ok=True)
     content = search._asdict() | {"folder": str(search.folder)}
-    write_atomically(search.folder / STUDY, (json.dumps(content, indent=1) + "\n").encode())
+    with alone(search.folder / _LOCK, _PATIENCE):
+        write_atomically(search.folder / STUDY, (json.dumps(content, indent=1) + "\n").encode())
 
 
 def read_search(folder: Path) -> Search:
@@ -121,21 +124,30 @@ def _finish(search: Search, study: optuna.Study, trial: optuna.Trial, job: Sweep
     command = [sys.executable, "-m", "bbbrun", "-m", *job.words, *hydra_words]
     command += [word("hydra.sweep.dir", str(search.folder)), word("hydra.sweep.subdir", job.folder)]
     print(f"trial {trial.number}: {' '.join(settings_of(trial.params))}", file=sys.stderr)
-    pruned = False
+    pruned, printed = False, ""
     while (progress := standing(folder)).state != "finished":
         if progress.state == "running":
             time.sleep(_ROUND)  # by the child of a killed worker, or by another trial of the same settings
             continue
-        with stops.shown_here(), subprocess.Popen(command, stderr=subprocess.DEVNULL) as child:
+        with (
+            stops.shown_here(),
+            tempfile.TemporaryFile("w+") as errors,
+            subprocess.Popen(command, stderr=errors) as child,
+        ):
             try:
                 pruned = _watched(child, folder, search, trial)
             except BaseException:
                 child.terminate()
                 child.wait()
                 raise
+            errors.seek(0)
+            lines = [line for line in errors if line.startswith(_ERROR)]
+            # Before the job has its log: by a configuration that does not compose.
+            printed = lines[-1].removeprefix(_ERROR).strip() if lines and child.returncode > 0 else ""
         if pruned or standing(folder).state not in ("running", "finished"):
             break
-    _tell(search, study, trial, standing(folder), folder, pruned)
+    end = standing(folder)
+    _tell(search, study, trial, end if end.detail else end._replace(detail=printed), folder, pruned)
 
 
 def _watched(child: "subprocess.Popen[bytes]", folder: Path, search: Search, trial: optuna.Trial) -> bool:
@@ -167,7 +179,7 @@ def _rows(folder: Path, name: str) -> list[tuple[int, float]]:
 
 def _tell(search: Search, study: optuna.Study, trial: optuna.Trial, end: Standing, folder: Path, pruned: bool) -> None:
     """Tell the study how the trial ended, and print it on standard error."""
-    if end.state == "finished" and not end.detail:  # which tells of replicas that diverged
+    if end.state == "finished" and not end.detail:  # which tells of an error, or of replicas that diverged
         metrics = metrics_of(folder)
         if search.objective not in metrics:
             study.tell(trial, state=TrialState.FAIL)

@@ -8,6 +8,8 @@ from typing import Any
 from hydra.plugins.launcher import Launcher
 from omegaconf import DictConfig
 
+_JOBLIB, _SLURM = "JoblibLauncher", "SlurmLauncher"  # classes of packages that need not be installed
+
 
 def threads_each(cores: int, jobs: int, limit: int | None = None) -> list[int]:
     """The threads of each of `jobs` jobs, of which at most `limit` run at once, by default one per core.
@@ -18,6 +20,11 @@ def threads_each(cores: int, jobs: int, limit: int | None = None) -> list[int]:
     threads, remainder = divmod(cores, at_once)
     # A later job takes the cores of whichever job ends first, so none can count on a larger share.
     return [max(1, threads + (number < remainder if jobs == at_once else 0)) for number in range(jobs)]
+
+
+def shares_cores(launcher: Launcher) -> bool:
+    """Whether the jobs of this launcher share cores, so that `shared` gives them settings."""
+    return type(launcher).__name__ in (_JOBLIB, _SLURM)
 
 
 def shared(launcher: Launcher, configs: Sequence[DictConfig]) -> list[list[str]]:
@@ -31,16 +38,16 @@ def shared(launcher: Launcher, configs: Sequence[DictConfig]) -> list[list[str]]
     kind = type(launcher).__name__
     threads = [config.threads for config in configs]
     most_threads = max([number for number in threads if number], default=1)
-    if kind == "JoblibLauncher":
+    if kind == _JOBLIB:
         if options.joblib.get("n_jobs", -1) == -1:
             limit = min(jobs_at_once(config.device) for config in configs)
             options.joblib["n_jobs"] = min(len(configs), max(1, limit // most_threads))
         shares = threads_each(cores(), len(configs), min(options.joblib["n_jobs"], len(configs)))
-        return [[] if number else [f"threads={share}"] for number, share in zip(threads, shares, strict=True)]
-    if kind == "SlurmLauncher":
+        return [[f"threads={share}"] if number is None else [] for number, share in zip(threads, shares, strict=True)]
+    if kind == _SLURM:
         if options.params.get("cpus_per_task") is None:
             options.params["cpus_per_task"] = most_threads
-        return [[] if number else [f"threads={options.params['cpus_per_task']}"] for number in threads]
+        return [[f"threads={options.params['cpus_per_task']}"] if number is None else [] for number in threads]
     return [[] for _ in configs]
 
 

@@ -1,7 +1,7 @@
 """The space of a search: settings whose values are ranges, in Hydra's grammar, and log(LOW,HIGH)."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -59,3 +59,14 @@ def _between(start: Any, end: Any, log: bool, whole: bool) -> BaseDistribution:
 def settings_of(values: Mapping[str, Any]) -> list[str]:
     """The settings that give keys these values; texts stay as the user typed them."""
     return [f"{key}={value}" if isinstance(value, str) else word(key, value) for key, value in values.items()]
+
+
+def examples(space: Mapping[str, BaseDistribution]) -> Iterator[dict[str, Any]]:
+    """Values of all keys at once, in which each choice, and both ends of each range, stand at least once."""
+    ends = {
+        key: list(each.choices) if isinstance(each, CategoricalDistribution) else [each.low, each.high]
+        for key, each in space.items()
+        if isinstance(each, CategoricalDistribution | FloatDistribution | IntDistribution)
+    }
+    for number in range(max(map(len, ends.values()), default=0)):
+        yield {key: values[number % len(values)] for key, values in ends.items()}

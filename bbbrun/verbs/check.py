@@ -13,8 +13,9 @@ from bbbrun.report.formats import as_json, as_junit
 from bbbrun.report.judge import ITEMS, SHOWN, SOURCES
 from bbbrun.report.published.paper import beyond, claims
 from bbbrun.report.smoke import smoke_of
-from bbbrun.runs.files import named_folder
+from bbbrun.runs.files import named_folder, write_atomically
 from bbbrun.runs.jobs import seeds_of
+from bbbrun.schema.messages import one_line
 
 
 def main(words: Sequence[str] | None = None) -> None:
@@ -32,8 +33,13 @@ def main(words: Sequence[str] | None = None) -> None:
     add("--seeds", help="with --smoke: seeds, joined by commas, in place of those that bbbrun reproduce lists")
     text = "also compare Table 1's tempered rows, which are not the paper's, with runs in this folder"
     add("--records", type=named_folder, metavar="RECORDS", help=text)
-    add("--json", type=Path, metavar="FILE", help="write the verdicts there, too")
-    add("--junit", type=Path, metavar="FILE", help="write them there as tests in JUnit's XML, which CI systems show")
+    add("--json", type=named_folder, metavar="FILE", help="write the verdicts there, too")
+    add(
+        "--junit",
+        type=named_folder,
+        metavar="FILE",
+        help="write them there as tests in JUnit's XML, which CI systems show",
+    )
     arguments = parser.parse_args(words)
     named = arguments.only is not None
     arguments.only = arguments.only or _items(arguments.folder)
@@ -43,13 +49,15 @@ def main(words: Sequence[str] | None = None) -> None:
         parser.error("--records has no effect where Table 1 is not judged")
     if arguments.seeds is not None and not arguments.smoke:
         parser.error("--seeds has no effect without --smoke")
+    if arguments.json and arguments.json == arguments.junit:
+        parser.error("--json and --junit take two files")
     try:
         table = _verdicts(arguments)
         for file, formatted in ((arguments.json, as_json), (arguments.junit, as_junit)):
             if file:
-                file.write_text(formatted(table), "utf-8")
+                write_atomically(file, formatted(table).encode())
     except (UserError, OSError) as error:
-        print(f"bbbrun check: error: {error}", file=sys.stderr)
+        print(f"bbbrun check: error: {one_line(error)}", file=sys.stderr)
         sys.exit(1)
     print((table if arguments.smoke else table[SHOWN]).to_string(index=False, na_rep=""))
     counts = table["verdict"].value_counts()

@@ -57,6 +57,8 @@ def _export(arguments: argparse.Namespace) -> None:
         raise UserError(f"--output must end in .pt or .pt2, not {output.name}")
     if output.is_dir() or not output.absolute().parent.is_dir():
         raise UserError(f"--output {output}: {'it is a folder' if output.is_dir() else f'there is no {output.parent}'}")
+    if output.suffix == ".pt" and output.stem == "torch":
+        raise UserError(f"--output {output}: {code_path.name} beside it would be what `import torch` finds there")
     require_not_of_a_run(output)
     import torch
 

@@ -1,6 +1,7 @@
 """`bbbrun log`: copies runs to TensorBoard or MLflow. It reads runs and never trains."""
 
 import argparse
+import os
 import sys
 import time
 from collections.abc import Sequence
@@ -9,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from bbbrun.errors import UserError
-from bbbrun.runs.files import named_folder
+from bbbrun.runs.files import named_folder, naming
 from bbbrun.trackers.tracked import tracked_runs
 
 # name -> module and class, default target, and packages to install.
@@ -27,7 +28,7 @@ def main(words: Sequence[str] | None = None) -> None:
     add("runs", nargs="+", type=named_folder, help="folders with runs in or below them, finished or not")
     add("--to", choices=TRACKERS, required=True, help="the tool")
     defaults = ", ".join(f"{default} for {name}" for name, (_, _, default, _) in TRACKERS.items())
-    add("-o", "--output", help=f"a folder, or MLflow's address of a store; by default {defaults}")
+    add("-o", "--output", help=f"TensorBoard's folder, or the address of MLflow's store; by default {defaults}")
     add("--follow", action="store_true", help="repeat until all runs are finished or have failed")
     arguments = parser.parse_args(words)
     if arguments.output == "":
@@ -40,14 +41,22 @@ def main(words: Sequence[str] | None = None) -> None:
     tracked_runs(arguments.runs[0])  # before a store is created
     if target.startswith("sqlite:///"):
         Path(target.removeprefix("sqlite:///")).absolute().parent.mkdir(parents=True, exist_ok=True)
+    elif arguments.to == "mlflow" and "://" not in target:
+        raise UserError(f"--output {target}: MLflow takes the address of a store, such as sqlite:///{target}.db")
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")  # by default it tries for minutes
     try:
-        tracker: Any = getattr(import_module(f"bbbrun.trackers.{module}"), name)(target)
+        with naming(Path(target)):
+            tracker: Any = getattr(import_module(f"bbbrun.trackers.{module}"), name)(target)
+            try:
+                _write(tracker, arguments.runs, arguments.follow)
+            finally:
+                tracker.close()
     except ModuleNotFoundError as error:
         raise UserError(f"--to {arguments.to} needs packages: pip install {packages} ({error})") from error
-    try:
-        _write(tracker, arguments.runs, arguments.follow)
-    finally:
-        tracker.close()
+    except Exception as error:
+        if type(error).__module__.partition(".")[0] not in ("mlflow", "sqlalchemy"):
+            raise
+        raise UserError(f"--output {target}: {' '.join(str(error).split())[:200]}") from None
     print(f"written: {target}", file=sys.stderr)
 
 

@@ -8,9 +8,13 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from hydra.errors import HydraException
+from omegaconf.errors import OmegaConfBaseException
+
 from bbbrun.errors import UserError
 from bbbrun.runs.files import RUNS, named_folder
 from bbbrun.schema.config import OBJECTIVES
+from bbbrun.schema.messages import one_line
 
 if TYPE_CHECKING:
     from bbbrun.sweeps.search import Search
@@ -80,13 +84,20 @@ def _new(arguments: argparse.Namespace) -> "Search":
     """The search of these words: the same words give the same folder, and so the same study."""
     from bbbrun.schema.config import composed, validated
     from bbbrun.sweeps.search import Search
-    from bbbrun.sweeps.space import space_of
+    from bbbrun.sweeps.space import examples, settings_of, space_of
 
     fixed, space = space_of(arguments.settings)
     if not space:
         raise UserError("nothing to search: give a key a range, such as 'optimizer.lr=log(1e-4,1e-2)'")
-    run_settings = [text for text in fixed if not text.startswith(("hydra.", "hydra/"))]
-    name = validated(composed(run_settings)).name
+    if any(text.startswith("resume=") for text in arguments.settings):
+        raise UserError("resume= continues a run; a search is continued by bbbrun search --resume FOLDER")
+    run_settings = [text for text in fixed if text.startswith("hydra.searchpath=") or not text.startswith("hydra")]
+    try:
+        for values in examples(space):
+            composed([*run_settings, *settings_of(values)])
+        name = validated(composed(run_settings)).name
+    except (HydraException, OmegaConfBaseException) as error:
+        raise UserError(one_line(error)) from None
     identity = json.dumps([sorted(arguments.settings), arguments.objective])
     folder = (RUNS / name / f"search_{hashlib.sha256(identity.encode()).hexdigest()[:8]}").absolute()
     storage = arguments.storage or f"sqlite:///{folder / 'study.db'}"

@@ -9,6 +9,8 @@ from hydra._internal.utils import get_args_parser
 from bbbrun.errors import UserError
 from bbbrun.verbs import VERBS
 
+_FILES = ("dataset.path", "dataset.valid_path", "dataset.test_path", "network.weights")
+
 
 def parsed(words: Sequence[str]) -> Namespace:
     """Hydra's flags by their names, and the settings as `overrides`, in order.
@@ -35,8 +37,9 @@ def parsed(words: Sequence[str]) -> Namespace:
 def _require_folder(key: str, value: str) -> None:
     """Raise UserError where Hydra would use another folder than the one that the user meant."""
     folder = value.strip("'\"")
-    if key in ("resume", "dataset.root") and value.startswith("~"):
-        raise UserError(f"{key} must be a folder, not {value}: no shell expands ~ there, write $HOME")
+    if key in ("resume", "dataset.root", *_FILES) and value.startswith("~"):
+        kind = "file" if key in _FILES else "folder"
+        raise UserError(f"{key} must be a {kind}, not {value}: no shell expands ~ there, write $HOME")
     if key in ("hydra.run.dir", "hydra.sweep.dir") and (not folder or folder.startswith("~")):
         wrong = f"{folder}: no shell expands ~ there, write $HOME" if folder else "an empty word"
         raise UserError(f"{key} must be a folder, not {wrong}")

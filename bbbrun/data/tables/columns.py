@@ -57,11 +57,19 @@ def csv_frames(path: Path, texts: Collection[str] = ()) -> Frames:
                     if not header:
                         frame.columns = pd.RangeIndex(len(frame.columns))
                     if len(frame):
-                        yield frame
+                        yield _with_floats(frame)
         except (ValueError, pd.errors.ParserWarning) as error:
             raise UserError(f"{path} is no CSV file that can be read: {str(error).strip()}") from error
 
     return Frames(lines - header, chunks)
+
+
+def _with_floats(frame: pd.DataFrame) -> pd.DataFrame:
+    """The frame with columns of whole numbers beyond 64 bits, which pandas leaves as Python's numbers, as floats."""
+    for name in frame:
+        if pd.api.types.is_object_dtype(frame[name]) and frame[name].map(type).isin([int, float]).all():
+            frame[name] = frame[name].astype(float)
+    return frame
 
 
 def _first_rows(path: Path) -> tuple[list[str], list[str]]:
