@@ -23,7 +23,6 @@ from bbbrun.schema.config import composed, validated
 from bbbrun.schema.fixing import fixed, yaml_text
 from bbbrun.schema.quoting import words_of
 from bbbrun.schema.replicas import replicas_of
-from bbbrun.tasks.kinds import predictor
 from bbbrun.tasks.prediction import Ensemble, member_of, parameters_of, without_unsure
 from bbbrun.training.progress import Progress
 from bbbrun.training.task import Problem
@@ -93,9 +92,9 @@ class TrainedRun:
     def parameters(self) -> list[Tensor]:
         """The method's parameters, each (P,): (mu, rho) of Bayes by Backprop, (weights,) of the others.
 
-        Raises bbbrun.errors.UserError where the folder is a record without weights, or holds those of another network.
+        Raises bbbrun.errors.UserError where the folder is a record without weights, or these are no finite numbers.
         """
-        return parameters_of(self._record, predictor(self._record).network.size)
+        return parameters_of(self._record, None)
 
     def posterior(self) -> DiagonalGaussian:
         """The posterior N(mu, sigma^2) over the weights (P,), with `.mu`, `.sigma` and `.signal_to_noise()`.
@@ -157,7 +156,7 @@ def fit(
         raise ValueError(f"inputs and targets must be as many, and some: not {len(inputs)} and {len(targets)}")
     for word in overrides:
         if not word.lstrip("+").startswith(tuple(f"{key}{mark}" for key in _FIT_KEYS for mark in ".=")):
-            raise UserError(f"overrides: {word} has no effect on fit, which takes words of {', '.join(_FIT_KEYS)}")
+            raise UserError(f"overrides: fit takes no word {word}, only words of {', '.join(_FIT_KEYS)}")
     config = validated(composed(["experiment=digits", *overrides, f"train.epochs={epochs}"]))
     device = choose_device(config.device)
     set_products(config.precision, device)

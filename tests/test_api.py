@@ -150,6 +150,15 @@ def test_fit_leaves_the_settings_of_the_process_as_they_are():
         torch.set_float32_matmul_precision("highest")
 
 
+def test_the_parameters_are_those_of_the_checkpoint_whatever_was_trained(tmp_path):
+    words = ("experiment=wheel", "agent.steps=20", "agent.updates=1", "train.evaluate_every=20", "network.hidden=[3]")
+    run = bbbrun.run(bbbrun.compose(*words, "train.batch_size=4", "compile=false"), tmp_path / "wheel")
+    stored = torch.load(tmp_path / "wheel" / "checkpoint.pt", weights_only=True)["tensors"]
+    assert len(run.parameters()) == 2
+    assert all(map(torch.equal, run.parameters(), stored))
+    assert run.posterior().mu.shape == stored[0].shape
+
+
 def test_predict_needs_a_draw():
     posterior = DiagonalGaussian(torch.zeros(8), torch.zeros(8))
     with pytest.raises(ValueError, match="draws must be 1 or more, not 0"):
@@ -167,7 +176,7 @@ def test_fit_refuses_what_it_cannot_train():
     with pytest.raises(ValueError, match="normalises over its batch"):
         bbbrun.fit(stateless, bbbrun.likelihoods.categorical, x, y, **words)
     for word in ("threads=7", "prior=laplace", "train.epochs=9", "network.hidden=[7]", "methods=mle", "~prior"):
-        with pytest.raises(UserError, match=f"{re.escape(word)} has no effect on fit"):
+        with pytest.raises(UserError, match=f"fit takes no word {re.escape(word)}, only words of"):
             bbbrun.fit(nn.Linear(3, 2), bbbrun.likelihoods.categorical, x, y, overrides=[word], **words)
     with pytest.raises(UserError, match=r"optimizer\.lr must be a positive finite number"):
         bbbrun.fit(nn.Linear(3, 2), bbbrun.likelihoods.categorical, x, y, overrides=["optimizer.lr=0"], **words)

@@ -382,6 +382,7 @@ WRONG = [
         "'dataset.path=a=b.csv' is no setting that can be read (mismatched input '=' expecting <EOF>); "
         "a text with such signs stands in quotes, \"dataset.path='a=b.csv'\"",
     ),
+    ("network.hidden=[4,4", "'network.hidden=[4,4' is no setting that can be read (no viable alternative"),
     ("experiment=table dataset.target=größe", "stands in quotes, \"dataset.target='größe'\""),
     ("experiment=table dataset.ignore=a", "str is no list, which is written [a,b]. (key dataset.ignore)"),
     ("hydra.run.dir=", "hydra.run.dir must be a folder, not an empty word"),
@@ -461,6 +462,7 @@ def test_wrong_input_gets_one_line(bbbrun, tmp_path, words, expected):
     (line,) = result.stderr.splitlines()
     assert line.startswith("bbbrun: error: ")
     assert expected in line
+    assert ("in quotes" in line) == ("in quotes" in expected)
     assert not list(tmp_path.glob("**/.hydra")), "a folder was left behind"
     assert (tmp_path / "occupied").exists()
 

@@ -132,6 +132,15 @@ def test_whole_numbers_beyond_64_bits_are_numbers(tmp_path):
     assert [(each.name, each.levels != ()) for each in features] == [("a", False), ("b", True)]
 
 
+def test_long_codes_are_not_made_equal(tmp_path):
+    path = tmp_path / "codes.csv"
+    path.write_text("a,b,y\n" + "".join(f"{10**24 + k % 3},{10**400 + k},{k}.5\n" for k in range(40)))
+    frame = read_table(path, None)
+    assert (frame["a"].nunique(), frame["b"].nunique()) == (3, 40)
+    [code, *_] = load_table(options(path, "dataset.ignore=[b]")).form.features
+    assert code.levels == tuple(str(10**24 + k) for k in range(3))
+
+
 def test_parquet_has_the_columns_that_pandas_took_for_row_names(tmp_path):
     path = tmp_path / "t.parquet"
     table = pd.DataFrame({"a": [5, 2, 7], "b": [3, 4, 6]})

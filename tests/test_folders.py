@@ -111,6 +111,21 @@ def test_a_save_that_fails_after_a_damaged_checkpoint_loses_nothing(tmp_path, mo
     assert again.checkpoint["step"] == 2
 
 
+def test_a_disk_that_fails_for_a_while_costs_no_checkpoint(tmp_path, monkeypatch):
+    def fail(*_: object) -> bytes:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    trained(tmp_path / "run", 3)
+    with monkeypatch.context() as patched:
+        patched.setattr(checkpoints.Path, "read_bytes", fail)
+        with pytest.raises(OSError, match="Input/output error"):
+            RunFolder(tmp_path / "run", COLUMNS, RECORD)
+    again = RunFolder(tmp_path / "run", COLUMNS, RECORD)
+    again.close()
+    assert again.checkpoint is not None
+    assert again.checkpoint["step"] == 3
+
+
 def test_two_damaged_checkpoints_are_one_line(tmp_path):
     trained(tmp_path / "run", 3)
     for name in ("checkpoint.pt", "checkpoint.previous.pt"):

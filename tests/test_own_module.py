@@ -211,3 +211,6 @@ def test_an_import_leaves_the_places_of_modules_in_order(mine, monkeypatch):
     before = list(sys.path)
     assert imported("own_networks.nothing")() == 3
     assert sys.path == before
+    (mine / "own_places.py").write_text("import sys\nsys.path.insert(0, 'lib')\ndef make(): pass\n")
+    imported("own_places.make")
+    assert sys.path == ["lib", *before]

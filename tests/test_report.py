@@ -20,6 +20,7 @@ from bbbrun.bayes.networks import mlp
 from bbbrun.bayes.posterior import DiagonalGaussian
 from bbbrun.bayes.pruning import decibels, pruning_mask
 from bbbrun.data.images import IMAGES, Images, Split
+from bbbrun.errors import UserError
 from bbbrun.report.check import recorded_claims
 from bbbrun.report.items.figure4 import _shape
 from bbbrun.report.items.table1 import cells, main_cells, table1
@@ -77,14 +78,14 @@ def finished(
     return folder
 
 
-@pytest.fixture(autouse=True)
-def _small_networks(monkeypatch):
+@pytest.fixture
+def small_networks(monkeypatch):
     """The networks whose weights `finished` writes."""
     monkeypatch.setattr(bbbrun.report.groups, "network_of", lambda run: mlp(4, [3, 3], 2))
 
 
 @pytest.fixture
-def runs(tmp_path):
+def runs(tmp_path, small_networks):
     place = tmp_path / "runs"
     finished(place / "a", seed=0, test_error=1.30, test_error_mean=1.31, valid_error=1.5)
     finished(place / "b", seed=1, test_error=1.40, test_error_mean=1.35, valid_error=1.7)
@@ -333,7 +334,7 @@ def test_table_2_judges_what_is_left_of_the_network(tmp_path, monkeypatch, four_
 
 
 @pytest.fixture
-def tempered(tmp_path, monkeypatch, four_pixels):
+def tempered(tmp_path, monkeypatch, four_pixels, small_networks):
     """Runs of temperature 1, 0.5 and 0.1, networks of 3 units in Table 2 whatever their size is said to be."""
     place = tmp_path / "runs"
     for name, seed, units, temperature in (
@@ -453,6 +454,12 @@ def test_what_a_setting_costs_in_weights(tmp_path, monkeypatch, capsys, four_pix
         assert error == pytest.approx(100 * (network(weights, inputs).argmax(dim=1) != labels).double().mean().item())
     assert table["valid_error"][0.1] == pytest.approx(errors["40.1"][0] / 2)
     assert table["removable"][0.1] == pytest.approx((removable(errors["30.1"]) + removable(errors["40.1"])) / 2)
+
+
+def test_weights_of_another_network_than_the_records_are_refused(tmp_path):
+    [run] = finished_runs([finished(tmp_path / "a", test_error=1.3, test_error_mean=1.3, valid_error=1.5)])
+    with pytest.raises(UserError, match="does not hold the 2395210 weights of the network in its record"):
+        bbbrun.report.groups.parameters(run)
 
 
 @pytest.mark.parametrize(

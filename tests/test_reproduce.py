@@ -340,7 +340,7 @@ def test_a_run_of_another_process_is_told_and_skipped(listed, tmp_path, monkeypa
         ("--seeds=", "--seeds takes"),
         (f"--records={__file__}", "--records takes a folder"),
         (f"--records={__file__}/below", "--records takes a folder"),
-        ("--records=", "the name of a folder, not an empty word"),
+        ("--records=", "a name, not an empty word"),
         ("--only=,", "--only takes tables and figures, joined by commas, not ','"),
         ("--device=gpu", "--device"),
         ("--device=cuda", "device=cuda: this machine has no CUDA device"),

@@ -3,6 +3,7 @@
 import json
 import math
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -19,7 +20,7 @@ from bbbrun.errors import UserError  # noqa: E402
 from bbbrun.runs.sweep import read_sweep  # noqa: E402
 from bbbrun.sweeps import search as searches  # noqa: E402
 from bbbrun.sweeps.search import Search, best_of, read_search, study_of, work, write_search  # noqa: E402
-from bbbrun.sweeps.space import settings_of, space_of  # noqa: E402
+from bbbrun.sweeps.space import examples, settings_of, space_of  # noqa: E402
 from bbbrun.sweeps.study_page import write_study_page  # noqa: E402
 
 FAST = ("train.epochs=2", "network.hidden=[4]", "threads=1", "compile=false", "device=cpu", "method=mle", "prior=none")
@@ -114,6 +115,16 @@ class Refused(Trained):
         stderr.write("bbbrun: warning: first\nbbbrun: error: the line that says why\n")
 
 
+class Complaining(Trained):
+    """A run that is finished, and then ends with an error."""
+
+    returncode = 1
+
+    def __init__(self, command, stderr, **words):
+        super().__init__(command, stderr, **words)
+        stderr.write("bbbrun: error: after the end\n")
+
+
 @pytest.fixture
 def search(tmp_path, monkeypatch) -> Search:
     monkeypatch.setattr(searches.subprocess, "Popen", Trained)
@@ -132,6 +143,22 @@ def test_a_trial_without_a_log_has_failed_for_what_it_printed(search, monkeypatc
     [trial] = study.get_trials()
     assert (trial.state.name, trial.user_attrs["why"]) == ("FAIL", "the line that says why")
     assert "bbbrun: error: the line that says why (trial 0" in capsys.readouterr().err
+
+
+def test_a_finished_run_is_a_complete_trial_whatever_its_process_printed(search, monkeypatch):
+    monkeypatch.setattr(searches.subprocess, "Popen", Complaining)
+    study = study_of(search)
+    work(search._replace(trials=1), study)
+    assert [trial.state.name for trial in study.get_trials()] == ["COMPLETE"]
+
+
+def test_what_is_composed_first_grows_with_the_options_and_not_with_the_values():
+    _, space = space_of(["method=bbb,mle,dropout", "seed=range(0,200)", "optimizer.lr=log(1e-4,1e-2)"])
+    assert list(examples(space)) == [
+        {"method": "bbb", "seed": 0, "optimizer.lr": 1e-4},
+        {"method": "mle", "seed": 199, "optimizer.lr": 1e-2},
+        {"method": "dropout", "seed": 0, "optimizer.lr": 1e-4},
+    ]
 
 
 def test_two_workers_share_a_study_and_take_over_a_trial_whose_worker_has_gone(search):
@@ -266,3 +293,21 @@ def test_a_killed_workers_trial_goes_on_in_its_folder(tmp_path):
     values = [json.loads(path.read_text())["metrics"]["valid_error"] for path in best.parent.glob("*/summary.json")]
     assert len(values) == 4
     assert about["value"] == min(values)
+
+
+@pytest.mark.slow
+def test_an_experiment_of_the_users_own_is_searched_and_named_in_the_best_command(bbbrun, tmp_path):
+    (tmp_path / "own" / "experiment").mkdir(parents=True)
+    own = "# @package _global_\ndefaults: [digits, _self_]\nname: mine\nnetwork:\n  hidden: [3]\n"
+    (tmp_path / "own" / "experiment" / "mine.yaml").write_text(own)
+    place = f"hydra.searchpath=['file://{tmp_path / 'own'}']"
+    words = [word for word in FAST if not word.startswith("network")]
+    result = bbbrun("search", place, "experiment=mine", *words, "seed=1,2", "--trials", "1")
+    assert result.returncode == 0, result.stderr
+    (best,) = tmp_path.rglob("best.json")
+    command = shlex.split(json.loads(best.read_text())["command"])
+    assert command[:2] == ["bbbrun", place]
+    again = bbbrun(*command[1:], "hydra.run.dir=again")
+    assert again.returncode == 0, again.stderr
+    metrics = [json.loads(path.read_text())["metrics"] for path in tmp_path.rglob("summary.json")]
+    assert metrics[0] == metrics[1]

@@ -2,6 +2,7 @@
 
 import json
 import math
+import os
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -214,7 +215,7 @@ def test_a_damaged_run_is_one_line(tmp_path, capsys, only_digits):
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith("bbbrun check: error: a run's record in")
     assert exit_code(tmp_path / "short", "--smoke", "") == 2
-    assert "the name of a folder, not an empty word" in capsys.readouterr().err
+    assert "a name, not an empty word" in capsys.readouterr().err
 
 
 def test_verdicts_for_other_programs_read_back(tmp_path, capsys, only_digits):
@@ -239,6 +240,16 @@ def test_verdicts_for_other_programs_read_back(tmp_path, capsys, only_digits):
         assert case.get("name").startswith("complexity, band")
         assert [each.tag for each in case] == ["failure"] * failures
     assert "ours 5000" in case.find("failure").get("message")
+    (tmp_path / "link.json").symlink_to(tmp_path / "linked.json")
+    (tmp_path / "linked.json").write_text("old")
+    assert exit_code(tmp_path / "good", "--smoke", tmp_path / "records", "--json", tmp_path / "link.json") == 0
+    assert (tmp_path / "link.json").is_symlink()
+    assert json.loads((tmp_path / "linked.json").read_text())["counts"] == {"pass": 2, "miss": 0, "not run": 0}
+    reading, writing = os.pipe()
+    assert exit_code(tmp_path / "good", "--smoke", tmp_path / "records", "--json", f"/dev/fd/{writing}") == 0
+    os.close(writing)
+    with os.fdopen(reading) as pipe:
+        assert json.loads(pipe.read())["counts"]["pass"] == 2
     # What is not run passes no check, so a CI system must not show it as passed or skipped.
     assert exit_code(tmp_path / "good", "--smoke", tmp_path / "good", *files) == 1
     suite = ElementTree.parse(tmp_path / "out.xml").getroot().find("testsuite")

@@ -129,6 +129,7 @@ def test_mlflow_reads_back_what_the_run_has(run, tmp_path):
     grow(other, 2)
     (read,) = tracked_runs(other)
     tracker = import_module("bbbrun.trackers.mlflow").MLflow(store)
+    tracker.update(read._replace(state="interrupted"))
     tracker.update(read._replace(state="running"))
     ends = {each.info.run_name: each.info.end_time for each in client.search_runs([experiment.experiment_id])}
     assert ends["small/two"] is None

@@ -10,9 +10,10 @@ from bbbrun.report.groups import grouped, markdown, mean_and_spread, one_per_see
 from bbbrun.report.plots import COMPARED, compared_curves
 from bbbrun.runs.identity import differing, setting
 from bbbrun.runs.reader import Run
-from bbbrun.schema.config import OBJECTIVES
 
-# Rows are ordered by the first of OBJECTIVES that a run reports, lowest first, and never by the test.
+# Rows are ordered by the first of these that a run reports, lowest first, and never by the test. Of a bandit by the
+# expected regret, which has less noise than the one that sweepers minimise.
+_JUDGES = ("valid_error", "valid_nll", "cumulative_expected_regret")
 
 
 def by_keys(runs: list[Run], keys: list[str], output: Path) -> list[str]:
@@ -33,7 +34,7 @@ def by_keys(runs: list[Run], keys: list[str], output: Path) -> list[str]:
     table = pd.DataFrame([_values(run, keys) | run.summary["metrics"] for run in runs])
     metrics = [name for name in table.columns if name not in keys]
     means = mean_and_spread(table, keys, metrics)
-    judges = [name for name in OBJECTIVES if name in metrics and table[name].notna().any()]
+    judges = [name for name in _JUDGES if name in metrics and table[name].notna().any()]
     means = means.sort_values(judges[0]) if judges else means
     write_table(means, output, "by")
     columns = [name for name in means.columns if name in judges or name.startswith(("test_error", "test_rmse"))]

@@ -80,6 +80,8 @@ def last_good_checkpoint(folder: Path, keys: set[str]) -> dict[str, Any] | None:
             state: Any = read_checkpoint(path)
             if not isinstance(state, dict) or not state.keys() >= keys:
                 raise ValueError("keys are missing")
+        except (OSError, MemoryError):
+            raise  # says nothing of the file
         except Exception as error:
             reason = type(error).__name__
             if failure is None:

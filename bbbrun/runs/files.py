@@ -166,7 +166,7 @@ def replica_folders(folder: Path) -> list[Path]:
 
 
 def named_folder(word: str) -> Path:
-    """The argument type of a folder; raises ArgumentTypeError for an empty word, which an unset variable gives."""
+    """The argument type of a folder or file; raises ArgumentTypeError for an empty word, as of an unset variable."""
     if not word:
-        raise ArgumentTypeError("the name of a folder, not an empty word")
+        raise ArgumentTypeError("a name, not an empty word")
     return Path(word)

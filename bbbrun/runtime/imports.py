@@ -16,14 +16,15 @@ def imported(target: str) -> Any:
     Raises UserError where it cannot be imported. It runs the package's code, so import only trusted packages.
     """
     package, _, name = target.rpartition(".")
-    places = list(sys.path)
     sys.path.append("")
     try:
         return getattr(importlib.import_module(package), name)
     except (Exception, SystemExit) as error:  # a module may be a program that ends itself
         raise UserError(f"network.target={target} cannot be imported: {_line(error)}") from error
     finally:
-        sys.path[:] = places
+        # The last one: in a notebook the first is the user's own.
+        if "" in sys.path:
+            del sys.path[len(sys.path) - 1 - sys.path[::-1].index("")]
 
 
 def read_state(path: str) -> dict[str, Any]:

@@ -24,7 +24,7 @@ class ImageDatasetConfig(DatasetConfig):
 
     valid_size: int
     pixel_divisor: float
-    test: bool
+    test: bool = True  # by default, so that files of one's own need not have the key
 
     def __post_init__(self) -> None:
         require_count("dataset.valid_size", self.valid_size, least=0)

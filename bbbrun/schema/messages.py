@@ -9,6 +9,8 @@ from omegaconf.errors import OmegaConfBaseException
 
 from bbbrun.errors import UserError
 
+_BEGUN = re.compile(r"""[][{}'",]|^\w+\(""")  # a list, a quotation or a call, of which the end may be missing
+
 
 def one_line(error: BaseException) -> str:
     """The text of an error, in one line."""
@@ -18,7 +20,8 @@ def one_line(error: BaseException) -> str:
         from bbbrun.schema.quoting import quoted  # here, since it imports this module
 
         key, _, value = error.override.partition("=")
-        quotes = f'; a text with such signs stands in quotes, "{key}={quoted(value)}"' if value else ""
+        is_text = key.isascii() and value and not _BEGUN.search(value)
+        quotes = f'; a text with such signs stands in quotes, "{key}={quoted(value)}"' if is_text else ""
         reason = _without_tail(str(error.__cause__ or error))
         return f"'{error.override}' is no setting that can be read ({reason}){quotes}"
     if isinstance(error, OSError) and not isinstance(error, HydraException):

@@ -138,7 +138,7 @@ class SweepLauncher(Launcher):
         """Launch these jobs; return whether the launcher stopped because a process was killed."""
         shares: list[list[str]] = [[] for _ in jobs]
         if shares_cores(self._launcher):
-            shares = shared(self._launcher, self._where_run([[*job.words, *self._calls.words] for job in jobs]))
+            shares = shared(self._launcher, self._compositions([[*job.words, *self._calls.words] for job in jobs]))
         overrides = [
             [
                 *job.words,
@@ -170,20 +170,20 @@ class SweepLauncher(Launcher):
                 self._submission.close()
         return False
 
-    def _where_run(self, jobs: Sequence[Sequence[str]]) -> list[DictConfig]:
-        """For each job a configuration with its `threads` and `device`, which a file that it selects may set.
+    def _compositions(self, jobs: Sequence[Sequence[str]]) -> list[DictConfig]:
+        """The configuration of each job, right in `threads` and `device`, which a file of an option may set.
 
-        One for all jobs that differ in other values alone: to compose one takes a tenth of a second.
+        In other values it may be another job's: to compose one takes a tenth of a second, so that jobs share it.
         """
         groups = self._config.hydra.runtime.choices
         known: dict[tuple[str, ...], DictConfig] = {}
         configs = []
         for words in jobs:
             # A word for a value within a group could not stand without the words left out.
-            keys = [word.lstrip("+~").partition("=")[0].partition("@")[0] for word in words]
+            keys = [text.lstrip("+~").partition("=")[0].partition("@")[0] for text in words]
             chosen = tuple(
-                word
-                for word, key in zip(words, keys, strict=True)
+                text
+                for text, key in zip(words, keys, strict=True)
                 if key in groups or key in ("threads", "device") or ("." not in key and key not in self._config)
             )
             if chosen not in known:

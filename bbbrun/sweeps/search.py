@@ -131,7 +131,7 @@ def _finish(search: Search, study: optuna.Study, trial: optuna.Trial, job: Sweep
             continue
         with (
             stops.shown_here(),
-            tempfile.TemporaryFile("w+") as errors,
+            tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as errors,
             subprocess.Popen(command, stderr=errors) as child,
         ):
             try:
@@ -147,7 +147,9 @@ def _finish(search: Search, study: optuna.Study, trial: optuna.Trial, job: Sweep
         if pruned or standing(folder).state not in ("running", "finished"):
             break
     end = standing(folder)
-    _tell(search, study, trial, end if end.detail else end._replace(detail=printed), folder, pruned)
+    if end.state != "finished" and not end.detail:
+        end = end._replace(detail=printed)
+    _tell(search, study, trial, end, folder, pruned)
 
 
 def _watched(child: "subprocess.Popen[bytes]", folder: Path, search: Search, trial: optuna.Trial) -> bool:
@@ -179,7 +181,7 @@ def _rows(folder: Path, name: str) -> list[tuple[int, float]]:
 
 def _tell(search: Search, study: optuna.Study, trial: optuna.Trial, end: Standing, folder: Path, pruned: bool) -> None:
     """Tell the study how the trial ended, and print it on standard error."""
-    if end.state == "finished" and not end.detail:  # which tells of an error, or of replicas that diverged
+    if end.state == "finished" and not end.detail:  # which tells of replicas that diverged
         metrics = metrics_of(folder)
         if search.objective not in metrics:
             study.tell(trial, state=TrialState.FAIL)

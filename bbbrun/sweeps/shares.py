@@ -30,25 +30,22 @@ def shares_cores(launcher: Launcher) -> bool:
 def shared(launcher: Launcher, configs: Sequence[DictConfig]) -> list[list[str]]:
     """Additional settings that give each job its share of the cores; also sets the launcher's number of jobs at once.
 
-    configs: the configuration of each job, of which `threads` and `device` matter. joblib: n_jobs where the user left
-    it at -1, and `threads` where it is null. Slurm: `threads`, where it is null, equals the processors that a job asks
-    for. Other launchers: none.
+    launcher: one that `shares_cores`. configs: the configuration of each job, of which `threads` and `device` matter.
+    joblib: n_jobs where the user left it at -1, and `threads` where it is null. Slurm: `threads`, where it is null,
+    equals the processors that a job asks for.
     """
     options: Any = launcher
-    kind = type(launcher).__name__
     threads = [config.threads for config in configs]
     most_threads = max([number for number in threads if number], default=1)
-    if kind == _JOBLIB:
+    if type(launcher).__name__ == _JOBLIB:
         if options.joblib.get("n_jobs", -1) == -1:
             limit = min(jobs_at_once(config.device) for config in configs)
             options.joblib["n_jobs"] = min(len(configs), max(1, limit // most_threads))
         shares = threads_each(cores(), len(configs), min(options.joblib["n_jobs"], len(configs)))
         return [[f"threads={share}"] if number is None else [] for number, share in zip(threads, shares, strict=True)]
-    if kind == _SLURM:
-        if options.params.get("cpus_per_task") is None:
-            options.params["cpus_per_task"] = most_threads
-        return [[f"threads={options.params['cpus_per_task']}"] if number is None else [] for number in threads]
-    return [[] for _ in configs]
+    if options.params.get("cpus_per_task") is None:
+        options.params["cpus_per_task"] = most_threads
+    return [[f"threads={options.params['cpus_per_task']}"] if number is None else [] for number in threads]
 
 
 def cores() -> int:

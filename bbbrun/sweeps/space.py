@@ -10,6 +10,7 @@ from hydra.errors import HydraException
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 
 from bbbrun.errors import UserError
+from bbbrun.schema.config import OPTIONS
 from bbbrun.schema.quoting import word
 
 # Hydra reads both ends as floats, so whole numbers are recognised in the text.
@@ -62,11 +63,12 @@ def settings_of(values: Mapping[str, Any]) -> list[str]:
 
 
 def examples(space: Mapping[str, BaseDistribution]) -> Iterator[dict[str, Any]]:
-    """Values of all keys at once, in which each choice, and both ends of each range, stand at least once."""
-    ends = {
-        key: list(each.choices) if isinstance(each, CategoricalDistribution) else [each.low, each.high]
-        for key, each in space.items()
-        if isinstance(each, CategoricalDistribution | FloatDistribution | IntDistribution)
-    }
-    for number in range(max(map(len, ends.values()), default=0)):
-        yield {key: values[number % len(values)] for key, values in ends.items()}
+    """Values of all keys at once, in which each option of a group, and the ends of other keys, stand at least once."""
+    tried: dict[str, list[Any]] = {}
+    for key, each in space.items():
+        values: Any = each
+        tried[key] = list(values.choices) if isinstance(each, CategoricalDistribution) else [values.low, values.high]
+        if key not in ("experiment", *OPTIONS):
+            tried[key] = [tried[key][0], tried[key][-1]]
+    for number in range(max(map(len, tried.values()), default=0)):
+        yield {key: values[number % len(values)] for key, values in tried.items()}

@@ -39,16 +39,17 @@ class Member(NamedTuple):
     weights: Callable[[], Iterable[Tensor]]
 
 
-def parameters_of(run: Run, size: int) -> list[Tensor]:
-    """The method's parameters, each (P,), or as many times P as it has networks, P = size.
+def parameters_of(run: Run, size: int | None) -> list[Tensor]:
+    """The method's parameters, each (P,), or as many times P as it has networks, P = size; None: of any size.
 
     Raises UserError where the weights are missing, of another network than the record's, or not finite.
     """
-    count, size = METHODS[run.method].tensors, size * build_method(option("method", run.config["method"])).copies
+    count, copies = METHODS[run.method].tensors, build_method(option("method", run.config["method"])).copies
     tensors = run.tensors()[:count]
-    valid = [_is_plain(each) and each.shape == (size,) and each.dtype == torch.float32 for each in tensors]
+    total = copies * size if size is not None else tensors[0].numel() if tensors and _is_plain(tensors[0]) else 0
+    valid = [_is_plain(each) and each.shape == (total,) and each.dtype == torch.float32 for each in tensors]
     if len(valid) < count or not all(valid):
-        raise UserError(f"{run.folder}: its checkpoint does not hold the {size} weights of the network in its record")
+        raise UserError(f"{run.folder}: its checkpoint does not hold the {total} weights of the network in its record")
     if not all(bool(each.isfinite().all()) for each in tensors):
         raise UserError(f"{run.folder}: its weights are not finite")
     return [each.contiguous() for each in tensors]

@@ -47,10 +47,10 @@ class MLflow:
                 self._client.set_tag(number, name, str(summary_of(run.folder).get(name)))
             self._client.set_tag(number, _DONE, "yes")
         state = _STATES.get(run.state, "KILLED")
-        if run.state == "running":
-            self._client.update_run(number, status=state)
-        else:
+        if run.state in ("finished", "failed"):
             self._client.set_terminated(number, state, int(1000 * run.rows[-1].moment) if run.rows else None)
+        else:  # without an end: an interrupted run may go on
+            self._client.update_run(number, status=state)
 
     def _run(self, run: Tracked) -> tuple[str, dict[str, str]]:
         """The id and tags of the run in MLflow, created if it does not exist."""

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from bbbrun.errors import UserError
-from bbbrun.runs.files import named_folder, naming
+from bbbrun.runs.files import named_folder
 from bbbrun.trackers.tracked import tracked_runs
 
 # name -> module and class, default target, and packages to install.
@@ -41,16 +41,14 @@ def main(words: Sequence[str] | None = None) -> None:
     tracked_runs(arguments.runs[0])  # before a store is created
     if target.startswith("sqlite:///"):
         Path(target.removeprefix("sqlite:///")).absolute().parent.mkdir(parents=True, exist_ok=True)
-    elif arguments.to == "mlflow" and "://" not in target:
-        raise UserError(f"--output {target}: MLflow takes the address of a store, such as sqlite:///{target}.db")
-    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")  # by default it tries for minutes
+    if not arguments.follow:
+        os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")  # by default it tries for minutes
     try:
-        with naming(Path(target)):
-            tracker: Any = getattr(import_module(f"bbbrun.trackers.{module}"), name)(target)
-            try:
-                _write(tracker, arguments.runs, arguments.follow)
-            finally:
-                tracker.close()
+        tracker: Any = getattr(import_module(f"bbbrun.trackers.{module}"), name)(target)
+        try:
+            _write(tracker, arguments.runs, arguments.follow)
+        finally:
+            tracker.close()
     except ModuleNotFoundError as error:
         raise UserError(f"--to {arguments.to} needs packages: pip install {packages} ({error})") from error
     except Exception as error:
@@ -62,14 +60,14 @@ def main(words: Sequence[str] | None = None) -> None:
 
 def _write(tracker: Any, folders: Sequence[Path], follow: bool) -> None:
     """Write all runs; with `follow`, write unfinished ones again and again."""
-    ended: set[Path] = set()
+    finished: set[Path] = set()
     while True:
         runs = [run for folder in folders for run in tracked_runs(folder)]
         for run in runs:
-            if run.folder not in ended:
+            if run.folder not in finished:
                 tracker.update(run)
-        ended |= {run.folder for run in runs if run.state in ("finished", "failed")}
-        if not follow or len(ended) == len({run.folder for run in runs}):
+        finished |= {run.folder for run in runs if run.state == "finished"}
+        if not follow or all(run.state in ("finished", "failed") for run in runs):
             return
         try:
             time.sleep(_ROUND)

@@ -194,10 +194,7 @@ def _finish(job: Job, device: str, threads: int | None, children: "list[subproce
     with path.open("a") as file:
         if not lock(file, patience=0):
             return f"skipped: bbbrun {shlex.join(job.words)} (in progress in another process)"
-        try:
-            return _finish_alone(job, device, threads, children)
-        finally:
-            path.unlink(missing_ok=True)
+        return _finish_alone(job, device, threads, children)
 
 
 def _finish_alone(job: Job, device: str, threads: int | None, children: "list[subprocess.Popen[str]]") -> str | None:

@@ -19,6 +19,8 @@ from bbbrun.schema.messages import one_line
 if TYPE_CHECKING:
     from bbbrun.sweeps.search import Search
 
+_SEARCHPATH = "hydra.searchpath="  # folders of the user's own configurations
+
 
 def main(words: Sequence[str] | None = None) -> None:
     """Run `bbbrun search`; exit code 0 when the study has its trials, 1 on an error, 2 for wrong words."""
@@ -72,7 +74,8 @@ def _search(arguments: argparse.Namespace) -> None:
 
     folder = search.folder / best.user_attrs["job"]
     [job] = [job for job in read_sweep(search.folder).jobs if job.folder == folder.name]
-    command = shlex.join(["bbbrun", *job.words])
+    places = [text for text in search.settings if text.startswith(_SEARCHPATH)]
+    command = shlex.join(["bbbrun", *places, *job.words])
     lines = [f"best: {search.objective} {best.value:.5g}, trial {best.number}, in {folder}", f"its command: {command}"]
     write_study_page(study, search.folder / "report", lines, search.objective)
     content = {"value": best.value, "trial": best.number, "folder": str(folder), "command": command}
@@ -89,9 +92,10 @@ def _new(arguments: argparse.Namespace) -> "Search":
     fixed, space = space_of(arguments.settings)
     if not space:
         raise UserError("nothing to search: give a key a range, such as 'optimizer.lr=log(1e-4,1e-2)'")
-    if any(text.startswith("resume=") for text in arguments.settings):
+    keys = [text.lstrip("+").partition("=")[0] for text in arguments.settings]
+    if "resume" in keys:
         raise UserError("resume= continues a run; a search is continued by bbbrun search --resume FOLDER")
-    run_settings = [text for text in fixed if text.startswith("hydra.searchpath=") or not text.startswith("hydra")]
+    run_settings = [text for text in fixed if text.startswith(_SEARCHPATH) or not text.startswith("hydra")]
     try:
         for values in examples(space):
             composed([*run_settings, *settings_of(values)])

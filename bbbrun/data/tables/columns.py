@@ -6,7 +6,7 @@ import math
 import warnings
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -67,8 +67,12 @@ def csv_frames(path: Path, texts: Collection[str] = ()) -> Frames:
 def _with_floats(frame: pd.DataFrame) -> pd.DataFrame:
     """The frame with columns of whole numbers beyond 64 bits, which pandas leaves as Python's numbers, as floats."""
     for name in frame:
-        if pd.api.types.is_object_dtype(frame[name]) and frame[name].map(type).isin([int, float]).all():
-            frame[name] = frame[name].astype(float)
+        column = frame[name]
+        if pd.api.types.is_object_dtype(column) and column.map(type).isin([int, float]).all():
+            with suppress(OverflowError):  # beyond floats, too
+                floats = column.astype(float)
+                if floats.nunique() == column.nunique():  # else they are codes, which must not become one
+                    frame[name] = floats
     return frame
 
 

@@ -150,8 +150,9 @@ def _require_categories(column: Any, remedy: str = "") -> None:
         raise ValueError(f"column {column.name!r} has dates: make numbers of them, or leave it out with dataset.ignore")
     texts = column.map(text_of_value, na_action="ignore")
     numbers = pd.to_numeric(texts, errors="coerce").notna() & column.notna()
-    if numbers.sum() > column.notna().sum() / 2:
-        row = int(np.argmax((~numbers & column.notna()).to_numpy()))
+    others = ~numbers & column.notna()
+    if others.any() and numbers.sum() > others.sum():
+        row = int(np.argmax(others.to_numpy()))
         raise ValueError(
             f"column {column.name!r} has numbers, and {str(column.iloc[row])[:40]!r} among them: leave that empty, or "
             + (remedy or f"say dataset.categorical=[{column.name}]")
