@@ -152,7 +152,7 @@ def test_what_results_paper_says_of_misses_is_what_the_records_say() -> None:
     lost = (errors["Bayes by Backprop, scale mixture"] - errors["SGD, dropout"]).dropna()
     assert f"has the higher error in {(lost > 0).sum()} of {len(lost)} pairs" in text
     half = stats.t.ppf(0.975, len(lost) - 1) * lost.std() / len(lost) ** 0.5
-    assert f"Over the seven it is {lost.mean():.2f} ± {half:.2f} more" in text
+    assert f"Over the {len(lost)} it is {lost.mean():.2f} ± {half:.2f} more" in text
     for units, differences in lost.groupby("units"):
         assert re.search(rf"{differences.mean():.2f}( points)? at {units}", text)
 
