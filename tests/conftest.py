@@ -76,7 +76,7 @@ def fast_onednn(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Large products are oneDNN's on every processor that has AVX-512, whoever made it."""
     from bbbrun.runtime import matmul
 
-    monkeypatch.setattr(matmul, "_is_amds", lambda: True)
+    monkeypatch.setattr(matmul, "_is_zen5", lambda: True)
     large_product = matmul.large_product
     large_product.cache_clear()
     yield

@@ -7,7 +7,7 @@ from torch.fx.experimental.proxy_tensor import make_fx
 from bbbrun.bayes.networks import mlp
 from bbbrun.runtime import matmul
 from bbbrun.runtime.compile import compiled
-from bbbrun.runtime.matmul import _is_amds as made_by_amd
+from bbbrun.runtime.matmul import _is_zen5 as zen5
 from bbbrun.runtime.matmul import large_product, matrix_product
 from bbbrun.runtime.matmul_pass import Products, is_narrow, is_small
 
@@ -25,24 +25,27 @@ def skip_without_onednn():
         pytest.skip("this processor has no AVX-512, or torch no oneDNN")
 
 
-@pytest.mark.parametrize("is_amds", [False, True])
-def test_large_products_are_onednns_on_amds_processors(monkeypatch, is_amds):
+@pytest.mark.parametrize("is_zen5", [False, True])
+def test_large_products_are_onednns_from_zen_5_on(monkeypatch, is_zen5):
     skip_without_onednn()
-    monkeypatch.setattr(matmul, "_is_amds", lambda: is_amds)
+    monkeypatch.setattr(matmul, "_is_zen5", lambda: is_zen5)
     large_product.cache_clear()
-    assert (large_product() is not None) == is_amds
+    assert (large_product() is not None) == is_zen5
 
 
-@pytest.mark.parametrize("name", ["AuthenticAMD", "GenuineIntel"])
-def test_the_maker_of_the_processor_is_read_from_the_system(monkeypatch, tmp_path, name):
+@pytest.mark.parametrize(
+    ("name", "family", "expected"),
+    [("AuthenticAMD", 25, False), ("AuthenticAMD", 26, True), ("GenuineIntel", 26, False), ("GenuineIntel", 6, False)],
+)
+def test_the_kind_of_the_processor_is_read_from_the_system(monkeypatch, tmp_path, name, family, expected):
     file = tmp_path / "cpuinfo"
     monkeypatch.setattr(matmul, "Path", lambda _: file)
-    monkeypatch.setattr(matmul.platform, "processor", lambda: f"AMD64 Family 25 Model 33 Stepping 0, {name}")
-    assert made_by_amd() == (name == "AuthenticAMD")
-    file.write_text("vendor_id\t: GenuineIntel\n")
-    assert not made_by_amd()
-    file.write_text("processor\t: 0\nvendor_id\t: AuthenticAMD\n")
-    assert made_by_amd()
+    monkeypatch.setattr(matmul.platform, "processor", lambda: f"AMD64 Family {family} Model 33 Stepping 0, {name}")
+    assert zen5() == expected
+    monkeypatch.setattr(matmul.platform, "processor", lambda: "")
+    assert not zen5()
+    file.write_text(f"processor\t: 0\nvendor_id\t: {name}\ncpu family\t: {family}\nmodel\t\t: 97\n")
+    assert zen5() == expected
 
 
 def forwards_and_backwards(x, weight, bias, gradient):

@@ -1,11 +1,13 @@
-"""Large matrix products by oneDNN in place of MKL, on AMD's processors that have AVX-512.
+"""Large matrix products by oneDNN in place of MKL, on AMD's processors from Zen 5 on.
 
-MKL does not use AVX-512 on processors that are not Intel's: on an AMD EPYC 9005 series processor it reaches 105 GFLOPS
-a core, oneDNN 230 to 250; on a core of the 9004 series 70 to 97, oneDNN 82 to 91. On two cores of an Intel Xeon MKL
-reaches 170 to 250 in all, oneDNN 110 to 195. The processor decides, no measurement: a resumed run takes the same sums.
+MKL does not use AVX-512 on processors that are not Intel's: on an AMD EPYC 9005 series processor (Zen 5) it reaches 105
+GFLOPS a core, oneDNN 230 to 250. Zen 4 computes 512 bits in two halves and gains little: on a core of the 9004 series
+MKL reaches 70 to 97, oneDNN 82 to 91. On two cores of an Intel Xeon MKL reaches 170 to 250 in all, oneDNN 110 to 195.
+The processor decides, no measurement: a resumed run takes the same sums.
 """
 
 import platform
+import re
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
@@ -14,6 +16,7 @@ from typing import cast
 import torch
 from torch import Tensor
 
+_ZEN5 = 26  # the family of AMD's processors that compute 512 bits at once
 _LEAST = 8_000_000  # floating point operations; below, oneDNN's choice of a kernel costs what it saves
 
 Product = Callable[[Tensor, Tensor, Tensor | None], Tensor]  # (a (M, K), b (K, N), bias (N,) or None) -> (M, N)
@@ -21,8 +24,8 @@ Product = Callable[[Tensor, Tensor, Tensor | None], Tensor]  # (a (M, K), b (K, 
 
 @cache
 def large_product() -> Product | None:
-    """`onednn_operator` on AMD's processors; None on others, where torch's own products are the faster."""
-    return onednn_operator() if _is_amds() else None
+    """`onednn_operator` from Zen 5 on; None on other processors, where torch's own products are the faster."""
+    return onednn_operator() if _is_zen5() else None
 
 
 @cache
@@ -69,13 +72,14 @@ def _onednn_product() -> Product | None:
     return product if same else None
 
 
-def _is_amds() -> bool:
-    """Whether the processor says that it is AMD's; where the system has no /proc/cpuinfo, Python's platform tells."""
+def _is_zen5() -> bool:
+    """Whether the processor says that it is AMD's of family 26 or later, in /proc/cpuinfo or to Python's platform."""
     try:
         text = Path("/proc/cpuinfo").read_text()
     except OSError:
         text = platform.processor()
-    return "AuthenticAMD" in text
+    family = re.search(r"\bfamily\b\s*:?\s*(\d+)", text, re.IGNORECASE)
+    return "AuthenticAMD" in text and family is not None and int(family[1]) >= _ZEN5
 
 
 def is_large(a: Tensor, b: Tensor) -> bool:
