@@ -245,3 +245,20 @@ def test_only_the_record_of_replicas_makes_a_run_one_of_them(tmp_path, around, e
     RunFolder(folder, ["epoch", "seconds", *COLUMNS], RECORD | {"config.yaml": config}).close()
     assert files.is_replica(folder) is expected
     assert [run.folder for run in runs_on_disk(tmp_path)] == [folder] * (not expected)
+
+
+def test_a_file_that_is_replaced_may_be_a_link_or_a_pipe(tmp_path):
+    for name in ("there", "loop"):
+        (tmp_path / f"{name}.link").symlink_to(tmp_path / ("there" if name == "there" else "loop.link"))
+    for _ in range(2):  # the file that the link names is not there at first, then it is
+        files.write_atomically(tmp_path / "there.link", b"new")
+        assert (tmp_path / "there.link").is_symlink()
+        assert (tmp_path / "there").read_bytes() == b"new"
+    files.write_atomically(tmp_path / "loop.link", b"new")  # a link to itself names no file
+    assert (tmp_path / "loop.link").read_bytes() == b"new"
+    os.mkfifo(tmp_path / "pipe")
+    reading = os.open(tmp_path / "pipe", os.O_RDONLY | os.O_NONBLOCK)
+    files.write_atomically(tmp_path / "pipe", b"new")
+    assert os.read(reading, 9) == b"new"
+    os.close(reading)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["loop.link", "pipe", "there", "there.link"]

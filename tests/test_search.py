@@ -296,13 +296,15 @@ def test_a_killed_workers_trial_goes_on_in_its_folder(tmp_path):
 
 
 @pytest.mark.slow
-def test_an_experiment_of_the_users_own_is_searched_and_named_in_the_best_command(bbbrun, tmp_path):
+@pytest.mark.parametrize("flag", ["--config-dir", "hydra.searchpath"])
+def test_an_experiment_of_the_users_own_is_searched_and_named_in_the_best_command(bbbrun, tmp_path, flag):
     (tmp_path / "own" / "experiment").mkdir(parents=True)
     own = "# @package _global_\ndefaults: [digits, _self_]\nname: mine\nnetwork:\n  hidden: [3]\n"
     (tmp_path / "own" / "experiment" / "mine.yaml").write_text(own)
     place = f"hydra.searchpath=['file://{tmp_path / 'own'}']"
     words = [word for word in FAST if not word.startswith("network")]
-    result = bbbrun("search", place, "experiment=mine", *words, "seed=1,2", "--trials", "1")
+    flags = ["--config-dir", "own"] if flag == "--config-dir" else [place]
+    result = bbbrun("search", *flags, "experiment=mine", *words, "seed=1,2", "--trials", "1")
     assert result.returncode == 0, result.stderr
     (best,) = tmp_path.rglob("best.json")
     command = shlex.split(json.loads(best.read_text())["command"])
@@ -311,3 +313,19 @@ def test_an_experiment_of_the_users_own_is_searched_and_named_in_the_best_comman
     assert again.returncode == 0, again.stderr
     metrics = [json.loads(path.read_text())["metrics"] for path in tmp_path.rglob("summary.json")]
     assert metrics[0] == metrics[1]
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (["--config-dir", "none"], "--config-dir none: there is no such folder"),
+        (["--config-dir", ".", "hydra.searchpath=[file:///tmp]"], "--config-dir and hydra.searchpath"),
+        (["--config-dir", ".", "--resume", "folder"], "--resume continues with the settings of the search"),
+    ],
+)
+def test_a_folder_of_configurations_that_cannot_be_meant_is_refused(bbbrun, tmp_path, words, expected):
+    settings = [] if "--resume" in words else ["seed=1,2"]
+    result = bbbrun("search", *settings, *words)
+    assert result.returncode == 2
+    assert expected in result.stderr.splitlines()[-1]
+    assert not list(tmp_path.iterdir())

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from bbbrun.bayes.networks import Network
-from bbbrun.errors import UserError
+from bbbrun.errors import UserError, line_of
 from bbbrun.runtime.imports import imported, read_state
 from bbbrun.schema.methods import ModuleConfig
 
@@ -61,7 +61,7 @@ def made_module(config: ModuleConfig, seed: int = 0) -> nn.Module:
         if not isinstance(module, nn.Module):
             raise TypeError(f"it makes no torch.nn.Module, but {type(module).__name__}")
     except (Exception, SystemExit) as error:
-        raise UserError(f"network.target={config.target} with {config.args or {}}: {_line(error)}") from error
+        raise UserError(f"network.target={config.target} with {config.args or {}}: {line_of(error)}") from error
     return module
 
 
@@ -77,7 +77,7 @@ def network_of_module(config: ModuleConfig, input_shape: Sequence[int], outputs:
         with torch.no_grad():
             shape = tuple(module(torch.zeros(2, *input_shape)).shape)
     except (Exception, SystemExit) as error:
-        raise UserError(f"network.target={config.target}: {_line(error)}") from error
+        raise UserError(f"network.target={config.target}: {line_of(error)}") from error
     if shape != (2, outputs):
         raise UserError(
             f"network.target={config.target} must make outputs (N, {outputs}) of inputs (N, "
@@ -98,7 +98,7 @@ def network_of_module(config: ModuleConfig, input_shape: Sequence[int], outputs:
             try:
                 fresh.load_state_dict(state)
             except (RuntimeError, TypeError) as error:
-                raise UserError(f"network.weights={config.weights} does not fit: {_line(error)[:200]}") from error
+                raise UserError(f"network.weights={config.weights} does not fit: {line_of(error)[:200]}") from error
         return torch.cat([parameter.detach().reshape(-1).float() for parameter in fresh.parameters()])
 
     if state is not None:
@@ -106,8 +106,3 @@ def network_of_module(config: ModuleConfig, input_shape: Sequence[int], outputs:
     sizes = [math.prod(shape) for shape in network.shapes]
     random = torch.cat([torch.full((size,), float(not each)) for size, each in zip(sizes, deterministic, strict=True)])
     return network._replace(start=start, random=random if any(deterministic) else None)
-
-
-def _line(error: BaseException) -> str:
-    kind = "" if isinstance(error, ValueError) else f"{type(error).__name__}: "
-    return " ".join(f"{kind}{error}".split()).rstrip(":")

@@ -89,8 +89,14 @@ def naming(path: Path) -> Iterator[None]:
 def replacing(path: Path) -> Iterator[IO[bytes]]:
     """A temporary file beside `path`, renamed to it at the end, so that a kill leaves the old file or the new one.
 
+    A link stays one: the file that it names is replaced. A pipe or device is written as it is.
     Raises OSError naming `path`, as where the disk is full. On any exception the temporary file is deleted.
     """
+    if path.exists() and not path.is_file() and not path.is_dir():
+        with naming(path), path.open("wb") as file:
+            yield file
+        return
+    path = Path(os.path.realpath(path)) if path.is_symlink() else path
     # No name that a user's own file would have. It is the same after a kill, so that nothing is left over for good.
     temporary = path.with_name(f".{path.name}.bbbrun.tmp")
     try:

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from bbbrun.errors import UserError
+from bbbrun.errors import UserError, line_of
 
 
 def imported(target: str) -> Any:
@@ -20,7 +20,7 @@ def imported(target: str) -> Any:
     try:
         return getattr(importlib.import_module(package), name)
     except (Exception, SystemExit) as error:  # a module may be a program that ends itself
-        raise UserError(f"network.target={target} cannot be imported: {_line(error)}") from error
+        raise UserError(f"network.target={target} cannot be imported: {line_of(error)}") from error
     finally:
         # The last one: in a notebook the first is the user's own.
         if "" in sys.path:
@@ -37,9 +37,5 @@ def read_state(path: str) -> dict[str, Any]:
         if not isinstance(state, dict) or not all(isinstance(each, torch.Tensor) for each in state.values()):
             raise TypeError("it holds something else than tensors by name")
     except Exception as error:
-        raise UserError(f"network.weights={path} is no state dict that can be read: {_line(error)[:120]}") from error
+        raise UserError(f"network.weights={path} is no state dict that can be read: {line_of(error)[:120]}") from error
     return state
-
-
-def _line(error: BaseException) -> str:
-    return " ".join(f"{type(error).__name__}: {error}".split()).rstrip(":")

@@ -12,16 +12,23 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
 
 from bbbrun.errors import UserError
+from bbbrun.schema.quoting import word
 
+SEARCHPATH = "hydra.searchpath="  # how the setting that names folders of the user's own begins
 _PACKAGE = "# @package _global_"
 _MARKS = (b"\xef\xbb\xbf", b"\xff\xfe", b"\xfe\xff")  # of UTF-8 and of the two orders of UTF-16
+
+
+def searchpath(folder: Path) -> str:
+    """The setting that does what `--config-dir` does, in the words of any folder."""
+    return word(SEARCHPATH.rstrip("="), [f"file://{folder.absolute()}"])
 
 
 def own_folders(config_dir: str | None, words: Sequence[str]) -> list[Path]:
     """The folders of --config-dir and of hydra.searchpath among the words; packages are left out."""
     folders = [config_dir] if config_dir else []
     for text in words:
-        if text.startswith("hydra.searchpath="):
+        if text.startswith(SEARCHPATH):
             try:
                 value: Any = OverridesParser.create().parse_override(text).value()
             except HydraException:

@@ -17,6 +17,7 @@ from bbbrun.runs.files import RECORD
 from bbbrun.runs.identity import FREE_ON_RESUME
 from bbbrun.runs.sweep import SWEEP, SweepJob, is_sweep, read_sweep
 from bbbrun.schema.config import composed
+from bbbrun.schema.own_files import searchpath
 from bbbrun.schema.quoting import word
 from bbbrun.sweeps.folders import new_folder
 
@@ -154,7 +155,7 @@ def _with_absolute_folders(words: Sequence[str]) -> list[str]:
 
 def _name(settings: Sequence[str], flags: Namespace) -> str:
     """The runs' name if all jobs share it, else "sweep"."""
-    search = [f"hydra.searchpath=['file://{Path(flags.config_dir).absolute()}']"] if flags.config_dir else []
+    search = [searchpath(Path(flags.config_dir))] if flags.config_dir else []
     try:
         overrides = OverridesParser.create().parse_overrides(list(settings))
         values = {}

@@ -55,7 +55,7 @@ def main(words: Sequence[str] | None = None) -> None:
         table = _verdicts(arguments)
         for file, formatted in ((arguments.json, as_json), (arguments.junit, as_junit)):
             if file:
-                _write(file, formatted(table))
+                write_atomically(file, formatted(table).encode())
     except (UserError, OSError) as error:
         print(f"bbbrun check: error: {one_line(error)}", file=sys.stderr)
         sys.exit(1)
@@ -63,14 +63,6 @@ def main(words: Sequence[str] | None = None) -> None:
     counts = table["verdict"].value_counts()
     print(", ".join(f"{counts.get(name, 0)} {name}" for name in ("pass", "miss", "not run")))
     sys.exit(0 if (table["verdict"] == "pass").all() else 1)
-
-
-def _write(file: Path, text: str) -> None:
-    """Write a file whole or not at all; into a pipe or a device as it is."""
-    if file.exists() and not file.is_file():
-        file.write_text(text, "utf-8")
-    else:
-        write_atomically(file.resolve(), text.encode())
 
 
 def _items(folder: Path) -> list[str]:

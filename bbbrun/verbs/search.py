@@ -15,11 +15,10 @@ from bbbrun.errors import UserError
 from bbbrun.runs.files import RUNS, named_folder
 from bbbrun.schema.config import OBJECTIVES
 from bbbrun.schema.messages import one_line
+from bbbrun.schema.own_files import SEARCHPATH, searchpath
 
 if TYPE_CHECKING:
     from bbbrun.sweeps.search import Search
-
-_SEARCHPATH = "hydra.searchpath="  # folders of the user's own configurations
 
 
 def main(words: Sequence[str] | None = None) -> None:
@@ -39,6 +38,7 @@ def main(words: Sequence[str] | None = None) -> None:
         help="Optuna's address of the study, as sqlite:///study.db; by default a file in the search's folder",
     )
     add("--prune", action="store_true", help="stop trials whose rows are worse than most at the same epoch")
+    add("--config-dir", "-cd", type=named_folder, metavar="DIR", help="a folder of your own configurations")
     add("--resume", type=named_folder, metavar="FOLDER", help="join or continue the search in this folder")
     # Settings may stand between the options.
     arguments = parser.parse_intermixed_args(words)
@@ -46,8 +46,14 @@ def main(words: Sequence[str] | None = None) -> None:
         parser.error(f"--objective takes a metric of validation, one of {', '.join(OBJECTIVES)}, never of the test")
     if arguments.trials < 1:
         parser.error("--trials takes a whole number of at least 1")
-    if arguments.resume and arguments.settings:
+    if arguments.resume and (arguments.settings or arguments.config_dir):
         parser.error("--resume continues with the settings of the search")
+    if arguments.config_dir:
+        if any(text.startswith(SEARCHPATH) for text in arguments.settings):
+            parser.error("--config-dir and hydra.searchpath are two ways to say the same: take one")
+        if not arguments.config_dir.is_dir():
+            parser.error(f"--config-dir {arguments.config_dir}: there is no such folder")
+        arguments.settings.insert(0, searchpath(arguments.config_dir))
     try:
         import optuna  # noqa: F401
     except ModuleNotFoundError as error:
@@ -74,7 +80,7 @@ def _search(arguments: argparse.Namespace) -> None:
 
     folder = search.folder / best.user_attrs["job"]
     [job] = [job for job in read_sweep(search.folder).jobs if job.folder == folder.name]
-    places = [text for text in search.settings if text.startswith(_SEARCHPATH)]
+    places = [text for text in search.settings if text.startswith(SEARCHPATH)]
     command = shlex.join(["bbbrun", *places, *job.words])
     lines = [f"best: {search.objective} {best.value:.5g}, trial {best.number}, in {folder}", f"its command: {command}"]
     write_study_page(study, search.folder / "report", lines, search.objective)
@@ -95,7 +101,7 @@ def _new(arguments: argparse.Namespace) -> "Search":
     keys = [text.lstrip("+").partition("=")[0] for text in arguments.settings]
     if "resume" in keys:
         raise UserError("resume= continues a run; a search is continued by bbbrun search --resume FOLDER")
-    run_settings = [text for text in fixed if text.startswith(_SEARCHPATH) or not text.startswith("hydra")]
+    run_settings = [text for text in fixed if text.startswith(SEARCHPATH) or not text.startswith("hydra")]
     try:
         for values in examples(space):
             composed([*run_settings, *settings_of(values)])
