@@ -112,7 +112,7 @@ class TrainedRun:
 
         The same numbers as `bbbrun predict`. inputs: an array, or a DataFrame whose columns have the inputs' names.
         Images (N, H, W) in pixel values: `class`, its `probability`, and `p0`, `p1`, ..., the posterior predictive over
-        `draws` draws of the weights (paper, equation 1); no class below `min_probability`. Of a regression, x (N,) or
+        `draws` draws of the weights (paper, section 3); no class below `min_probability`. Of a regression, x (N,) or
         (N, 1): `mean`, `standard_deviation` and quantiles `q05` to `q95` of the predictive mixture. Both: `aleatoric`
         and `epistemic` uncertainty, nats for classes, standard deviations for numbers. Of a table: a DataFrame, or rows
         (N, C) whose columns are the training file's, in its order, without target and ignored ones; `p_WORD` is the

@@ -1,4 +1,4 @@
-"""Predictions: the posterior predictive, a mean of PROBABILITIES over draws of the weights (paper, equation 1)."""
+"""Predictions: the posterior predictive, a mean of PROBABILITIES over draws of the weights (paper, section 3)."""
 
 from collections.abc import Iterable
 
@@ -24,7 +24,7 @@ def class_probabilities(network: Network, weights: Tensor, inputs: Tensor) -> Te
 def posterior_predictive(network: Network, draws: Iterable[Tensor], inputs: Tensor) -> Tensor:
     """P(y given x, D) = the mean over draws w (P,) of softmax(network(w, x)), (N, K).
 
-    Source: Blundell et al. 2015, equation 1.
+    Source: Blundell et al. 2015, section 3.
     """
     total: Tensor | float = 0.0
     count = 0
