@@ -5,7 +5,9 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 from torch import Tensor, nn
 
 from bbbrun.bayes.draws import Draws
@@ -21,6 +23,7 @@ from bbbrun.runs.resume import require_same_run, require_unused
 from bbbrun.runtime.device import choose_device, process_settings, set_products
 from bbbrun.schema.config import composed, validated
 from bbbrun.schema.fixing import fixed, yaml_text
+from bbbrun.schema.messages import one_line
 from bbbrun.schema.quoting import words_of
 from bbbrun.schema.replicas import replicas_of
 from bbbrun.tasks.prediction import Ensemble, member_of, parameters_of, without_unsure
@@ -146,7 +149,8 @@ def fit(
     The objective is equation 8 of the paper, on the summed likelihood of minibatches. mu starts at the module's own
     parameters, which stay as they are. inputs (N, ...), targets (N, ...). likelihood: (outputs (B, K), targets
     (B, ...)) -> nll of each example (B,), nats, such as bbbrun.likelihoods.categorical. overrides: words of the command
-    line for method, optimizer, train.batch_size, seed, device, precision and compile, such as "optimizer.lr=1e-2".
+    line for method, optimizer, train.batch_size, seed, device, precision and compile, such as "optimizer.lr=1e-2"; what
+    they leave open is as in experiment=digits. Parameters are float32, so inputs of floating point must be.
     Raises ValueError for a module with buffers, batch normalisation or dropout in training mode, and for inputs and
     targets that are not as many; bbbrun.errors.UserError for an override out of its range or of another key, for an
     estimator that takes affine maps apart (method.estimator=local or flipout), which a module need not be made of, and
@@ -157,7 +161,10 @@ def fit(
     for word in overrides:
         if not word.lstrip("+").startswith(tuple(f"{key}{mark}" for key in _FIT_KEYS for mark in ".=")):
             raise UserError(f"overrides: fit takes no word {word}, only words of {', '.join(_FIT_KEYS)}")
-    config = validated(composed(["experiment=digits", *overrides, f"train.epochs={epochs}"]))
+    try:
+        config = validated(composed(["experiment=digits", *overrides, f"train.epochs={epochs}"]))
+    except (HydraException, OmegaConfBaseException) as error:
+        raise UserError(one_line(error)) from None
     device = choose_device(config.device)
     set_products(config.precision, device)
     network, weights = from_module(module)

@@ -11,5 +11,8 @@ class RunInUse(UserError):
 
 def line_of(error: BaseException) -> str:
     """The kind and text of another's error in one line; of a ValueError, which is of a value, the text alone."""
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
     kind = "" if isinstance(error, ValueError) else f"{type(error).__name__}: "
-    return " ".join(f"{kind}{error}".split()).rstrip(":")
+    text = " ".join(f"{kind}{error}".split()).rstrip(":")
+    return "".join(sign if sign.isprintable() else "?" for sign in text)  # a file's signs may command a terminal

@@ -66,11 +66,12 @@ def run(planned: list[Planned], folder: Path, command: str, record: dict[str, st
 def _sizes(config: Config) -> str:
     """The keys that decide how much memory a run takes, with their values."""
     sizes: dict[str, Any] = {"network.hidden": getattr(config.network, "hidden", None)}
+    sizes |= {"method.members": getattr(config.method, "members", None)}
     sizes |= {"train.batch_size": config.train.batch_size, "replicas": config.replicas}
     for group in ("dataset", "agent"):
         part = getattr(config, group)
         sizes |= {f"{group}.{name}": getattr(part, name, None) for name in _ROWS}
-    *most, last = [f"{name} ({value})" for name, value in sizes.items() if value not in (None, 1)]
+    *most, last = [f"{name} ({value})" for name, value in sizes.items() if value not in (None, 1)] or ["the network"]
     return f"{', '.join(most)} or {last}" if most else last
 
 

@@ -180,6 +180,9 @@ def test_fit_refuses_what_it_cannot_train():
             bbbrun.fit(nn.Linear(3, 2), bbbrun.likelihoods.categorical, x, y, overrides=[word], **words)
     with pytest.raises(UserError, match=r"optimizer\.lr must be a positive finite number"):
         bbbrun.fit(nn.Linear(3, 2), bbbrun.likelihoods.categorical, x, y, overrides=["optimizer.lr=0"], **words)
+    for word, text in (("optimizer.lrr=1", "lrr"), ("optimizer.lr=abc", "abc"), ("optimizer=none", "none")):
+        with pytest.raises(UserError, match=rf"^[^\n]*{text}[^\n]*$"):
+            bbbrun.fit(nn.Linear(3, 2), bbbrun.likelihoods.categorical, x, y, overrides=[word], **words)
     for estimator in ("local", "flipout"):
         word = f"method.estimator={estimator}"
         with pytest.raises(UserError, match=f"{word} needs a network of affine maps"):

@@ -90,7 +90,7 @@ def test_a_part_that_fails_is_named_with_its_log(tmp_path):
     for name in ("steps-float32", "steps-bfloat16", "bandit"):
         (tmp_path / "here" / f"{name}.csv").write_text("name\n")
     result = bench("--machine", "here", "--small", "--device", "cpu", "train.epochs=0", cwd=tmp_path)
-    assert result.returncode == 2
+    assert result.returncode == 1
     assert "wide-float32 failed: here/wide-float32.log ends with 'bbbrun: error: train.epochs must be" in result.stderr
 
 
@@ -163,7 +163,8 @@ def test_a_damaged_record_is_refused_before_its_variance_is_measured(tmp_path, n
 )
 def test_the_bench_refuses_wrong_words(bbbrun, words):
     result = bbbrun("bench", *words)
-    assert result.returncode == 2
+    # What the words alone do not show is an error like any other.
+    assert result.returncode == (1 if words[-1] in ("nonsense", "nowhere") else 2)
     assert "bbbrun bench: error: " in result.stderr
     assert "error: --" in result.stderr or "error: nowhere" in result.stderr
     assert "Traceback" not in result.stderr

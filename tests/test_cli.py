@@ -511,6 +511,7 @@ def test_a_network_beyond_memory_is_one_line(tmp_path):
         ),
         (["experiment=wheel", "agent.steps=70"], "agent.steps (70), agent.buffer_size (4096) or agent.updates (64)"),
         ([], "network.hidden ([100, 100]) or train.batch_size (128) smaller"),
+        (["method=ensemble", "method.members=7"], "method.members (7) or train.batch_size (128) smaller"),
     ],
 )
 def test_memory_that_ends_anywhere_names_the_keys(monkeypatch, tmp_path, where, error, words, expected):

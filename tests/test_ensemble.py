@@ -50,6 +50,12 @@ def test_its_networks_are_exported_one_by_one(runs):
         weights_of(run, 3, 0, None)
 
 
+def test_it_has_no_mean_to_predict_by(runs):
+    with pytest.raises(UserError, match="--mean: method=ensemble has 3 networks and no mean of them"):
+        runs["ensemble"].predict(np.zeros((1, 8, 8)), mean=True)
+    runs["mle"].predict(np.zeros((1, 8, 8)), mean=True)
+
+
 def test_it_goes_on_where_it_was_and_is_a_replica_too(tmp_path, run_in):
     words = (*WORDS, "method=ensemble", "method.members=2", "train.checkpoint_seconds=0")
     together = run_in(tmp_path, *words, "replicas=2", "hydra.run.dir=together")

@@ -185,6 +185,8 @@ def test_a_run_made_to_do_harm_is_refused(good, run_in, tmp_path, harm, text):
     commands = ["predict run x.npy -o out.csv"]
     if harm in (pickled, resolver, target, module):
         commands += ["evaluate run --on test -o out", "export run -o out.pt"]
+    if harm is module:
+        commands += ["bench --variance run --rounds 2"]
     for command in commands:
         start = time.monotonic()
         done = run_in(tmp_path, *command.split())

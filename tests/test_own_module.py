@@ -37,6 +37,12 @@ def normalised():
 def dropped():
     return nn.Sequential(nn.Flatten(), nn.Dropout(0.1), nn.Linear(64, 10))
 
+def recurrent():
+    return nn.Sequential(nn.Flatten(), nn.LSTM(64, 10, num_layers=2, dropout=0.1))
+
+def attending():
+    return nn.MultiheadAttention(8, 2, dropout=0.1)
+
 def nothing():
     return 3
 
@@ -127,6 +133,8 @@ FAULTS = {
     "no module": ((), "own_networks.nothing", "it makes no torch.nn.Module, but int"),
     "buffers": ((), "own_networks.normalised", "has buffers (1.running_mean, 1.running_var, 1.num_batches_tracked)"),
     "dropout": ((), "own_networks.dropped", "the module drops out at random"),
+    "dropout between layers": ((), "own_networks.recurrent", "the module drops out at random"),
+    "dropout of attention": ((), "own_networks.attending", "the module drops out at random"),
     "no such pattern": (("network.deterministic=['x.*']",), "own_networks.Two", "'x.*' is none of the parameters body"),
     "all single": (("network.deterministic=['*']",), "own_networks.Two", "leaves no parameter a posterior"),
     "no file": (("network.weights=no.pt",), "own_networks.Two", "network.weights=no.pt: there is no such file"),

@@ -244,6 +244,24 @@ def test_parquet_is_read_and_written(runs, run_in, tmp_path, monkeypatch):
     pd.testing.assert_frame_equal(table, runs["curve"].predict(frame, draws=3), check_exact=True)
 
 
+def test_a_row_that_is_wrong_late_in_a_parquet_file_is_one_line_and_leaves_none(runs, run_in, tmp_path):
+    pytest.importorskip("pyarrow")
+    x = np.linspace(0, 1, 300_000)
+    x[-1] = np.nan
+    pd.DataFrame({"x": x}).to_parquet(tmp_path / "x.parquet")
+    done = run_in(tmp_path, "predict", str(runs["curve"].folder), "x.parquet", "-o", "out.parquet", "--draws", "1")
+    assert done.returncode == 1
+    [line] = done.stderr.splitlines()
+    assert line == "bbbrun predict: error: x.parquet: row 300000, column 'x': the value is missing"
+    assert [path.name for path in tmp_path.iterdir()] == ["x.parquet"]
+
+
+def test_a_column_that_is_there_twice_is_refused(runs):
+    frame = pd.DataFrame([[0.1, 0.2]], columns=["x", "x"])
+    with pytest.raises(ValueError, match="column 'x' is there twice"):
+        runs["curve"].predict(frame)
+
+
 def _inputs(folder: Path) -> None:
     """Files that are wrong in one way each, beside good ones."""
     flat = PIXELS.reshape(len(PIXELS), 64)[:5]

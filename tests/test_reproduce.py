@@ -341,7 +341,7 @@ def test_a_run_of_another_process_is_told_and_skipped(listed, tmp_path, monkeypa
         (f"--records={__file__}", "--records takes a folder"),
         (f"--records={__file__}/below", "--records takes a folder"),
         ("--records=", "a name, not an empty word"),
-        ("--only=,", "--only takes tables and figures, joined by commas, not ','"),
+        ("--only=,", "--only takes tables and figures, not ','"),
         ("--device=gpu", "--device"),
         ("--device=cuda", "device=cuda: this machine has no CUDA device"),
     ],

@@ -261,6 +261,24 @@ def test_the_report_shows_trials_and_optunas_plots(search, tmp_path):
     assert (tmp_path / "report" / "trials" / "trials.csv").read_text().count("\n") == 13
 
 
+def test_where_no_importance_can_be_told_an_earlier_one_goes_and_other_errors_are_told(search, tmp_path, monkeypatch):
+    def fail(*_: object, **__: object) -> None:
+        raise ValueError("all values are equal")
+
+    study = study_of(search)
+    work(search, study)
+    plots, report = optuna.visualization.matplotlib, tmp_path / "report"
+    write_study_page(study, report, ["best: it"], "valid_error")
+    (report / "importance" / "importance.png").write_bytes(b"of an earlier time")
+    monkeypatch.setattr(plots, "plot_param_importances", fail)
+    write_study_page(study, report, ["best: it"], "valid_error")
+    assert not list((report / "importance").iterdir())
+    assert "importance.png" not in (report / "REPORT.md").read_text()
+    monkeypatch.setattr(plots, "plot_optimization_history", fail)
+    with pytest.raises(ValueError, match="all values are equal"):
+        write_study_page(study, report, ["best: it"], "valid_error")
+
+
 @pytest.mark.slow
 def test_a_trial_of_replicas_is_judged_by_their_mean_and_fails_where_one_diverges(bbbrun, tmp_path):
     words = [*FAST, "optimizer=sgd", "train.batch_size=16,32", "--trials", "1"]

@@ -60,6 +60,9 @@ def test_a_sweep_is_gone_on_with_and_added_to(bbbrun, tmp_path):
     before = touched(sweep)
     nothing = bbbrun(word := f"resume={sweep}")
     assert (nothing.returncode, nothing.stderr) == (0, f"finished: {sweep} (2 jobs)\n")
+    (tmp_path / "own").mkdir()
+    with_folder = bbbrun("--config-dir", "own", word)
+    assert (with_folder.returncode, with_folder.stderr) == (0, nothing.stderr)
     # As if killed after its last checkpoint, and with a value more in front.
     (sweep / "0001" / "summary.json").unlink()
     rows = untimed(sweep / "0001")

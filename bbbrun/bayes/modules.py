@@ -31,7 +31,7 @@ def from_module(module: nn.Module) -> tuple[Network, Tensor]:
         )
     if any(isinstance(part, _BATCH_NORM) for part in module.modules()):
         raise ValueError("the module normalises over its batch: use GroupNorm or LayerNorm, which see one input alone")
-    if any(isinstance(part, _DROPOUT) and part.training for part in module.modules()):
+    if any(part.training and _drops(part) for part in module.modules()):
         raise ValueError("the module drops out at random: call eval() on it, the weights are what is random here")
     names = [name for name, _ in module.named_parameters()]
     parameters = [parameter.detach() for _, parameter in module.named_parameters()]
@@ -44,6 +44,12 @@ def from_module(module: nn.Module) -> tuple[Network, Tensor]:
 
     shapes = tuple(tuple(parameter.shape) for parameter in parameters)
     return Network(shapes, apply, None), torch.cat([parameter.reshape(-1) for parameter in parameters])
+
+
+def _drops(part: nn.Module) -> bool:
+    """Whether the module itself drops out in training mode: recurrent and attention layers have a rate."""
+    rate = getattr(part, "dropout", None)
+    return isinstance(part, _DROPOUT) or (isinstance(rate, float) and rate > 0)
 
 
 def made_module(config: ModuleConfig, seed: int = 0) -> nn.Module:

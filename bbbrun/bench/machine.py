@@ -17,7 +17,7 @@ from tqdm import tqdm
 
 from bbbrun.bench.measure import OURS
 from bbbrun.errors import UserError
-from bbbrun.runs.files import RECORD, SUMMARY
+from bbbrun.runs.files import RECORD, SUMMARY, write_atomically
 from bbbrun.runs.provenance import commit
 from bbbrun.runs.record import read_summary
 from bbbrun.runtime.device import choose_device, name_of, set_products
@@ -85,18 +85,18 @@ def run_parts(folder: Path, parts: Sequence[Part], device: str) -> str:
     or command.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    asked = _about(device) | {"commands": {part.name: _without_place(part.words) for part in parts}}
+    expected = _about(device) | {"commands": {part.name: _without_place(part.words) for part in parts}}
     earlier = folder / "parts.json"
-    if earlier.exists() and json.loads(earlier.read_text()) != asked:
+    if earlier.exists() and json.loads(earlier.read_text("utf-8")) != expected:
         raise UserError(f"{folder} holds results of another machine, version or command: name another folder")
-    earlier.write_text(json.dumps(asked, indent=1))
+    write_atomically(earlier, json.dumps(expected, indent=1).encode())
     for part in tqdm([part for part in parts if not part.result.exists()], disable=None, unit="part"):
         start = time.perf_counter()
         log = folder / f"{part.name}.log"
         with log.open("w") as file:
             code = subprocess.run([sys.executable, "-m", "bbbrun", *part.words], stdout=file, stderr=file).returncode
         if code:
-            last = (log.read_text().strip().splitlines() or ["nothing"])[-1]
+            last = (log.read_text(errors="replace").strip().splitlines() or ["nothing"])[-1]
             raise UserError(f"{part.name} failed: {log} ends with '{last}'")
         print(f"{part.name}: {time.perf_counter() - start:.0f} s", file=sys.stderr)
         write_table(folder, parts, device)
@@ -144,7 +144,7 @@ def write_table(folder: Path, parts: Sequence[Part], device: str) -> str:
         rate, seconds = run["steps_per_second"], run["seconds"]
         lines.append(f"| {run['name']} | {run['replicas']} | {rate:.0f} | {seconds:.0f} | {errors} |")
     text = "\n".join(lines) + "\n"
-    (folder / "machine.md").write_text(text)
+    (folder / "machine.md").write_text(text, "utf-8")
     return text
 
 

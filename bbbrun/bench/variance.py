@@ -35,8 +35,10 @@ from bbbrun.training.trainer import plan_of
 def configuration(run: Run) -> Config:
     """The run's configuration.
 
-    Raises UserError where it is damaged, of another version, or not Bayes by Backprop on images.
+    Raises UserError where it is damaged, of another version, or not Bayes by Backprop on images, and where its network
+    is code that it names.
     """
+    run.network()
     overrides = (run.folder / RECORD).with_name("overrides.yaml")
     try:
         words: Any = OmegaConf.to_container(OmegaConf.load(overrides))

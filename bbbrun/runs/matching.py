@@ -8,7 +8,7 @@ from pathlib import Path
 from bbbrun.runs.files import CHECKPOINT, FIGURES, LOG, SUMMARY
 from bbbrun.runs.identity import differing_on_resume, setting
 from bbbrun.runs.jobs import Job
-from bbbrun.runs.on_disk import RunOnDisk, runs_on_disk
+from bbbrun.runs.on_disk import RunOnDisk
 
 
 def match(job: Job, runs: Iterable[RunOnDisk]) -> RunOnDisk | None:
@@ -33,16 +33,13 @@ def expected_seconds(job: Job, own: RunOnDisk | None, runs: Iterable[RunOnDisk])
     return None if source is None else (1 - (own.done if own else 0)) * source.seconds / source.done
 
 
-def copy_record(job: Job, runs: Path, records: Path) -> None:
-    """Copy the job's finished run from `runs` into `records`, without weights and figures, unless it is there.
+def copy_record(run: Path, runs: Path, records: Path) -> None:
+    """Copy the finished run in the folder `run` from `runs` into `records`, without weights and figures, unless there.
 
     Raises FileExistsError where something else has the record's name.
     """
-    run = match(job, runs_on_disk(runs))
-    if run is None or not run.finished:
-        return
-    record = records / run.folder.relative_to(runs)
-    if _same_run(run.folder, record):
+    record = records / run.relative_to(runs)
+    if _same_run(run, record):
         return
     if record.exists():
         raise FileExistsError(f"{record} is something else: move it away")
@@ -50,11 +47,11 @@ def copy_record(job: Job, runs: Path, records: Path) -> None:
     # Copied whole or not at all: a half copy must not count as a run. hydra.yaml and the log hold this machine's paths.
     with tempfile.TemporaryDirectory(dir=records.parent) as partial:
         copy = Path(partial) / record.name
-        shutil.copytree(run.folder, copy, ignore=shutil.ignore_patterns(CHECKPOINT, FIGURES, LOG, "hydra.yaml"))
+        shutil.copytree(run, copy, ignore=shutil.ignore_patterns(CHECKPOINT, FIGURES, LOG, "hydra.yaml"))
         try:
             copy.rename(record)
         except OSError:
-            if not _same_run(run.folder, record):  # else another process was first
+            if not _same_run(run, record):  # else another process was first
                 raise
 
 

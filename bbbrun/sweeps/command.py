@@ -119,7 +119,9 @@ def _continued(words: Sequence[str], settings: Sequence[str], folder: Path) -> S
     launcher = [text for text in launcher if not text.startswith((f"{_SWEEP_DIR}=", "hydra/sweeper", "hydra.sweeper"))]
     if any(text.startswith("hydra/launcher=") for text in hydra_settings):
         launcher = [text for text in launcher if not text.lstrip("+").startswith(("hydra/launcher", "hydra.launcher"))]
-    new_flags = [text for text in words if text.startswith("-")]
+    new_flags = list(words)
+    for text in settings:
+        new_flags.remove(text)
     hydra_words = [*launcher, *hydra_settings, word(_SWEEP_DIR, str(folder))]
     calls = Calls([*flags, *launcher], again=True, words=run_settings)
     return SweepCommand(["-m", *flags, *new_flags, *hydra_words], calls, folder)

@@ -37,11 +37,15 @@ def write_study_page(study: optuna.Study, output: Path, paragraphs: list[str], o
             warnings.simplefilter("ignore")  # Optuna warns that its plots are experimental
             try:
                 draw()
+                for kind in ("png", "svg"):
+                    plt.savefig(output / name / f"{name}.{kind}", bbox_inches="tight")
             except (RuntimeError, ValueError):
-                continue  # there is no importance if all values are equal
-            for kind in ("png", "svg"):
-                plt.savefig(output / name / f"{name}.{kind}", bbox_inches="tight")
-            plt.close("all")
+                if name != "importance":
+                    raise
+                for path in (output / name).iterdir():  # there is none if all values are equal
+                    path.unlink()
+            finally:
+                plt.close("all")
     (output / "trials").mkdir(parents=True, exist_ok=True)
     table = study.trials_dataframe(attrs=("number", "value", "state", "params", "user_attrs"))
     table.columns = [name.removeprefix("params_").removeprefix("user_attrs_") for name in table.columns]

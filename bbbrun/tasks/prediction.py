@@ -63,12 +63,14 @@ def _is_plain(value: object) -> bool:
 def member_of(run: Run, draws: int, seed: int, mean: bool) -> Member:
     """The run as a member of an ensemble: `draws` draws of its weights, or its only weights.
 
-    mean: w = mu in place of draws. Raises UserError for a run that does not predict.
+    mean: w = mu in place of draws. Raises UserError for a run that does not predict, and for an ensemble's mean.
     """
     predicts = predictor(run)
     network, method = predicts.network, build_method(option("method", run.config["method"]))
     parameters = parameters_of(run, network.size)
     at_mean = method.mean(parameters) if mean else None
+    if mean and at_mean is None and method.copies > 1:
+        raise UserError(f"--mean: method={run.method} has {method.copies} networks and no mean of them")
     if at_mean is not None:
         return Member(run, predicts, 1, False, lambda: [at_mean])
     samples = Draws(seed, 0, method.available(draws), BlockSampler())

@@ -67,15 +67,15 @@ def main(words: Sequence[str] | None = None) -> None:
         least = min([arguments.batch, arguments.rounds - 1, *arguments.draws, *(1 + n for n in arguments.threads)])
         if least < 1:
             raise UserError("--rounds must be at least 2, --threads at least 0, and every other number at least 1")
-        if arguments.machine:
-            _machine(arguments)
-            return
-        if arguments.scaling:
-            _scaling(arguments)
-            return
-        tables = _tables(arguments, networks)
-    except (UserError, ValueError) as error:
+    except UserError as error:
         parser.error(str(error))
+    if arguments.machine:
+        _machine(arguments)
+        return
+    if arguments.scaling:
+        _scaling(arguments)
+        return
+    tables = _tables(arguments, networks)
     if arguments.output:
         import pandas as pd
 

@@ -84,7 +84,7 @@ def _export(arguments: argparse.Namespace) -> None:
         remarks = [
             f"{share:.4g} % of {len(weights)} weights are zero; {name} {error:.4g}, with none removed {unpruned:.4g}"
         ]
-    network = exported(run, weights, origin)
+    network = exported(run, weights)
     content = io.BytesIO()
     if output.suffix == ".pt":
         torch.save(network.module.state_dict(), content)

@@ -186,6 +186,8 @@ def _writing(path: Path) -> Iterator[Writer]:
                 writers.append(ParquetWriter(file, rows.schema))
             writers[0].write_table(rows)
 
-        yield append_batch
-        for writer in writers:
-            writer.close()
+        try:
+            yield append_batch
+        finally:
+            for writer in writers:
+                writer.close()

@@ -33,7 +33,8 @@ def main(words: Sequence[str] | None = None) -> None:
         description="The paper's experiments as ordinary runs. Skips finished ones and resumes interrupted ones.",
     )
     add = parser.add_argument
-    add("--only", default="", help="tables and figures, joined by commas: table1,figure6; or smoke: short runs")
+    text = "tables and figures: table1 figure6, or table1,figure6; or smoke: short runs"
+    add("--only", nargs="+", default=[], metavar="ITEM", help=text)
     add("--seeds", help="seeds, joined by commas, in place of those listed")
     add("--device", default="auto", help="as for bbbrun: auto, cpu, cuda or cuda:N")
     add(
@@ -54,9 +55,9 @@ def main(words: Sequence[str] | None = None) -> None:
     try:
         _require_device(arguments.device)
         seeds = None if arguments.seeds is None else seeds_of(arguments.seeds)
-        only = [name for name in arguments.only.split(",") if name]
+        only = [name for text in arguments.only for name in text.split(",") if name]
         if arguments.only and not only:
-            raise UserError(f"--only takes tables and figures, joined by commas, not {arguments.only!r}")
+            raise UserError(f"--only takes tables and figures, not {' '.join(arguments.only)!r}")
         jobs = wanted(only, seeds)
         if arguments.records:
             _require_folder(arguments.records)
@@ -79,14 +80,16 @@ def _run(jobs: list[Job], remaining: list[Job], records: Path | None, device: st
     threads = threads_each(cores(), len(remaining), at_once) if at_once > 1 and remaining else []
     shares = {job.words: share for job, share in zip(remaining, threads, strict=False)}
     children: list[subprocess.Popen[str]] = []
+    earlier = runs_on_disk(RUNS) if records else []  # once: it reads every run
 
     def finished(job: Job) -> list[str]:
         failures = []
         if job in remaining and (failure := _finish(job, device, shares.get(job.words), children)):
             failures.append(failure)
-        if records:
+        run = match(job, runs_on_disk(RUNS) if job in remaining else earlier) if records else None
+        if records and run is not None and run.finished:
             try:
-                copy_record(job, RUNS, records)
+                copy_record(run.folder, RUNS, records)
             except OSError as error:
                 failures.append(f"no record of bbbrun {shlex.join(job.words)} in {records}: {error}")
         return failures
@@ -218,6 +221,8 @@ def _finish_alone(job: Job, device: str, threads: int | None, children: "list[su
     pipe = subprocess.PIPE if threads else None
     with subprocess.Popen([sys.executable, "-m", "bbbrun", *command], stderr=pipe, text=True) as child:
         children.append(child)
+        if stops.is_stopping():  # since the test above
+            child.terminate()
         for line in child.stderr or ():
             print(f"[{' '.join(job.words)}] {line}", end="", file=sys.stderr)
         code = child.wait()

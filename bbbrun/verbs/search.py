@@ -3,6 +3,7 @@
 import argparse
 import hashlib
 import json
+import os
 import shlex
 import sys
 from collections.abc import Sequence
@@ -12,7 +13,7 @@ from hydra.errors import HydraException
 from omegaconf.errors import OmegaConfBaseException
 
 from bbbrun.errors import UserError
-from bbbrun.runs.files import RUNS, named_folder
+from bbbrun.runs.files import RUNS, named_folder, write_atomically
 from bbbrun.schema.config import OBJECTIVES
 from bbbrun.schema.messages import one_line
 from bbbrun.schema.own_files import SEARCHPATH, searchpath
@@ -81,11 +82,11 @@ def _search(arguments: argparse.Namespace) -> None:
     folder = search.folder / best.user_attrs["job"]
     [job] = [job for job in read_sweep(search.folder).jobs if job.folder == folder.name]
     places = [text for text in search.settings if text.startswith(SEARCHPATH)]
-    command = shlex.join(["bbbrun", *places, *job.words])
+    command = shlex.join([os.environ.get("BBBRUN_COMMAND", "bbbrun"), *places, *job.words])
     lines = [f"best: {search.objective} {best.value:.5g}, trial {best.number}, in {folder}", f"its command: {command}"]
     write_study_page(study, search.folder / "report", lines, search.objective)
     content = {"value": best.value, "trial": best.number, "folder": str(folder), "command": command}
-    (search.folder / "best.json").write_text(json.dumps(content, indent=1) + "\n", "utf-8")
+    write_atomically(search.folder / "best.json", (json.dumps(content, indent=1) + "\n").encode())
     print("\n".join([*lines, f"report: {search.folder / 'report' / 'report.html'}"]))
 
 

@@ -75,8 +75,8 @@ def _lines(folder: Path, runs: list[tuple[Path, str, Standing]], every: bool) ->
     lines = [f"{folder}: {len(runs)} run{'s' * (len(runs) > 1)}: {counted(standings)}; {done} done{remaining}"]
     for state in STATES:
         for path, name, each in runs:
-            told = every or state not in _BRIEF or (state == "finished" and each.detail)
-            if each.state == state and told:
+            listed = every or state not in _BRIEF or (state == "finished" and each.detail)
+            if each.state == state and listed:
                 lines.append(f"{state:11}  {name}{_detail(path, each)}")
     return lines
 

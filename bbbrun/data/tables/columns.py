@@ -124,8 +124,7 @@ def parquet_frames(path: Path) -> Frames:
     import pyarrow
     from pyarrow.parquet import ParquetFile
 
-    with _parquet_errors(path):
-        file = ParquetFile(path)
+    with _parquet_errors(path), ParquetFile(path) as file:
         rows, fields = file.metadata.num_rows, list(file.schema_arrow)
     for field in (field for field in fields if pyarrow.types.is_nested(field.type)):
         raise UserError(f"{path}: column {field.name!r} holds {field.type}, and must hold numbers or texts")
@@ -135,8 +134,8 @@ def parquet_frames(path: Path) -> Frames:
     def chunks(size: int) -> Iterator[pd.DataFrame]:
         # Batches end with the file's row groups: gather them, so that a chunk has all its rows.
         waiting: list[Any] = []
-        with _parquet_errors(path):
-            for batch in ParquetFile(path).iter_batches(batch_size=size, columns=columns):
+        with _parquet_errors(path), ParquetFile(path) as opened:
+            for batch in opened.iter_batches(batch_size=size, columns=columns):
                 waiting.append(batch)
                 if sum(map(len, waiting)) >= size:
                     table = pyarrow.Table.from_batches(waiting)

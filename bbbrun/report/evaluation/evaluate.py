@@ -193,14 +193,12 @@ def summary(scores: pd.DataFrame) -> pd.DataFrame:
 
     An ensemble of a method's seeds is a method of its own, without an interval, as is a single seed.
     """
-    # Missing levels as a number: groups lose missing values.
-    table = scores.assign(level=scores["level"].astype(float).fillna(-1))
-    groups = table.groupby(["method", "set", "part", "level"], sort=False)
+    table = scores.assign(level=scores["level"].astype(float))
+    groups = table.groupby(["method", "set", "part", "level"], sort=False, dropna=False)
     columns: dict[str, Any] = {"runs": groups.size()}
     for name in (name for name in scores if name in NAMES):
         columns |= {name: groups[name].mean(), f"{name}_ci95": groups[name].agg(mean_half_width)}
-    means = pd.DataFrame(columns).reset_index()
-    return means.assign(level=means["level"].where(means["level"] >= 0))
+    return pd.DataFrame(columns).reset_index()
 
 
 def _write(scores: pd.DataFrame, runs: list[Run], output: Path) -> list[str]:
@@ -209,11 +207,11 @@ def _write(scores: pd.DataFrame, runs: list[Run], output: Path) -> list[str]:
     means = summary(scores)
     write_table(means, output, "summary")
     records = [{str(name): plain_value(value) for name, value in row.items()} for row in means.to_dict("records")]
-    (output / "evaluation.json").write_text(json.dumps(records, indent=1, allow_nan=False) + "\n")
+    (output / "evaluation.json").write_text(json.dumps(records, indent=1, allow_nan=False) + "\n", "utf-8")
     for name in means["set"].unique():
         rows = means[means["set"] == name]
         (output / name).mkdir(exist_ok=True)
-        (output / name / f"{name}.md").write_text(markdown(_shown(rows)) + _legend(rows))
+        (output / name / f"{name}.md").write_text(markdown(_shown(rows)) + _legend(rows), "utf-8")
         if rows["level"].notna().any():
             draw_levels(rows, output / name, name)
     paragraphs = [
