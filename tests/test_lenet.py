@@ -93,7 +93,7 @@ def test_it_learns_predicts_and_is_exported(run):
     assert nll.iloc[-1] < 0.9 * nll.iloc[0]
     images = np.random.default_rng(0).uniform(0, 16, (4, 8, 8)).astype(np.float32)
     predicted = run.predict(images, mean=True)
-    network = exported(run._record, weights_of(run._record, None, 0, None), "")
+    network = exported(run._record, weights_of(run._record, None, 0, None))
     lines = network.lines("x.pt")
     module = eval(lines[2].partition("=")[2], {"nn": nn})
     module.load_state_dict(network.module.state_dict())

@@ -488,7 +488,7 @@ def test_runs_of_two_tables_are_no_ensemble(regression, classes, bbbrun):
 
 def test_an_exported_table_gives_the_same_from_encoded_rows(classes, regression):
     run, table = regression
-    network = exported(run._record, weights_of(run._record, None, 0, None), "")
+    network = exported(run._record, weights_of(run._record, None, 0, None))
     rows = torch.tensor(
         np.concatenate([table[["rooms", "area"]], pd.get_dummies(table["city"])], axis=1).astype(np.float32)
     )
@@ -553,7 +553,7 @@ def test_a_deviation_that_all_rows_share_is_a_weight_of_its_own(tmp_path):
     draws = run.predict(table, draws=20)
     assert draws["aleatoric"].std() < 1e-6 * draws["aleatoric"].mean()
     assert draws["epistemic"].std() > 1e-3 * draws["epistemic"].mean()
-    network = exported(run._record, weights_of(run._record, None, 0, None), "")
+    network = exported(run._record, weights_of(run._record, None, 0, None))
     assert network.usage.comment.endswith(f"deviation {predicted['aleatoric'].iloc[0]}")
     inputs = np.concatenate([table[["rooms", "area"]], pd.get_dummies(table["city"])], axis=1).astype(np.float32)
     scaled = (torch.from_numpy(inputs) - torch.tensor(network.usage.shift)) / torch.tensor(network.usage.scale)

@@ -51,12 +51,16 @@ def log_normal(y: Tensor, mean: Tensor | float, sigma: Tensor) -> Tensor:
     return -0.5 * ((y - mean) / sigma).square() - torch.log(sigma) - 0.5 * math.log(2 * math.pi)
 
 
-def log_mixture(y: Tensor, means: Tensor, sigmas: Tensor) -> Tensor:
-    """log (1/S sum_s N(y; mean_s, sigma_s^2)), nats (N,), for y (N,) and means and sigmas (S, N).
+def log_mixture(y: Tensor, means: Tensor, sigmas: Tensor, shares: Tensor | None = None) -> Tensor:
+    """log sum_s share_s N(y; mean_s, sigma_s^2), nats (N,), for y (N,) and means and sigmas (S, N).
 
-    An equal mixture of Gaussians, one for each draw of the weights, is the posterior predictive of a regression.
+    shares (S,) sum to 1, by default 1/S each. An equal mixture of Gaussians, one for each draw of the weights, is the
+    posterior predictive of a regression.
     """
-    return torch.logsumexp(log_normal(y, means, sigmas), dim=0) - math.log(len(means))
+    densities = log_normal(y, means, sigmas)
+    if shares is None:
+        return torch.logsumexp(densities, dim=0) - math.log(len(means))
+    return torch.logsumexp(densities + shares.log()[:, None], dim=0)
 
 
 def mixture_coverage(y: Tensor, means: Tensor, sigmas: Tensor, probability: float = 0.5) -> float:

@@ -1,6 +1,6 @@
 """The contract of a method: its parameters, how it learns, how it predicts; and Bayes by Backprop.
 
-Every class has the same members, here and in one_network.py; no other module asks which method it has.
+Every class has the same members, here and in one_network.py; training and prediction never ask which they have.
 """
 
 from collections.abc import Iterator

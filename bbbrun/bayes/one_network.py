@@ -22,7 +22,7 @@ from bbbrun.schema.methods import DropoutConfig, EnsembleConfig, MaximumLikeliho
 
 
 class OneNetwork:
-    """What they share."""
+    """What most methods without a posterior share: one tensor, no complexity, one draw, no mean."""
 
     tensors: ClassVar[int] = 1
     random: ClassVar[bool] = False

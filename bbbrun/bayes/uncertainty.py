@@ -10,7 +10,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from bbbrun.bayes.likelihoods import log_normal, mixture_quantile
+from bbbrun.bayes.likelihoods import log_mixture, mixture_quantile
 
 
 class ClassPrediction(NamedTuple):
@@ -97,8 +97,7 @@ class NumberMixture:
     def log_density(self, rows: slice, y: Tensor) -> Tensor:
         """log of the predictive density at y (B,) of these rows, nats (B,)."""
         means, sigmas, shares = self.components(rows)
-        density: Tensor = torch.logsumexp(log_normal(y, means, sigmas) + shares.log()[:, None], dim=0)
-        return density
+        return log_mixture(y, means, sigmas, shares)
 
     def prediction(self, rows: slice, probabilities: Sequence[float]) -> NumberPrediction:
         """The mixture over all draws for these rows, and its quantiles at these probabilities."""

@@ -10,10 +10,8 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-import torch
-import torch.nn.functional as F
 from numpy.typing import NDArray
-from scipy.ndimage import convolve1d, gaussian_filter
+from scipy.ndimage import convolve1d, gaussian_filter, rotate
 
 Pixels = NDArray[Any]
 
@@ -22,14 +20,8 @@ ANGLES = tuple(range(0, 181, 15))  # degrees
 
 def rotated(pixels: Pixels, degrees: float) -> Pixels:
     """Rotated counter-clockwise about the centre, bilinear, black outside the old image."""
-    # A rotation in pixels: grid_sample's coordinates are shares of the height and width.
-    height, width = pixels.shape[1:]
-    angle = np.deg2rad(degrees)
-    cosine, sine = float(np.cos(angle)), float(np.sin(angle))
-    theta = torch.tensor([[cosine, -sine * height / width, 0.0], [sine * width / height, cosine, 0.0]])
-    grid = F.affine_grid(theta.expand(len(pixels), 2, 3), [len(pixels), 1, height, width], align_corners=False)
-    turned = F.grid_sample(torch.as_tensor(pixels).unsqueeze(1), grid, align_corners=False)
-    return turned.squeeze(1).clamp(0, 1).numpy()
+    turned: Pixels = rotate(pixels, degrees, axes=(1, 2), reshape=False, order=1, mode="grid-constant")
+    return np.clip(turned, 0, 1)
 
 
 def shifts(width: int) -> tuple[int, ...]:

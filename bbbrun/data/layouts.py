@@ -8,7 +8,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from bbbrun.data.tables.names import hint, some_of
+from bbbrun.data.tables.names import require_columns
 from bbbrun.data.tables.values import is_number
 
 
@@ -29,7 +29,9 @@ class Layout(Protocol):
     def texts(self) -> tuple[str, ...]: ...
 
     def raw(self, values: Any, first: int = 0) -> Tensor:
-        """The inputs of an array or a pandas.DataFrame, checked, in their own units, float32 (N, *shape).
+        """The inputs of an array or a pandas.DataFrame, checked, in their own units.
+
+        float32 (N, *shape); of a table float64 (N, columns).
 
         first: the number of the first row, from 0. Raises ValueError that names the size, or the row and column.
         """
@@ -40,7 +42,7 @@ class Layout(Protocol):
     def far(self, values: Any, first: int = 0) -> list[str]:
         """Each row with a number over 10 standard deviations of the training rows away from their mean, in words.
 
-        Such as "row 3, area": the farthest column. None where the layout does not know these. Arguments and errors as
+        Such as "row 3, area": the farthest column. Empty where the layout does not know these. Arguments and errors as
         of `raw`.
         """
 
@@ -118,12 +120,7 @@ class ColumnsLayout(NamedTuple):
         expected = f"finite numbers (N, {len(self.names)})" + (" or (N,)" if len(self.names) == 1 else "")
         if isinstance(values, pd.DataFrame) and not isinstance(values.columns, pd.RangeIndex):
             names = [str(name) for name in values.columns]
-            for missing in (name for name in self.names if name not in names):
-                raise ValueError(f"column {missing!r} is missing: there are {some_of(names)}{hint(missing, names)}")
-            for surplus in (name for name in names if name not in self.names):
-                raise ValueError(
-                    f"column {surplus!r} is none of this run's inputs, {some_of(self.names)}: leave it out"
-                )
+            require_columns(self.names, names)
             return torch.from_numpy(numbers(values[list(self.names)], first))
         if isinstance(values, pd.DataFrame):
             rows = numbers(values, first)

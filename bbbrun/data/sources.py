@@ -23,7 +23,7 @@ class Chunk(NamedTuple):
 
 
 class Source(NamedTuple):
-    """The rows of a file: how many, and a function that reads them anew, at most so many at a time."""
+    """The rows of a file: at most how many, and a function that reads them anew, at most so many at a time."""
 
     path: Path
     rows: int

@@ -10,6 +10,7 @@ from bbbrun.report.groups import grouped, markdown, mean_and_spread, one_per_see
 from bbbrun.report.plots import COMPARED, compared_curves
 from bbbrun.runs.identity import differing, setting
 from bbbrun.runs.reader import Run
+from bbbrun.runs.record import value_of
 
 # Rows are ordered by the first of these that a run reports, lowest first, and never by the test. Of a bandit by the
 # expected regret, which has less noise than the one that sweepers minimise.
@@ -71,9 +72,7 @@ def _values(run: Run, keys: list[str]) -> dict[str, Any]:
 
 def _value(run: Run, key: str) -> Any:
     """The value of a dotted key, of a group its name; None where the run lacks it."""
-    value: Any = run.config
-    for part in key.split("."):
-        value = value.get(part) if isinstance(value, dict) else None
+    value = value_of(run.config, key)
     if isinstance(value, dict):
         return value.get("name")
     return str(value) if isinstance(value, list) else value

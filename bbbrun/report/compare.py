@@ -15,7 +15,6 @@ from bbbrun.report.groups import short
 from bbbrun.report.spread import LEVEL, student_quantile
 from bbbrun.runs.reader import Run
 
-IMAGES = 10_000  # of MNIST's test set, on which every error rate is measured
 _Z = float(norm.ppf(0.5 + LEVEL / 2))
 _LEAST_SEEDS = 3  # two give almost no estimate of their spread
 

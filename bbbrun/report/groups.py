@@ -7,11 +7,11 @@ from typing import Any, TypeVar
 import pandas as pd
 from torch import Tensor
 
-from bbbrun.bayes.networks import Network, build_network
-from bbbrun.data.images import IMAGES
+from bbbrun.bayes.networks import Network
 from bbbrun.errors import UserError
 from bbbrun.runs.identity import setting
 from bbbrun.runs.reader import Run
+from bbbrun.tasks.kinds import predictor
 from bbbrun.tasks.prediction import parameters_of
 
 Key = TypeVar("Key", bound=Hashable)
@@ -98,5 +98,4 @@ def parameters(run: Run) -> list[Tensor]:
 
 def network_of(run: Run) -> Network:
     """The network of a run on images."""
-    data = IMAGES[run.dataset]
-    return build_network(run.network(), data.shape, data.classes)
+    return predictor(run).network

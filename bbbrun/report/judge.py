@@ -8,9 +8,10 @@ from typing import Any
 import pandas as pd
 
 from bbbrun.bayes.methods import BayesByBackprop
-from bbbrun.errors import UserError
-from bbbrun.report.compare import IMAGES, Ours, against_published, between_ours
+from bbbrun.errors import UserError, line_of
+from bbbrun.report.compare import Ours, against_published, between_ours
 from bbbrun.report.items.table1 import Cell
+from bbbrun.report.published.paper import TEST_IMAGES
 
 Claim = Mapping[Any, Any]  # a row of paper.csv, or one like it
 Numbers = dict[tuple[str, int], Ours]  # (row, column of the paper's table or figure) -> ours
@@ -91,7 +92,7 @@ def _read(folder: Path, item: str) -> Numbers:
     try:
         return read(pd.read_csv(path))
     except (KeyError, ValueError, TypeError, OverflowError) as error:
-        raise UserError(f"{path} cannot be read: make it again with bbbrun report") from error
+        raise UserError(f"{path} cannot be read: make it again with bbbrun report ({line_of(error)[:120]})") from error
 
 
 def _error(claim: Claim, ours: Ours) -> float:
@@ -104,7 +105,7 @@ def _verdict(claim: Claim, numbers: Numbers) -> dict[str, object]:
     ours, other = (numbers.get((claim[name], claim["column"])) if name in claim else None for name in ("row", "other"))
     # Regret is read off a figure; error rates are of test images.
     reading = claim["tolerance"] if claim["item"] == "figure6" else 0.0
-    images = IMAGES if claim["item"] in ("table1", "table2") else 0
+    images = TEST_IMAGES if claim["item"] in ("table1", "table2") else 0
     difference = None
     if claim["rule"] == "below":
         expected, margin = f"below {claim['other']}", 0.0

@@ -7,7 +7,7 @@ import zipfile
 from pathlib import Path
 from typing import Any
 
-from bbbrun.errors import UserError
+from bbbrun.errors import UserError, line_of
 from bbbrun.runs.files import CHECKPOINT, PREVIOUS, write_atomically
 
 
@@ -83,7 +83,7 @@ def last_good_checkpoint(folder: Path, keys: set[str]) -> dict[str, Any] | None:
         except (OSError, MemoryError):
             raise  # says nothing of the file
         except Exception as error:
-            reason = type(error).__name__
+            reason = line_of(error)[:120]
             if failure is None:
                 failure = UserError(f"{path} is not a checkpoint that can be read ({reason}): start a new run")
                 failure.__cause__ = error

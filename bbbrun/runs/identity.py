@@ -55,7 +55,7 @@ def differing(one: frozenset[tuple[str, str]], other: frozenset[tuple[str, str]]
 
 
 def differing_on_resume(earlier: dict[str, Any], later: dict[str, Any]) -> dict[str, tuple[str | None, str | None]]:
-    """The keys, with both values, whose difference forbids resuming a run of configuration `before` as `now`."""
+    """The keys, with both values, whose difference forbids resuming a run of configuration `earlier` as `later`."""
     old, new = leaves(whole(earlier)), leaves(whole(later))
     return {
         key: (old.get(key), new.get(key))

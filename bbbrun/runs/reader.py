@@ -1,4 +1,4 @@
-"""Runs read from their folders, finished or not, without loading torch."""
+"""Finished runs, read from their folders without loading torch."""
 
 import csv
 import io
@@ -14,7 +14,7 @@ import pandas as pd
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
-from bbbrun.errors import UserError
+from bbbrun.errors import UserError, line_of
 from bbbrun.runs.checkpoints import read_checkpoint
 from bbbrun.runs.files import CHECKPOINT, INPUTS, METRICS, PREDICTIONS, RECORD, SUMMARY
 from bbbrun.runs.identity import whole
@@ -100,7 +100,7 @@ class Run(NamedTuple):
         try:
             return content_of(self.folder / INPUTS, MOST_INPUTS).decode("utf-8")
         except (OSError, ValueError) as error:
-            raise UserError(f"{self.folder / INPUTS} cannot be read: run it again, or leave its folder out") from error
+            raise _unreadable(self.folder / INPUTS, error) from error
 
     def tensors(self) -> "list[Tensor]":
         """The tensors in checkpoint.pt: the method's parameters first, each (P,), then the optimizer's, then the step.
@@ -113,9 +113,7 @@ class Run(NamedTuple):
             if any(each.numel() * each.element_size() > each.untyped_storage().nbytes() for each in tensors):
                 raise ValueError("a tensor has more numbers than the file")
         except Exception as error:
-            raise UserError(
-                f"{self.folder / CHECKPOINT} cannot be read: run it again, or leave its folder out"
-            ) from error
+            raise _unreadable(self.folder / CHECKPOINT, error) from error
         return tensors
 
     def provenance(self) -> dict[str, Any]:
@@ -130,7 +128,11 @@ class Run(NamedTuple):
                 raise ValueError("no rows, or text where numbers belong")
             return table
         except (OSError, ValueError) as error:
-            raise UserError(f"{self.folder / name} cannot be read: run it again, or leave its folder out") from error
+            raise _unreadable(self.folder / name, error) from error
+
+
+def _unreadable(what: Path | str, error: Exception) -> UserError:
+    return UserError(f"{what} cannot be read: run it again, or leave its folder out ({line_of(error)[:120]})")
 
 
 def finished_runs(folders: Iterable[Path], trust: bool = False) -> list[Run]:
@@ -180,9 +182,7 @@ def read(folder: Path) -> Run:
         ):
             raise ValueError("text where numbers belong")
     except UNREADABLE as error:
-        raise UserError(
-            f"the record of the run in {folder} cannot be read: run it again, or leave its folder out"
-        ) from error
+        raise _unreadable(f"the record of the run in {folder}", error) from error
     _require_whole(run)
     return run
 
@@ -210,5 +210,5 @@ def _last_row(path: Path) -> dict[str, float]:
         if not numbers or any(len(row) > len(head) for row in numbers):
             raise ValueError("no rows, or longer ones than the head")
     except (OSError, ValueError, csv.Error) as error:
-        raise UserError(f"{path} cannot be read: run it again, or leave its folder out") from error
+        raise _unreadable(path, error) from error
     return dict.fromkeys(head, math.nan) | dict(zip(head, numbers[-1], strict=False))

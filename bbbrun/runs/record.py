@@ -127,13 +127,13 @@ def _plain(node: Any, tree: dict[str, Any], key: str, path: Path) -> Any:
     if not _INTERPOLATION.search(node):
         return node.replace("\\${", "${")
     target = _KEY.fullmatch(node)
-    value = _value_of(tree, target[1]) if target else None
+    value = value_of(tree, target[1]) if target else None
     if value is None or isinstance(value, dict | list) or (isinstance(value, str) and "${" in value):
         raise UserError(f"{path}: {key} holds {node[:80]!r}, which is not looked up, since a run may be anybody's")
     return value
 
 
-def _value_of(tree: Any, dotted: str) -> Any:
+def value_of(tree: Any, dotted: str) -> Any:
     """The value of a dotted key; None where there is none."""
     for name in dotted.split("."):
         tree = tree.get(name) if isinstance(tree, dict) else None

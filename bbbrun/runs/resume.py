@@ -8,7 +8,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
-from bbbrun.errors import UserError
+from bbbrun.errors import UserError, line_of
 from bbbrun.runs.checkpoints import has_checkpoint, remove_checkpoints
 from bbbrun.runs.files import CHECKPOINT, ERROR, METRICS, PREVIOUS, RECORD, SUMMARY, is_replica
 from bbbrun.runs.identity import differing_on_resume
@@ -47,7 +47,8 @@ def require_same_run(config: DictConfig, folder: Path) -> list[str]:
             raise ValueError("no configuration")
         overrides: Any = OmegaConf.to_container(OmegaConf.load(record.with_name("overrides.yaml")))
     except (YAMLError, OmegaConfBaseException, OSError, ValueError) as error:
-        raise UserError(f"resume: the record in {record.parent} cannot be read: start a new run") from error
+        reason = line_of(error)[:120]
+        raise UserError(f"resume: the record in {record.parent} cannot be read: start a new run ({reason})") from error
     current: Any = OmegaConf.to_container(config, enum_to_str=True)
     if differences := differing_on_resume(recorded, current):
         key, (old, new) = next(iter(differences.items()))

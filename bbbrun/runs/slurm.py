@@ -62,9 +62,9 @@ def queued(sweep: Path) -> dict[str, str]:
     try:
         answer = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True).stdout
     except (OSError, subprocess.SubprocessError) as error:
-        told = getattr(error, "stderr", None) or str(error)
+        output = getattr(error, "stderr", None) or str(error)
         # After a timeout it is bytes whatever was asked for.
-        reason = " ".join((told.decode(errors="replace") if isinstance(told, bytes) else told).split())
+        reason = " ".join((output.decode(errors="replace") if isinstance(output, bytes) else output).split())
         raise UserError(
             f"Slurm's queue, in which jobs of {sweep} may be, is unknown ({reason}); if it has none of them, delete "
             f"{sweep / SUBMITTED}"

@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from bbbrun.errors import UserError
+from bbbrun.errors import UserError, line_of
 from bbbrun.runs.files import alone, numbered, write_atomically
 from bbbrun.runs.identity import FREE_ON_RESUME
 
@@ -51,7 +51,7 @@ def read_sweep(folder: Path) -> Sweep:
     except FileNotFoundError:
         raise UserError(f"{folder} is not the folder of a sweep (it has no {SWEEP})") from None
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise UserError(f"{path} cannot be read: it is not what bbbrun wrote") from error
+        raise UserError(f"{path} cannot be read: it is not what bbbrun wrote ({line_of(error)[:120]})") from error
 
 
 def _is_elsewhere(job: SweepJob) -> bool:

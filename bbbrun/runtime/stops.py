@@ -45,7 +45,7 @@ def install(*more: signal.Signals) -> None:
 
 
 def ignore() -> None:
-    """Have no stop cut off Python's own end, once all is done: it would be a traceback, or an exit code of its own."""
+    """Ignore SIGTERM and SIGINT while Python shuts down: a stop would print a traceback or change the exit code."""
     for number in (signal.SIGTERM, signal.SIGINT):
         if signal.getsignal(number) is _stop:
             signal.signal(number, signal.SIG_IGN)

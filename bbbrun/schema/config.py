@@ -25,7 +25,7 @@ from bbbrun.schema.replicas import require_replicas
 from bbbrun.schema.structured import structured
 from bbbrun.schema.tables import TABLES
 
-# Metrics by which settings may be chosen: the first that a run has unless `objective` names one. None is a test metric.
+# Metrics by which settings may be chosen, none of the test set: the first that a run has unless `objective` names one.
 OBJECTIVES = ("valid_error", "valid_nll", "valid_error_mean", "cumulative_regret", "cumulative_expected_regret")
 _NONE = "none"  # the option of a group that stands for having no such part
 

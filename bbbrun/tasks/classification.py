@@ -22,13 +22,13 @@ from bbbrun.schema.methods import NetworkConfig
 from bbbrun.training.task import Column, Judgement, Predictions, Predictor, Problem, Task
 
 COLUMNS = (
-    Column("valid_error", "validation error", "percent", True),
-    Column("test_error", "test error", "percent", True),
-    Column("test_error_mean", "test error, w = mu", "percent", True),
-    Column("test_nll", "test nll", "nats per example", True),
-    Column("test_ece", "expected calibration error", "percent", True),
-    Column("valid_error_mean", "validation error, w = mu", "percent", True),
-    Column("valid_nll", "validation nll", "nats per example", True),
+    Column("valid_error", "validation error", "percent"),
+    Column("test_error", "test error", "percent"),
+    Column("test_error_mean", "test error, w = mu", "percent"),
+    Column("test_nll", "test nll", "nats per example"),
+    Column("test_ece", "expected calibration error", "percent"),
+    Column("valid_error_mean", "validation error, w = mu", "percent"),
+    Column("valid_nll", "validation nll", "nats per example"),
 )
 
 

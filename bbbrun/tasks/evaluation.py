@@ -34,26 +34,26 @@ _UNCERTAINTY = (
     Column("epistemic", "epistemic uncertainty", "nats"),
 )
 CLASSES = (
-    Column("error", "error", "percent", True),
-    Column("nll", "nll", "nats per example", True),
-    Column("brier", "Brier score", "", True),
-    Column("ece", "calibration error, equal width", "percent", True),
-    Column("ece_equal_mass", "calibration error, equal mass", "percent", True),
-    Column("aurc", "area under risk-coverage", "percent", True),
-    Column("coverage_at_1", "coverage at 1 % risk", "percent", False),
+    Column("error", "error", "percent"),
+    Column("nll", "nll", "nats per example"),
+    Column("brier", "Brier score"),
+    Column("ece", "calibration error, equal width", "percent"),
+    Column("ece_equal_mass", "calibration error, equal mass", "percent"),
+    Column("aurc", "area under risk-coverage", "percent"),
+    Column("coverage_at_1", "coverage at 1 % risk", "percent"),
     *_UNCERTAINTY,
 )
 FOREIGN_COLUMNS = (
     *(
-        Column(f"{name}_{by}", f"{label} by {by.replace('_', ' ')}", "", less)
+        Column(f"{name}_{by}", f"{label} by {by.replace('_', ' ')}")
         for by in SUSPICIONS
         for name, label, less in (("auroc", "AUROC", False), ("aupr", "AUPR", False), ("fpr95", "FPR at 95 %", True))
     ),
     *_UNCERTAINTY,
 )
 NUMBERS = (
-    Column("rmse", "RMSE", "the target's unit", True),
-    Column("nll", "nll", "nats per example", True),
+    Column("rmse", "RMSE", "the target's unit"),
+    Column("nll", "nll", "nats per example"),
     Column("inside_50", "inside the 25-75 % interval", "percent"),
     Column("inside_90", "inside the 5-95 % interval", "percent"),
     Column("standard_deviation", "predicted standard deviation", "the target's unit"),

@@ -60,7 +60,7 @@ def parts_of(run: Run, names: Sequence[str], root: str | None) -> list[Part]:
         return [_curve_part(dataset, run.seed, name) for name in names]
     if isinstance(dataset, TabularConfig):
         return [_table_part(dataset, form_in(run), name, root) for name in names]
-    raise UserError(f"dataset={run.dataset}: predictions are of images and of regressions")
+    raise UserError(f"dataset={run.dataset}: its network judges actions; name runs of images, curves or tables")
 
 
 def require_readable(parts: Sequence[Part], layout: Layout) -> None:

@@ -40,7 +40,7 @@ class Usage(NamedTuple):
 
 
 class Exported(NamedTuple):
-    """A module, its origin in words, and the lines that make it again from the file NAME.
+    """A module, and the lines that make it again from the file NAME.
 
     code: the lines that make the module without its weights.
     """
@@ -48,7 +48,6 @@ class Exported(NamedTuple):
     module: nn.Module
     usage: Usage
     shape: tuple[int, ...]
-    origin: str
     code: list[str]
 
     def lines(self, name: str) -> list[str]:
@@ -102,7 +101,7 @@ def error_of(run: Run, weights: Tensor, root: str | None) -> tuple[str, float]:
     return "test RMSE", float(((predicts.components(outputs)[0].numpy() - truth) ** 2).mean() ** 0.5)
 
 
-def exported(run: Run, weights: Tensor, origin: str) -> Exported:
+def exported(run: Run, weights: Tensor) -> Exported:
     """The run's network with these weights (P,); raises UserError for a network that is no plain torch.nn module."""
     predicts = predictor(run)
     options, module, usage = run.network(), nn.Module(), _usage(run)
@@ -123,7 +122,7 @@ def exported(run: Run, weights: Tensor, origin: str) -> Exported:
     with torch.no_grad():
         for parameter, part in zip(module.parameters(), parts, strict=True):
             parameter.copy_(part)
-    return Exported(module.eval(), usage, predicts.layout.shape, origin, code)
+    return Exported(module.eval(), usage, predicts.layout.shape, code)
 
 
 def program_of(network: Exported) -> torch.export.ExportedProgram:

@@ -118,7 +118,7 @@ def predictor(run: Run) -> Predictor:
     dataset, network = option("dataset", run.config["dataset"]), run.network()
     build = _kind(dataset).predictor
     if build is None:
-        raise UserError(f"dataset={dataset.name}: predictions are of images and of regressions")
+        raise UserError(f"dataset={dataset.name}: its network judges actions; name runs of images, curves or tables")
     return build(dataset, network, run)
 
 

@@ -26,8 +26,8 @@ from bbbrun.schema.methods import NetworkConfig
 from bbbrun.training.task import Column, Judgement, Predictions, Predictor, Problem, Task
 
 COLUMNS = (
-    Column("test_rmse", "test RMSE", "", True),
-    Column("test_nll", "test nll", "nats per example", True),
+    Column("test_rmse", "test RMSE"),
+    Column("test_nll", "test nll", "nats per example"),
     Column("coverage_50", "test points in the central 50 %", "percent"),
 )
 

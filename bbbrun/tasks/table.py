@@ -24,8 +24,8 @@ from bbbrun.training.task import Column, Judgement, Predictor, Problem, Task
 
 COLUMNS = (
     *ON_TEST,
-    Column("valid_rmse", "validation RMSE", "", True),
-    Column("valid_nll", "validation nll", "nats per example", True),
+    Column("valid_rmse", "validation RMSE"),
+    Column("valid_nll", "validation nll", "nats per example"),
 )
 
 

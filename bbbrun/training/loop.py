@@ -2,7 +2,6 @@
 
 import itertools
 import math
-import statistics
 import warnings
 from collections.abc import Container
 from dataclasses import replace
@@ -13,6 +12,7 @@ from torch import Tensor
 
 from bbbrun.bayes.posterior import DiagonalGaussian
 from bbbrun.errors import UserError
+from bbbrun.runs.record import means
 from bbbrun.runs.writer import RunFolder
 from bbbrun.runtime import stops
 from bbbrun.schema.config import Config
@@ -140,7 +140,8 @@ def _judgements(
 
 def _means(names: tuple[str, ...], metrics: list[dict[str, float]]) -> dict[str, float]:
     """The mean over replicas of the metrics to show."""
-    return {name: statistics.fmean(row[name] for row in metrics) for name in names if name in metrics[0]}
+    average = means(metrics)
+    return {name: average[name] for name in names if name in average}
 
 
 def _at_chance(task: Task, metrics: dict[str, float]) -> bool:

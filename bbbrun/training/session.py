@@ -37,7 +37,7 @@ class Outcome(NamedTuple):
 class Session:
     """One session of a run, from its start or its checkpoint to its end or its interruption.
 
-    step: steps done before this session. metrics: the last row, as it was given to `checkpoint`. total: all steps.
+    step: steps done before this session. metrics: the last row, which the loop sets. total: all steps.
     more: further entries of the checkpoint from which the run starts. A stop saves the checkpoint of `standing`.
     """
 

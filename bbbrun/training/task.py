@@ -15,13 +15,12 @@ from bbbrun.data.layouts import Layout
 class Column(NamedTuple):
     """A column of metrics.csv, and its label in figures and tables.
 
-    unit: empty for a number without one. less_is_better: None where neither less nor more is better.
+    unit: empty for a number without one.
     """
 
     name: str
     label: str
     unit: str = ""
-    less_is_better: bool | None = None
 
     @property
     def title(self) -> str:
@@ -31,13 +30,13 @@ class Column(NamedTuple):
 
 STEP = Column("step", "training step")
 SECONDS = Column("seconds", "time", "s")
-NLL = Column("nll", "training nll", "nats per example", True)
+NLL = Column("nll", "training nll", "nats per example")
 COMPLEXITY = (
     Column("log_posterior", "log q(w)", "nats"),
     Column("log_prior", "log P(w)", "nats"),
     Column("complexity", "complexity", "nats"),
 )
-FREE_ENERGY = Column("free_energy", "free energy", "nats", True)
+FREE_ENERGY = Column("free_energy", "free energy", "nats")
 EPOCHS = (
     Column("epoch", "epoch"),
     STEP,

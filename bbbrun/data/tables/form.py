@@ -110,7 +110,7 @@ def text_of(form: Form) -> str:
         "target": {"name": target.name} | predicted,
         "ignored": list(form.ignored),
         "fill": form.fill,
-        "rows": dict(zip(_PARTS, form.rows, strict=True)),
+        "rows": dict(zip(PARTS, form.rows, strict=True)),
         "files": form.files,
     }
     return json.dumps(content, indent=1, allow_nan=False) + "\n"
@@ -145,7 +145,7 @@ def form_of(text: str, source: str) -> Form:
     return form
 
 
-_PARTS = ("train", "valid", "test")
+PARTS = ("train", "valid", "test")
 
 
 def _feature(content: dict[str, Any]) -> Feature:

@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 
 from bbbrun.data.images import Split
-from bbbrun.data.tables.form import Feature, Form, Label, Target
+from bbbrun.data.tables.form import PARTS, Feature, Form, Label, Target
 from bbbrun.data.tables.rows import Rows, table_rows
 from bbbrun.data.tables.uci import uci_rows
 from bbbrun.data.tables.values import TableLayout, column_numbers, is_number, levels_of, positions, text_of_value
@@ -55,17 +55,17 @@ def load_table(config: DatasetConfig) -> Table:
     assert isinstance(config, TabularConfig)
     rows = rows_of(config)
     form = fitted(rows)
-    train, valid, test = (split_of(form, part) for part in rows.parts)
+    train, valid, test = (_split(form, name, part) for name, part in zip(PARTS, rows.parts, strict=True))
     return Table(form, train, valid, test)
 
 
-def split_of(form: Form, part: pd.DataFrame) -> Split:
-    """The inputs (N, D) and labels (N,) of some rows, of a part or of another file with the target's column."""
+def _split(form: Form, name: str, part: pd.DataFrame) -> Split:
+    """The inputs (N, D) and labels (N,) of a part's rows."""
     layout = TableLayout(form)
     try:
         return Split(layout.scaled(layout.raw(part)), form.labels(target_values(form.target, part[form.target.name])))
     except ValueError as error:
-        raise UserError(f"dataset={error}") from error
+        raise UserError(f"dataset.path, in its {name} part: {error}") from error
 
 
 def target_values(target: Target, column: Any) -> NDArray[np.float64]:
@@ -162,21 +162,21 @@ def _require_categories(column: Any, remedy: str = "") -> None:
 
 
 def _target(column: Any, train: Any, kind: Kind) -> Target:
-    name, asked = str(column.name), kind
+    name, requested = str(column.name), kind
     values = pd.unique(column)
     if kind is Kind.auto:
         whole = is_number(column) and bool(((column == column.round()) & (column.abs() < _MOST_WHOLE)).all())
         discrete = whole and len(values) <= _MOST_CLASSES
         kind = Kind.classification if discrete or not is_number(column) else Kind.regression
-    told = pd.unique(train) if kind is Kind.regression else values
-    if len(told) < 2:
-        raise ValueError(f"the target {name!r} has one value alone, {str(told[0])[:40]!r}: there is nothing to tell")
+    distinct = pd.unique(train) if kind is Kind.regression else values
+    if len(distinct) < 2:
+        raise ValueError(f"the target {name!r} has one value alone, {str(distinct[0])[:40]!r}: nothing can be learnt")
     if kind is Kind.regression:
         scaler = _scaler(train, name)
         return Target(name, (), float(scaler.mean_[0]), float(scaler.scale_[0]))
     if len(values) > _MOST_LEVELS:
         raise ValueError(f"the target {name!r} has {len(values)} different values, more than {_MOST_LEVELS} classes")
-    if not is_number(column) and asked is Kind.auto:
+    if not is_number(column) and requested is Kind.auto:
         _require_categories(column, "say dataset.kind=classification")
     return Target(name, _classes(values), 0.0, 1.0)
 

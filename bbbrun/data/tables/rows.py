@@ -10,12 +10,11 @@ import pandas as pd
 
 from bbbrun.data.arrays import INPUTS, LABELS, read_npz
 from bbbrun.data.sources import open_source
+from bbbrun.data.tables.form import PARTS
 from bbbrun.data.tables.names import hint, some_of
 from bbbrun.data.tables.values import is_number
 from bbbrun.errors import UserError
 from bbbrun.schema.tables import Kind, Missing, TableConfig
-
-PARTS = ("train", "valid", "test")
 
 
 class Rows(NamedTuple):

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from bbbrun.data.tables.form import Feature, Form
-from bbbrun.data.tables.names import hint, some_of
+from bbbrun.data.tables.names import require_columns, some_of
 
 _FAR = 10.0  # standard deviations
 
@@ -45,13 +45,7 @@ class TableLayout(NamedTuple):
                 raise ValueError(f"a row must be the {len(names)} columns {some_of(names)}, not {len(frame.columns)}")
             frame = frame.set_axis(names, axis=1)
         present = [str(name) for name in frame.columns]
-        for missing in (name for name in names if name not in present):
-            raise ValueError(f"column {missing!r} is missing: there are {some_of(present)}{hint(missing, present)}")
-        for surplus in (name for name in present if name not in names):
-            if surplus != self.form.target.name and surplus not in self.form.ignored:
-                raise ValueError(f"column {surplus!r} is none of this run's inputs, {some_of(names)}: leave it out")
-        for twice in (name for name in names if present.count(name) > 1):
-            raise ValueError(f"column {twice!r} is there twice")
+        require_columns(names, present, (self.form.target.name, *self.form.ignored))
         frame = frame.set_axis(present, axis=1)
         columns = [self._values(frame[feature.name], feature, first) for feature in self.form.features]
         return torch.from_numpy(np.stack(columns, axis=1))

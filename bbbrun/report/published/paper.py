@@ -6,6 +6,8 @@ from importlib.resources import files
 
 import pandas as pd
 
+TEST_IMAGES = 10_000  # of MNIST, on which every error rate is measured
+
 
 def claims() -> pd.DataFrame:
     """The rows of paper.csv that judge our numbers.
@@ -54,6 +56,6 @@ def tolerance(percent: float) -> float:
     return round(2 * standard_error(percent), 2)
 
 
-def standard_error(percent: float, examples: int = 10_000) -> float:
+def standard_error(percent: float) -> float:
     """The binomial standard error of an error rate on MNIST's test images, in percent."""
-    return 100 * math.sqrt(percent / 100 * (1 - percent / 100) / examples)
+    return 100 * math.sqrt(percent / 100 * (1 - percent / 100) / TEST_IMAGES)
