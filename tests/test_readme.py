@@ -16,6 +16,7 @@ from omegaconf import OmegaConf
 from scipy import stats
 
 from bbbrun.report.readme import TABLES, between, renewed
+from bbbrun.report.spread import mean_half_width
 from bbbrun.schema.config import OPTIONS, composed
 from bbbrun.verbs import VERBS
 
@@ -244,6 +245,31 @@ def test_the_table_of_the_regressions_estimators_is_that_of_its_records() -> Non
         ratios = runs["iqr_at_1"] / runs["seed"].map(standard)
         assert ratio == ("-" if ratios.isna().any() else f"{ratios.min():.1f}, {ratios.median():.1f}")
         assert nll == f"{runs['test_nll'].mean():.3f}"
+
+
+def test_the_regressions_fresh_seeds_are_those_of_their_records() -> None:
+    folder = ROOT / "results" / "sweep" / "regression"
+    records = pd.read_csv(folder / "fresh_10000" / "summary.csv")
+    bayes, standard = (records[records["method"] == name].set_index("seed") for name in ("bbb", "mle"))
+    assert sorted(bayes.index) == sorted(standard.index) == list(range(210, 230))
+    assert records["command"].str.contains("dataset.test_points=10000").all()
+    text = " ".join((folder / "README.md").read_text().split())
+    paper = " ".join((ROOT / "results" / "paper" / "README.md").read_text().split())
+    for first, sentence in (
+        (220, "On seeds 220 to 229 Bayes by Backprop holds {} % ({} to {})"),
+        (210, "on 210 to 219 {} ({} to {})"),
+    ):
+        held = bayes["coverage_50"].loc[first : first + 9]
+        assert sentence.format(f"{held.mean():.2f}", f"{held.min():.1f}", f"{held.max():.1f}") in text
+        assert f" {held.mean():.2f}" in paper
+    half = mean_half_width(bayes["coverage_50"])
+    assert f"on all twenty {bayes['coverage_50'].mean():.1f} ± {half:.1f}" in text
+    assert f"the standard network holds {standard['coverage_50'].mean():.1f}" in text
+    ratios = bayes["iqr_at_1"] / standard["iqr_at_1"]
+    for page in (text, paper):
+        assert (
+            f"it is {ratios.min():.1f} to {ratios.max():.0f} times as wide as the standard network on each of" in page
+        )
 
 
 def test_the_table_of_the_tables_settings_is_that_of_its_records() -> None:
