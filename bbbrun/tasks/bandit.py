@@ -62,7 +62,7 @@ def play(config: Config, bandit: Bandit, run: RunFolder, device: torch.device) -
         last_step: int = session.saved.get("last_step", session.step)
         step, warned = session.step, False
 
-        def standing() -> dict[str, Any]:
+        def make_checkpoint() -> dict[str, Any]:
             extra = {"tally": list(tally), "last_tally": list(last_tally), "last_step": last_step}
             return session.checkpoint(step, agent.saved(), **extra)
 
@@ -93,6 +93,6 @@ def play(config: Config, bandit: Bandit, run: RunFolder, device: torch.device) -
         for t in range(session.step, steps):
             if t - session.step == _UNTIMED:
                 session.start_lap()
-            session.take(partial(interact, t), agent.trainer.settled, standing)
+            session.take(partial(interact, t), agent.trainer.settled, make_checkpoint)
             session.progress.update(1)
     return Outcome(session.metrics, session.seconds, session.steps_per_second, agent.trainer.compiled)

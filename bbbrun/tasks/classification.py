@@ -19,7 +19,8 @@ from bbbrun.data.layouts import ImageLayout
 from bbbrun.schema.config import Config
 from bbbrun.schema.datasets import ImageDatasetConfig
 from bbbrun.schema.methods import NetworkConfig
-from bbbrun.training.task import Column, Judgement, Predictions, Predictor, Problem, Task
+from bbbrun.tasks.predictor import Predictor
+from bbbrun.training.task import Column, Judgement, Predictions, Problem, Task
 
 COLUMNS = (
     Column("valid_error", "validation error", "percent"),

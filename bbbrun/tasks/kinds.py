@@ -20,10 +20,11 @@ from bbbrun.schema.tables import TabularConfig
 from bbbrun.tasks import bandit, classification, regression, table
 from bbbrun.tasks.agent import agent_network
 from bbbrun.tasks.classification import classification_task
+from bbbrun.tasks.predictor import Predictor
 from bbbrun.tasks.regression import regression_task
 from bbbrun.training.loop import columns, fit
 from bbbrun.training.session import Outcome
-from bbbrun.training.task import EPOCHS, Column, Predictor, Task
+from bbbrun.training.task import EPOCHS, Column, Task
 
 
 class Prepared(NamedTuple):

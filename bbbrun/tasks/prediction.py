@@ -16,7 +16,7 @@ from bbbrun.errors import UserError
 from bbbrun.runs.reader import Run
 from bbbrun.schema.config import option
 from bbbrun.tasks.kinds import predictor
-from bbbrun.training.task import Mixture, Predictor
+from bbbrun.tasks.predictor import Mixture, Predictor
 
 # Rows in one forward pass. Rows are always cut into such blocks from the first one on, so that each product has the
 # same factors and no rounding depends on how many rows arrive at once.

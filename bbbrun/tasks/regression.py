@@ -23,7 +23,8 @@ from bbbrun.data.layouts import ColumnsLayout
 from bbbrun.schema.config import Config
 from bbbrun.schema.datasets import RegressionCurveConfig
 from bbbrun.schema.methods import NetworkConfig
-from bbbrun.training.task import Column, Judgement, Predictions, Predictor, Problem, Task
+from bbbrun.tasks.predictor import Predictor
+from bbbrun.training.task import Column, Judgement, Predictions, Problem, Task
 
 COLUMNS = (
     Column("test_rmse", "test RMSE"),

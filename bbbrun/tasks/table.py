@@ -18,9 +18,10 @@ from bbbrun.schema.config import Config
 from bbbrun.schema.methods import NetworkConfig
 from bbbrun.schema.tables import Noise, TabularConfig
 from bbbrun.tasks.classification import ClassTable, classification_task
+from bbbrun.tasks.predictor import Predictor
 from bbbrun.tasks.regression import COLUMNS as ON_TEST
 from bbbrun.tasks.regression import NumberTable
-from bbbrun.training.task import Column, Judgement, Predictor, Problem, Task
+from bbbrun.training.task import Column, Judgement, Problem, Task
 
 COLUMNS = (
     *ON_TEST,

@@ -17,7 +17,7 @@ from bbbrun.runs.writer import RunFolder
 from bbbrun.runtime import stops
 from bbbrun.schema.config import Config
 from bbbrun.training.progress import Progress
-from bbbrun.training.session import Outcome, Session, Standing
+from bbbrun.training.session import MakeCheckpoint, Outcome, Session
 from bbbrun.training.task import EPOCHS, Column, Judgement, Task
 from bbbrun.training.trainer import Trainer
 
@@ -53,7 +53,7 @@ def fit(configs: list[Config], tasks: list[Task], runs: list[RunFolder], device:
         first = (session.step - within) // minibatches
         open_epoch = first
 
-        def standing() -> dict[str, Any] | None:
+        def make_checkpoint() -> dict[str, Any] | None:
             step, nll = int(trainer.state.step), trainer.state.nll.cpu()
             if not nll.isfinite().any():
                 return None
@@ -66,7 +66,7 @@ def fit(configs: list[Config], tasks: list[Task], runs: list[RunFolder], device:
             if epoch == first and within:
                 trainer.skip(within, session.saved["nll"])
             done = within if epoch == first else 0
-            _run_epoch(trainer, session, standing, done, _UNTIMED_STEPS if epoch == first else 0)
+            _run_epoch(trainer, session, make_checkpoint, done, _UNTIMED_STEPS if epoch == first else 0)
             # Before the checkpoint, which keeps the names of those that diverged.
             lost = _newly_diverged(trainer, epoch + 1, runs, diverged)
             diverged |= lost
@@ -152,18 +152,18 @@ def _at_chance(task: Task, metrics: dict[str, float]) -> bool:
     return error > 0.9 * task.chance
 
 
-def _run_epoch(trainer: Trainer, session: Session, standing: Standing, done: int, untimed: int) -> None:
+def _run_epoch(trainer: Trainer, session: Session, make_checkpoint: MakeCheckpoint, done: int, untimed: int) -> None:
     """Take the steps of an epoch after the first `done`; all of these but the first `untimed` are timed.
 
-    standing: makes the checkpoint that a stop saves, between any two steps.
+    make_checkpoint: of the state between any two steps, for a stop.
     """
     session.start_lap()
     for number in range(done, trainer.minibatches):
         if number - done == untimed:
             session.start_lap()
-        session.take(lambda: trainer.steps(1), trainer.settled, standing)
+        session.take(lambda: trainer.steps(1), trainer.settled, make_checkpoint)
         session.progress.update(1)
-    session.standing = standing
+    session.make_checkpoint = make_checkpoint
     session.end_lap(trainer.minibatches - done - untimed)
 
 

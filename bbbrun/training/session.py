@@ -17,7 +17,7 @@ from bbbrun.training.progress import Progress
 from bbbrun.training.task import Predictions
 
 # Makes the checkpoint that a stop saves; gives None where none must be saved.
-Standing = Callable[[], dict[str, Any] | None]
+MakeCheckpoint = Callable[[], dict[str, Any] | None]
 
 
 class Outcome(NamedTuple):
@@ -38,7 +38,8 @@ class Session:
     """One session of a run, from its start or its checkpoint to its end or its interruption.
 
     step: steps done before this session. metrics: the last row, which the loop sets. total: all steps.
-    more: further entries of the checkpoint from which the run starts. A stop saves the checkpoint of `standing`.
+    more: further entries of the checkpoint from which the run starts. A stop saves what
+    `make_checkpoint` returns.
     """
 
     def __init__(
@@ -53,7 +54,7 @@ class Session:
         self.metrics: Any = self.saved["metrics"]
         self._timed_steps: int = self.saved["timed_steps"]
         self._timed_seconds: float = self.saved["timed_seconds"]
-        self.standing: Standing | None = None
+        self.make_checkpoint: MakeCheckpoint | None = None
         self._start = self._last = time.monotonic()
         self._lap = time.perf_counter()
 
@@ -63,21 +64,22 @@ class Session:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if error is not None and stops.is_stopping() and self.standing is not None and (state := self.standing()):
+        state = self.make_checkpoint() if error is not None and stops.is_stopping() and self.make_checkpoint else None
+        if state:
             self._run.save_checkpoint(state)
         self.progress.close()
 
-    def take(self, step: Callable[[], None], settled: bool, standing: Standing) -> None:
-        """Take a step, which a stop does not interrupt; from then on a stop saves the checkpoint of `standing`.
+    def take(self, step: Callable[[], None], settled: bool, make_checkpoint: MakeCheckpoint) -> None:
+        """Take a step, which a stop does not interrupt; from then on a stop saves what `make_checkpoint` returns.
 
         settled: whether nothing compiles in it. Compiling takes long, so a stop may interrupt it; the earlier
         checkpoint then stays.
         """
         if not settled:
-            self.standing = None
+            self.make_checkpoint = None
         with stops.whole() if settled else nullcontext():
             step()
-            self.standing = standing
+            self.make_checkpoint = make_checkpoint
 
     @property
     def seconds(self) -> float:

@@ -1,7 +1,7 @@
 """The contract of a task: what is learnt, how it is judged, and the columns of its metrics.csv."""
 
-from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple, Protocol
+from collections.abc import Callable
+from typing import NamedTuple
 
 import pandas as pd
 from torch import Tensor
@@ -9,7 +9,6 @@ from torch import Tensor
 from bbbrun.bayes.draws import Draws
 from bbbrun.bayes.likelihoods import Likelihood
 from bbbrun.bayes.networks import Network
-from bbbrun.data.layouts import Layout
 
 
 class Column(NamedTuple):
@@ -69,32 +68,6 @@ class Judgement(NamedTuple):
 
     row: dict[str, float]
     predictions: Callable[[], Predictions] | None = None
-
-
-class Mixture(Protocol):
-    """The predictive of N inputs, a mixture over draws of the weights, summed up draw by draw."""
-
-    def add(self, rows: slice, draw: int, components: Sequence[Tensor]) -> None:
-        """Add the `components` of draw number `draw` for these rows, as of Predictor."""
-
-    def table(self, rows: slice) -> pd.DataFrame:
-        """The predictions for these rows, once all draws are added."""
-
-
-class Predictor(NamedTuple):
-    """How a trained network predicts.
-
-    layout: the layout of its inputs. classes: their number, 0 where it predicts a number. components:
-    outputs (B, K) -> the parameters of their distribution, (B, ...) each. mixture: (N, the share of each draw) -> an
-    empty mixture of such distributions. meaning: equal for the predictors of one ensemble, as is the data set's name.
-    """
-
-    network: Network
-    layout: Layout
-    classes: int
-    components: Callable[[Tensor], Sequence[Tensor]]
-    mixture: Callable[[int, Sequence[float]], Mixture]
-    meaning: tuple[Any, ...] = ()
 
 
 class Task(NamedTuple):
