@@ -71,5 +71,5 @@ class DiagonalGaussian(NamedTuple):
         return -torch.log(self.sigma) - 0.5 * eps.square() - 0.5 * math.log(2 * math.pi)
 
     def signal_to_noise(self) -> Tensor:
-        """abs(mu) / sigma of each weight (P,); in dB, 10 log10 of it (paper, section 5.1)."""
+        """abs(mu) / sigma of each weight (P,) (paper, section 5.1)."""
         return self.mu.abs() / self.sigma

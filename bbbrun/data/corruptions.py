@@ -2,8 +2,9 @@
 
 The corruptions are drawn from NumPy's generator with seed 0, the same ones at each call. They follow the idea of
 MNIST-C (Mu and Gilmer, "MNIST-C: a robustness benchmark for computer vision", 2019), but numbers on them cannot be
-compared with numbers on MNIST-C. Of its fifteen corruptions shot noise, impulse noise, motion blur and stripe are here,
-with other settings; Gaussian noise, blur, contrast and occlusion are not among the fifteen.
+compared with numbers on MNIST-C. Of its fifteen corruptions shot noise, impulse noise, motion blur and stripe are among
+the eight, with other settings, and rotate and translate are `rotated` and `shifted`; Gaussian noise, blur, contrast and
+occlusion are not among the fifteen.
 """
 
 from collections.abc import Callable

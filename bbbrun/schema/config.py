@@ -160,7 +160,7 @@ OPTIONS: dict[str, dict[str, type[Any]]] = {
 
 
 class _Node(ConfigNode):
-    """A dataclass in Hydra's store, as a node only where Hydra loads it: one option of each group, of forty in all."""
+    """A dataclass in Hydra's store, as a node only where Hydra loads it: one option of each group, not all."""
 
     def __init__(self, kind: type[Any], package: str | None = None) -> None:
         self.kind, self.package, self.provider = kind, package, None
