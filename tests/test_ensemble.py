@@ -51,7 +51,9 @@ def test_its_networks_are_exported_one_by_one(runs):
 
 
 def test_it_has_no_mean_to_predict_by(runs):
-    with pytest.raises(UserError, match="--mean: method=ensemble has 3 networks and no mean of them"):
+    with pytest.raises(
+        UserError, match=r"--mean \(from Python mean=True\): method=ensemble has 3 networks and no mean of them"
+    ):
         runs["ensemble"].predict(np.zeros((1, 8, 8)), mean=True)
     runs["mle"].predict(np.zeros((1, 8, 8)), mean=True)
 

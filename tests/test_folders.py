@@ -6,6 +6,7 @@ import os
 import random
 import warnings
 
+import pandas as pd
 import pytest
 import torch
 
@@ -247,18 +248,34 @@ def test_only_the_record_of_replicas_makes_a_run_one_of_them(tmp_path, around, e
     assert [run.folder for run in runs_on_disk(tmp_path)] == [folder] * (not expected)
 
 
-def test_a_file_that_is_replaced_may_be_a_link_or_a_pipe(tmp_path):
+def test_a_file_of_the_users_may_be_a_link_or_a_pipe(tmp_path):
     for name in ("there", "loop"):
         (tmp_path / f"{name}.link").symlink_to(tmp_path / ("there" if name == "there" else "loop.link"))
     for _ in range(2):  # the file that the link names is not there at first, then it is
-        files.write_atomically(tmp_path / "there.link", b"new")
+        files.write_atomically(tmp_path / "there.link", b"new", follow=True)
         assert (tmp_path / "there.link").is_symlink()
         assert (tmp_path / "there").read_bytes() == b"new"
-    files.write_atomically(tmp_path / "loop.link", b"new")  # a link to itself names no file
+    files.write_atomically(tmp_path / "loop.link", b"new", follow=True)  # a link to itself names no file
     assert (tmp_path / "loop.link").read_bytes() == b"new"
     os.mkfifo(tmp_path / "pipe")
     reading = os.open(tmp_path / "pipe", os.O_RDONLY | os.O_NONBLOCK)
-    files.write_atomically(tmp_path / "pipe", b"new")
+    files.write_atomically(tmp_path / "pipe", b"new", follow=True)
     assert os.read(reading, 9) == b"new"
     os.close(reading)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["loop.link", "pipe", "there", "there.link"]
+
+
+def test_a_runs_own_files_replace_links_which_may_lead_anywhere(tmp_path):
+    (tmp_path / "elsewhere.pt").write_bytes(b"not ours")
+    trained(tmp_path / "run", 1)
+    (tmp_path / "run" / "checkpoint.pt").rename(tmp_path / "moved.pt")
+    (tmp_path / "run" / "checkpoint.pt").symlink_to(tmp_path / "moved.pt")
+    (tmp_path / "run" / "predictions.csv").symlink_to(tmp_path / "elsewhere.pt")
+    run = RunFolder(tmp_path / "run", COLUMNS, RECORD)
+    run.append({"step": 2, "nll": 0.5})
+    run.save_checkpoint(state(2))
+    run.save_predictions(pd.DataFrame({"x": [1]}))
+    run.close()
+    steps = [read_checkpoint(tmp_path / "run" / name)["step"] for name in ("checkpoint.pt", "checkpoint.previous.pt")]
+    assert steps == [2, 1]
+    assert (tmp_path / "elsewhere.pt").read_bytes() == b"not ours"

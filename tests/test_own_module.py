@@ -40,6 +40,14 @@ def dropped():
 def recurrent():
     return nn.Sequential(nn.Flatten(), nn.LSTM(64, 10, num_layers=2, dropout=0.1))
 
+def single():
+    return nn.Sequential(nn.Flatten(), Last(64, 10, dropout=0.1), nn.Linear(10, 10))
+
+class Last(nn.RNN):
+    # A layer alone, which does not drop out.
+    def forward(self, x):
+        return super().forward(x)[0]
+
 def attending():
     return nn.MultiheadAttention(8, 2, dropout=0.1)
 
@@ -142,6 +150,12 @@ FAULTS = {
     "other weights": (("network.weights=other.pt",), "own_networks.Two", "network.weights=other.pt does not fit"),
     "local": (("method.estimator=local",), "own_networks.Two", "method.estimator=local needs a network of affine maps"),
 }
+
+
+def test_a_rate_that_drops_nothing_is_trained_with(mine):
+    with pytest.warns(UserWarning, match="dropout option adds dropout after all but last recurrent layer"):
+        run = trained(mine, target="own_networks.single")
+    assert run.summary["metrics"]["valid_error"] <= 100
 
 
 @pytest.mark.parametrize("name", FAULTS)

@@ -2,8 +2,10 @@
 
 import gzip
 import itertools
+import os
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -242,6 +244,19 @@ def test_parquet_is_read_and_written(runs, run_in, tmp_path, monkeypatch):
     assert done.returncode == 0, done.stderr
     table = pd.read_parquet(tmp_path / "out.parquet")
     pd.testing.assert_frame_equal(table, runs["curve"].predict(frame, draws=3), check_exact=True)
+
+
+def test_predictions_go_into_a_pipe(runs, run_in, tmp_path):
+    os.mkfifo(tmp_path / "pipe.csv")
+    pd.DataFrame({"x": np.linspace(0, 1, 200_000)}).to_csv(tmp_path / "x.csv", index=False)
+    tables = []
+    reader = threading.Thread(target=lambda: tables.append(pd.read_csv(tmp_path / "pipe.csv")))
+    reader.start()
+    done = run_in(tmp_path, "predict", str(runs["curve"].folder), "x.csv", "-o", "pipe.csv", "--mean")
+    assert done.returncode == 0, done.stderr
+    reader.join()
+    assert len(tables[0]) == 200_000
+    assert (tmp_path / "pipe.csv").is_fifo()
 
 
 def test_a_row_that_is_wrong_late_in_a_parquet_file_is_one_line_and_leaves_none(runs, run_in, tmp_path):

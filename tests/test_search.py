@@ -333,6 +333,27 @@ def test_an_experiment_of_the_users_own_is_searched_and_named_in_the_best_comman
     assert metrics[0] == metrics[1]
 
 
+OWN = "# @package _global_\ndefaults: [digits, _self_]\nname: mine\n"
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "expected"),
+    [
+        ("mine", "a: [", "mine.yaml is not YAML in line"),
+        ("mine", OWN.replace("# @package _global_", ""), "mine.yaml is an experiment without the first line"),
+        ("mnist", OWN, "mnist.yaml has the name of a configuration of bbbrun itself"),
+    ],
+)
+def test_a_wrong_file_of_the_users_own_is_told_before_any_trial(bbbrun, tmp_path, name, content, expected):
+    (tmp_path / "own" / "experiment").mkdir(parents=True)
+    (tmp_path / "own" / "experiment" / f"{name}.yaml").write_text(content)
+    result = bbbrun("search", "--config-dir", "own", f"experiment={name}", "seed=1,2", "--trials", "1")
+    assert result.returncode == 1
+    [line] = result.stderr.splitlines()
+    assert expected in line
+    assert [path.name for path in tmp_path.iterdir()] == ["own"]
+
+
 @pytest.mark.parametrize(
     ("words", "expected"),
     [

@@ -47,9 +47,9 @@ def from_module(module: nn.Module) -> tuple[Network, Tensor]:
 
 
 def _drops(part: nn.Module) -> bool:
-    """Whether the module itself drops out in training mode: recurrent and attention layers have a rate."""
-    rate = getattr(part, "dropout", None)
-    return isinstance(part, _DROPOUT) or (isinstance(rate, float) and rate > 0)
+    """Whether the module itself drops out in training mode."""
+    between = isinstance(part, nn.RNNBase) and part.num_layers > 1 and part.dropout > 0
+    return isinstance(part, _DROPOUT) or between or (isinstance(part, nn.MultiheadAttention) and part.dropout > 0)
 
 
 def made_module(config: ModuleConfig, seed: int = 0) -> nn.Module:

@@ -87,7 +87,11 @@ def run_parts(folder: Path, parts: Sequence[Part], device: str) -> str:
     folder.mkdir(parents=True, exist_ok=True)
     expected = _about(device) | {"commands": {part.name: _without_place(part.words) for part in parts}}
     earlier = folder / "parts.json"
-    if earlier.exists() and json.loads(earlier.read_text("utf-8")) != expected:
+    try:
+        found = json.loads(earlier.read_text("utf-8")) if earlier.exists() else expected
+    except ValueError as error:
+        raise UserError(f"{earlier} cannot be read: delete {folder} and begin again") from error
+    if found != expected:
         raise UserError(f"{folder} holds results of another machine, version or command: name another folder")
     write_atomically(earlier, json.dumps(expected, indent=1).encode())
     for part in tqdm([part for part in parts if not part.result.exists()], disable=None, unit="part"):
@@ -124,7 +128,7 @@ def write_table(folder: Path, parts: Sequence[Part], device: str) -> str:
     The first part, a table of steps, has one.
     """
     about, parts = _about(device), [part for part in parts if part.result.exists()]
-    steps = pd.concat([pd.read_csv(part.result) for part in parts if part.result.suffix == ".csv"])
+    steps = pd.concat([_steps(part.result) for part in parts if part.result.suffix == ".csv"])
     runs = [_training(part) for part in parts if part.result.name == SUMMARY]
     (folder / "machine.json").write_text(
         json.dumps(about | {"steps": steps.to_dict("records"), "trainings": runs}, indent=2)
@@ -146,6 +150,13 @@ def write_table(folder: Path, parts: Sequence[Part], device: str) -> str:
     text = "\n".join(lines) + "\n"
     (folder / "machine.md").write_text(text, "utf-8")
     return text
+
+
+def _steps(path: Path) -> pd.DataFrame:
+    try:
+        return pd.read_csv(path)
+    except ValueError as error:
+        raise UserError(f"{path} cannot be read: delete it, and give the same command again") from error
 
 
 def _training(part: Part) -> dict[str, Any]:

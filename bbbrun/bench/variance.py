@@ -56,15 +56,18 @@ def configuration(run: Run) -> Config:
     return config
 
 
-def variances(folder: Path, steps: int, cost: Callable[[Config, Task, Estimator], float]) -> pd.DataFrame:
+def variances(
+    folder: Path, steps: int, cost: Callable[[Config, Task, Estimator], float], trust: bool = False
+) -> pd.DataFrame:
     """The gradient's variance, summed over the weights, at the run's first and last weights.
 
     A row for each estimator that the run's network allows. Over `steps` draws of the noise with the training set's
     first minibatch, whose share of the complexity is that of its examples, whatever method.minibatch_weights says.
-    cost: the time of a step, ms; `mu_cost` and `rho_cost` are variance times cost, so less is better.
+    cost: the time of a step, ms; `mu_cost` and `rho_cost` are variance times cost, so less is better. trust: as of
+    `Run.trusted`.
     Raises UserError where `folder` does not hold one finished run, or one of another kind.
     """
-    run, *others = finished_runs([folder])
+    run, *others = finished_runs([folder], trust)
     if others:
         raise UserError(f"{folder} holds {1 + len(others)} runs: name the folder of one")
     config = configuration(run)

@@ -86,17 +86,18 @@ def naming(path: Path) -> Iterator[None]:
 
 
 @contextmanager
-def replacing(path: Path) -> Iterator[IO[bytes]]:
+def replacing(path: Path, follow: bool = False) -> Iterator[IO[bytes]]:
     """A temporary file beside `path`, renamed to it at the end, so that a kill leaves the old file or the new one.
 
-    A link stays one: the file that it names is replaced. A pipe or device is written as it is.
+    follow: for a file that the user names. Then a link stays one, and the file that it names is replaced; what is no
+    regular file, or one of /dev, is written as it is. A run's own files replace links, which may lead anywhere.
     Raises OSError naming `path`, as where the disk is full. On any exception the temporary file is deleted.
     """
-    if path.exists() and not path.is_file() and not path.is_dir():
-        with naming(path), path.open("wb") as file:
+    if follow and path.exists() and not path.is_dir() and (not path.is_file() or path.absolute().parts[1] == "dev"):
+        with naming(path), path.open("ab") as file:
             yield file
         return
-    path = Path(os.path.realpath(path)) if path.is_symlink() else path
+    path = Path(os.path.realpath(path)) if follow and path.is_symlink() else path
     # No name that a user's own file would have. It is the same after a kill, so that nothing is left over for good.
     temporary = path.with_name(f".{path.name}.bbbrun.tmp")
     try:
@@ -131,9 +132,9 @@ def require_not_of_a_run(path: Path) -> None:
         raise UserError(f"--output {path} is {'the folder' if path.is_dir() else 'a file'} of a run: name another")
 
 
-def write_atomically(path: Path, content: bytes) -> None:
+def write_atomically(path: Path, content: bytes, follow: bool = False) -> None:
     """Replace `path` by a file with this content, as `replacing` does."""
-    with replacing(path) as file:
+    with replacing(path, follow) as file:
         file.write(content)
 
 

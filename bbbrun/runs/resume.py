@@ -48,7 +48,7 @@ def require_same_run(config: DictConfig, folder: Path) -> list[str]:
         overrides: Any = OmegaConf.to_container(OmegaConf.load(record.with_name("overrides.yaml")))
     except (YAMLError, OmegaConfBaseException, OSError, ValueError) as error:
         reason = line_of(error)[:120]
-        raise UserError(f"resume: the record in {record.parent} cannot be read: start a new run ({reason})") from error
+        raise UserError(f"resume: the record in {record.parent} cannot be read: start a new run ({reason})") from None
     current: Any = OmegaConf.to_container(config, enum_to_str=True)
     if differences := differing_on_resume(recorded, current):
         key, (old, new) = next(iter(differences.items()))

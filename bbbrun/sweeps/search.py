@@ -6,6 +6,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 
@@ -44,11 +45,16 @@ class Search(NamedTuple):
     prune: bool
 
 
+def locked(search: Search) -> AbstractContextManager[None]:
+    """The lock of the search's folder, which one worker has at a time."""
+    return alone(search.folder / _LOCK, _PATIENCE)
+
+
 def write_search(search: Search) -> None:
     """Write the search into its folder, so that another worker can join."""
     search.folder.mkdir(parents=True, exist_ok=True)
     content = search._asdict() | {"folder": str(search.folder)}
-    with alone(search.folder / _LOCK, _PATIENCE):
+    with locked(search):
         write_atomically(search.folder / STUDY, (json.dumps(content, indent=1) + "\n").encode())
 
 
@@ -65,7 +71,7 @@ def study_of(search: Search) -> optuna.Study:
     """The study, created if it does not exist: under a lock, since two workers would create its tables twice."""
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     pruner = optuna.pruners.MedianPruner(n_startup_trials=5) if search.prune else optuna.pruners.NopPruner()
-    with alone(search.folder / _LOCK, _PATIENCE):
+    with locked(search):
         try:
             return optuna.create_study(
                 storage=search.storage,
@@ -95,7 +101,7 @@ def work(search: Search, study: optuna.Study) -> None:
 def _next(search: Search, study: optuna.Study, stack: contextlib.ExitStack) -> tuple[optuna.Trial, SweepJob] | None:
     """A trial to do, locked by this worker until `stack` ends; None if no trial is left."""
     fixed, space = space_of(search.settings)
-    with alone(search.folder / _LOCK, _PATIENCE):
+    with locked(search):
         for abandoned in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
             if not _claim(search.folder, abandoned.number, stack):
                 continue

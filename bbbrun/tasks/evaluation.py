@@ -47,7 +47,7 @@ FOREIGN_COLUMNS = (
     *(
         Column(f"{name}_{by}", f"{label} by {by.replace('_', ' ')}")
         for by in SUSPICIONS
-        for name, label, less in (("auroc", "AUROC", False), ("aupr", "AUPR", False), ("fpr95", "FPR at 95 %", True))
+        for name, label in (("auroc", "AUROC"), ("aupr", "AUPR"), ("fpr95", "FPR at 95 %"))
     ),
     *_UNCERTAINTY,
 )

@@ -70,7 +70,9 @@ def member_of(run: Run, draws: int, seed: int, mean: bool) -> Member:
     parameters = parameters_of(run, network.size)
     at_mean = method.mean(parameters) if mean else None
     if mean and at_mean is None and method.copies > 1:
-        raise UserError(f"--mean: method={run.method} has {method.copies} networks and no mean of them")
+        raise UserError(
+            f"--mean (from Python mean=True): method={run.method} has {method.copies} networks and no mean of them"
+        )
     if at_mean is not None:
         return Member(run, predicts, 1, False, lambda: [at_mean])
     samples = Draws(seed, 0, method.available(draws), BlockSampler())

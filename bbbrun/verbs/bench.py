@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from bbbrun.errors import UserError
 from bbbrun.schema.methods import Precision
+from bbbrun.verbs.predict import add_trust
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
 _STEPS = ("network", "batch", "draws", "threads", "rounds", "device", "precision", "only", "output")
 # What each other use of the verb heeds beside its own option.
 _HEEDED = {
-    "variance": ("rounds", "output"),
+    "variance": ("rounds", "output", "trust"),
     "machine": ("device", "small", "settings"),
     "scaling": ("rounds", "small"),
 }
@@ -25,7 +26,7 @@ _HEEDED = {
 def main(words: Sequence[str] | None = None) -> None:
     """Run `bbbrun bench`: print a table for each setting, and write all of them as one CSV where --output names a file.
 
-    Exit code 0, 2 for wrong words.
+    Exit code 0, 1 on an error, 2 for wrong words.
     """
     parser = argparse.ArgumentParser(
         prog="bbbrun bench",
@@ -49,6 +50,7 @@ def main(words: Sequence[str] | None = None) -> None:
         "--scaling", type=Path, metavar="FOLDER", help="instead: time and memory against weights, draws, batch, threads"
     )
     add("--small", action="store_true", help="with these two: sizes that show only that all of it works")
+    add_trust(parser)
     add("settings", nargs="*", help="with --machine: settings of its trainings, such as dataset.root=FOLDER")
     arguments = parser.parse_args(words)
     try:
@@ -117,7 +119,11 @@ def _tables(arguments: argparse.Namespace, networks: list[list[int]]) -> "list[p
     device, precision = choose_device(arguments.device), Precision[arguments.precision]
     set_products(precision, device)
     if arguments.variance:
-        return [_printed(variances(arguments.variance, arguments.rounds, partial(step_ms, arguments.rounds)))]
+        return [
+            _printed(
+                variances(arguments.variance, arguments.rounds, partial(step_ms, arguments.rounds), arguments.trust)
+            )
+        ]
     default_threads = torch.get_num_threads()
     tables = []
     for widths, draws, threads in itertools.product(networks, arguments.draws, arguments.threads):

@@ -55,7 +55,7 @@ def main(words: Sequence[str] | None = None) -> None:
         table = _verdicts(arguments)
         for file, formatted in ((arguments.json, as_json), (arguments.junit, as_junit)):
             if file:
-                write_atomically(file, formatted(table).encode())
+                write_atomically(file, formatted(table).encode(), follow=True)
     except (UserError, OSError) as error:
         print(f"bbbrun check: error: {one_line(error)}", file=sys.stderr)
         sys.exit(1)

@@ -90,13 +90,13 @@ def _export(arguments: argparse.Namespace) -> None:
         torch.save(network.module.state_dict(), content)
         lines = network.lines(output.name)
         comments = [HEADER, *(f"# {' '.join(text.split())}" for text in (origin, *remarks))]
-        write_atomically(output, content.getvalue())
+        write_atomically(output, content.getvalue(), follow=True)
         write_atomically(code_path, ("\n".join([*comments, *lines]) + "\n").encode())
     else:
         torch.export.save(program_of(network), content)
         lines = ["import torch", f"module = torch.export.load({output.name!r}).module()"]
         lines.append(f"{network.usage.result} = module({network.usage.inputs})  # {network.usage.comment}, float32")
-        write_atomically(output, content.getvalue())
+        write_atomically(output, content.getvalue(), follow=True)
     for remark in remarks:
         print(remark, file=sys.stderr)
     print("\n".join(lines))

@@ -167,11 +167,14 @@ def _predict(runs: Sequence[Path], file: Path, output: Path, options: DrawOption
 @contextmanager
 def _writing(path: Path) -> Iterator[Writer]:
     """A function that appends tables to `path`, which appears whole at the end."""
-    with replacing(path) as file:
+    with replacing(path, follow=True) as file:
         if path.suffix == ".csv":
+            header = True
 
             def append(table: "pd.DataFrame") -> None:
-                file.write(table.to_csv(index=False, header=not file.tell(), lineterminator="\n").encode())
+                nonlocal header
+                file.write(table.to_csv(index=False, header=header, lineterminator="\n").encode())
+                header = False
 
             yield append
             return

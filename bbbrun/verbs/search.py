@@ -11,12 +11,13 @@ from typing import TYPE_CHECKING
 
 from hydra.errors import HydraException
 from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError
 
 from bbbrun.errors import UserError
 from bbbrun.runs.files import RUNS, named_folder, write_atomically
-from bbbrun.schema.config import OBJECTIVES
+from bbbrun.schema.config import OBJECTIVES, OPTIONS
 from bbbrun.schema.messages import one_line
-from bbbrun.schema.own_files import SEARCHPATH, searchpath
+from bbbrun.schema.own_files import SEARCHPATH, own_folders, require_all_sound, require_sound, searchpath
 
 if TYPE_CHECKING:
     from bbbrun.sweeps.search import Search
@@ -50,7 +51,7 @@ def main(words: Sequence[str] | None = None) -> None:
     if arguments.resume and (arguments.settings or arguments.config_dir):
         parser.error("--resume continues with the settings of the search")
     if arguments.config_dir:
-        if any(text.startswith(SEARCHPATH) for text in arguments.settings):
+        if any(text.lstrip("+").startswith(SEARCHPATH) for text in arguments.settings):
             parser.error("--config-dir and hydra.searchpath are two ways to say the same: take one")
         if not arguments.config_dir.is_dir():
             parser.error(f"--config-dir {arguments.config_dir}: there is no such folder")
@@ -65,7 +66,7 @@ def main(words: Sequence[str] | None = None) -> None:
 
 
 def _search(arguments: argparse.Namespace) -> None:
-    from bbbrun.sweeps.search import best_of, read_search, study_of, work, write_search
+    from bbbrun.sweeps.search import best_of, locked, read_search, study_of, work, write_search
 
     search = read_search(arguments.resume) if arguments.resume else _new(arguments)
     if not arguments.resume:
@@ -84,9 +85,10 @@ def _search(arguments: argparse.Namespace) -> None:
     places = [text for text in search.settings if text.startswith(SEARCHPATH)]
     command = shlex.join([os.environ.get("BBBRUN_COMMAND", "bbbrun"), *places, *job.words])
     lines = [f"best: {search.objective} {best.value:.5g}, trial {best.number}, in {folder}", f"its command: {command}"]
-    write_study_page(study, search.folder / "report", lines, search.objective)
     content = {"value": best.value, "trial": best.number, "folder": str(folder), "command": command}
-    write_atomically(search.folder / "best.json", (json.dumps(content, indent=1) + "\n").encode())
+    with locked(search):  # another worker may end at the same moment
+        write_atomically(search.folder / "best.json", (json.dumps(content, indent=1) + "\n").encode())
+        write_study_page(study, search.folder / "report", lines, search.objective)
     print("\n".join([*lines, f"report: {search.folder / 'report' / 'report.html'}"]))
 
 
@@ -103,11 +105,14 @@ def _new(arguments: argparse.Namespace) -> "Search":
     if "resume" in keys:
         raise UserError("resume= continues a run; a search is continued by bbbrun search --resume FOLDER")
     run_settings = [text for text in fixed if text.startswith(SEARCHPATH) or not text.startswith("hydra")]
+    folders = own_folders(None, arguments.settings)
+    require_sound(folders, arguments.settings)
     try:
         for values in examples(space):
             composed([*run_settings, *settings_of(values)])
         name = validated(composed(run_settings)).name
-    except (HydraException, OmegaConfBaseException) as error:
+    except (HydraException, OmegaConfBaseException, YAMLError, UnicodeDecodeError) as error:
+        require_all_sound(folders, ("experiment", *OPTIONS))  # a file that another one names
         raise UserError(one_line(error)) from None
     identity = json.dumps([sorted(arguments.settings), arguments.objective])
     folder = (RUNS / name / f"search_{hashlib.sha256(identity.encode()).hexdigest()[:8]}").absolute()

@@ -55,17 +55,26 @@ def load_table(config: DatasetConfig) -> Table:
     assert isinstance(config, TabularConfig)
     rows = rows_of(config)
     form = fitted(rows)
-    train, valid, test = (_split(form, name, part) for name, part in zip(PARTS, rows.parts, strict=True))
+    places = [_place(config, name) for name in PARTS]
+    train, valid, test = (_split(form, place, part) for place, part in zip(places, rows.parts, strict=True))
     return Table(form, train, valid, test)
 
 
-def _split(form: Form, name: str, part: pd.DataFrame) -> Split:
-    """The inputs (N, D) and labels (N,) of a part's rows."""
+def _place(config: TabularConfig, part: str) -> str:
+    """Where the rows of this part are from, in words."""
+    if getattr(config, f"{part}_path", None):
+        return f"dataset.{part}_path"
+    key = "dataset.path" if isinstance(config, TableConfig) else f"dataset.name={config.name}"
+    return f"{key}, in its {part} part"
+
+
+def _split(form: Form, place: str, part: pd.DataFrame) -> Split:
+    """The inputs (N, D) and labels (N,) of a part's rows; UserError with `place` for a value that is none."""
     layout = TableLayout(form)
     try:
         return Split(layout.scaled(layout.raw(part)), form.labels(target_values(form.target, part[form.target.name])))
     except ValueError as error:
-        raise UserError(f"dataset.path, in its {name} part: {error}") from error
+        raise UserError(f"{place}: {error}") from error
 
 
 def target_values(target: Target, column: Any) -> NDArray[np.float64]:
