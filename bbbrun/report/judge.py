@@ -116,7 +116,7 @@ def _verdict(claim: Claim, numbers: Numbers) -> dict[str, object]:
         expected, margin = f"{claim['value']:g} + {claim['tolerance']:g}", claim["tolerance"]
         if ours:
             difference = against_published(ours, claim["value"], _error(claim, ours), images, reading)
-        passed = ours is not None and ours.value <= claim["value"] + margin
+        passed = ours is not None and round(ours.value - claim["value"] - margin, 9) <= 0
     return {
         "item": claim["item"],
         "row": claim["row"],
@@ -130,5 +130,5 @@ def _verdict(claim: Claim, numbers: Numbers) -> dict[str, object]:
         "source": claim["source"],
         "published": claim["value"] if claim["rule"] == "at_most" else math.nan,
         "half": ours.half if ours else math.nan,
-        "standard_errors": difference.value / (margin / 2) if difference and margin else math.nan,
+        "standard_errors": round(difference.value / (margin / 2), 9) if difference and margin else math.nan,
     }
