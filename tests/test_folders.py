@@ -4,7 +4,9 @@ import errno
 import fcntl
 import os
 import random
+import tempfile
 import warnings
+from pathlib import Path
 
 import pandas as pd
 import pytest
@@ -263,6 +265,20 @@ def test_a_file_of_the_users_may_be_a_link_or_a_pipe(tmp_path):
     assert os.read(reading, 9) == b"new"
     os.close(reading)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["loop.link", "pipe", "there", "there.link"]
+
+
+def test_what_the_process_has_open_is_added_to_and_a_file_in_memory_replaced(tmp_path):
+    with (tmp_path / "open").open("ab") as file:
+        file.write(b"before ")
+        file.flush()
+        files.write_atomically(Path(f"/dev/fd/{file.fileno()}"), b"new", follow=True)
+    assert (tmp_path / "open").read_bytes() == b"before new"
+    if not Path("/dev/shm").is_dir():
+        pytest.skip("no /dev/shm")
+    with tempfile.TemporaryDirectory(dir="/dev/shm") as folder:
+        for content in (b"old", b"new"):
+            files.write_atomically(Path(folder) / "file", content, follow=True)
+        assert (Path(folder) / "file").read_bytes() == b"new"
 
 
 def test_a_runs_own_files_replace_links_which_may_lead_anywhere(tmp_path):

@@ -2,6 +2,7 @@
 
 import errno
 import os
+import re
 import time
 import warnings
 from argparse import ArgumentTypeError
@@ -31,6 +32,7 @@ RUNS = Path("results") / "runs"  # the default folder of runs, below the current
 # s; a reader that only tests the lock has it for less.
 _PATIENCE = 0.5
 _LOCKED = (errno.EWOULDBLOCK, errno.EAGAIN)
+_OPEN = re.compile(r"/dev/(stdout|stderr|fd/\d+)|/proc/self/fd/\d+")  # what the process has open, as files
 
 
 def numbered(number: int) -> str:
@@ -90,10 +92,12 @@ def replacing(path: Path, follow: bool = False) -> Iterator[IO[bytes]]:
     """A temporary file beside `path`, renamed to it at the end, so that a kill leaves the old file or the new one.
 
     follow: for a file that the user names. Then a link stays one, and the file that it names is replaced; what is no
-    regular file, or one of /dev, is written as it is. A run's own files replace links, which may lead anywhere.
+    regular file, or one that the process has open, is written as it is. A run's own files replace links, which may lead
+    anywhere.
     Raises OSError naming `path`, as where the disk is full. On any exception the temporary file is deleted.
     """
-    if follow and path.exists() and not path.is_dir() and (not path.is_file() or path.absolute().parts[1] == "dev"):
+    special = path.exists() and not path.is_file() and not path.is_dir()
+    if follow and (special or _OPEN.fullmatch(str(path))):
         with naming(path), path.open("ab") as file:
             yield file
         return
