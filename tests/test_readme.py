@@ -15,6 +15,8 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import OmegaConf
 from scipy import stats
 
+from bbbrun.report.judge import judge
+from bbbrun.report.published.paper import claims
 from bbbrun.report.readme import TABLES, between, renewed
 from bbbrun.report.spread import mean_half_width
 from bbbrun.schema.config import OPTIONS, composed
@@ -168,6 +170,12 @@ def test_what_results_paper_says_of_misses_is_what_the_records_say() -> None:
     assert (
         f"our three networks end at {', '.join(f'{value:.2f}' for value in least[:2])} and {least.iloc[2]:.2f}" in text
     )
+
+    orders = judge(paper, ["table1"], claims().to_dict("records")).query("published.isna()")
+    apart = orders[orders["compared"].isin(["better", "worse"])]
+    assert apart["expected"].tolist() == ["below SGD"] * 2
+    assert apart["column"].tolist() == [1200] * 2
+    assert "The check tells only two pairs of our rows in Table 1 apart, both at 1200 units" in text
 
     densities = pd.read_csv(paper / "figure3" / "figure3.csv")
     width = densities["weight"].diff().mean()

@@ -1,9 +1,10 @@
 """Large matrix products by oneDNN in place of MKL, on AMD's processors from Zen 5 on.
 
-MKL does not use AVX-512 on processors that are not Intel's: on an AMD EPYC 9005 series processor (Zen 5) it reaches 105
-GFLOPS a core, oneDNN 230 to 250. Zen 4 computes 512 bits in two halves and gains little: on a core of the 9004 series
-MKL reaches 70 to 97, oneDNN 82 to 91. On two cores of an Intel Xeon MKL reaches 170 to 250 in all, oneDNN 110 to 195.
-The processor decides, no measurement: a resumed run takes the same sums.
+MKL does not use AVX-512 on processors that are not Intel's: on an AMD EPYC 9005 series processor (Zen 5) it reaches
+105 GFLOPS a core, oneDNN 230 to 250. Zen 4 computes 512 bits in two halves: on a core of the 9004 series MKL
+reaches 70 to 97, oneDNN 82 to 91, and a whole step takes longer by oneDNN. On two cores of an Intel Xeon MKL
+reaches 170 to 250 in all, oneDNN 110 to 195. The processor decides, no measurement: a resumed run takes the same
+sums.
 """
 
 import platform
