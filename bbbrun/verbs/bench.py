@@ -119,11 +119,8 @@ def _tables(arguments: argparse.Namespace, networks: list[list[int]]) -> "list[p
     device, precision = choose_device(arguments.device), Precision[arguments.precision]
     set_products(precision, device)
     if arguments.variance:
-        return [
-            _printed(
-                variances(arguments.variance, arguments.rounds, partial(step_ms, arguments.rounds), arguments.trust)
-            )
-        ]
+        cost = partial(step_ms, arguments.rounds)
+        return [_printed(variances(arguments.variance, arguments.rounds, cost, arguments.trust))]
     default_threads = torch.get_num_threads()
     tables = []
     for widths, draws, threads in itertools.product(networks, arguments.draws, arguments.threads):

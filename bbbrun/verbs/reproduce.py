@@ -86,10 +86,11 @@ def _run(jobs: list[Job], remaining: list[Job], records: Path | None, device: st
         failures = []
         if job in remaining and (failure := _finish(job, device, shares.get(job.words), children)):
             failures.append(failure)
-        run = match(job, runs_on_disk(RUNS) if job in remaining else earlier) if records else None
-        if records and run is not None and run.finished:
+        if records:
+            run = match(job, runs_on_disk(RUNS) if job in remaining else earlier)
             try:
-                copy_record(run.folder, RUNS, records)
+                if run is not None and run.finished:
+                    copy_record(run.folder, RUNS, records)
             except OSError as error:
                 failures.append(f"no record of bbbrun {shlex.join(job.words)} in {records}: {error}")
         return failures
