@@ -11,6 +11,7 @@ from types import FunctionType
 from typing import Any, ParamSpec, TypeVar
 
 import torch
+from torch import Tensor
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -86,6 +87,16 @@ def _options() -> dict[str, Any]:
     # Guards of a bandit's step cost 0.1 ms a call. Callers of `compiled` keep what they check.
     no_guards = getattr(torch.compiler, "skip_all_guards_unsafe", None)
     return options if no_guards is None else options | {"guard_filter_fn": no_guards}
+
+
+def index_table(*shape: int, device: torch.device) -> Tensor:
+    """Zeros of a shape, int64, for a table of indices of which a compiled step reads one row at a time.
+
+    Before torch 2.13 the compiler may turn a tile of neighbours before it computes which row that is, in C++ that does
+    not compile. There the numbers lie apart in memory.
+    """
+    apart = 2 if torch.__version__ < "2.13" else 1
+    return torch.zeros(*shape[:-1], shape[-1] * apart, dtype=torch.int64, device=device)[..., ::apart]
 
 
 def vector_width() -> dict[str, int]:

@@ -15,7 +15,7 @@ from bbbrun.bayes.posterior import DiagonalGaussian
 from bbbrun.bayes.priors import Prior, build_prior, join_priors
 from bbbrun.errors import UserError
 from bbbrun.runs.files import CHECKPOINT
-from bbbrun.runtime.compile import COMPILER_FILES, compile_errors, compiled, reason_of, should_compile
+from bbbrun.runtime.compile import COMPILER_FILES, compile_errors, compiled, index_table, reason_of, should_compile
 from bbbrun.runtime.device import flushed_subnormals, products_of
 from bbbrun.runtime.noise import permutation
 from bbbrun.schema.checks import MOST_STEPS, require
@@ -97,7 +97,7 @@ class Trainer:
         numbers = 1 + optimizer.rates(torch.zeros(1), 0).shape[1]
         lead = (len(plans),) if len(plans) > 1 else ()
         self.epoch = Epoch(
-            order=torch.zeros(*lead, self.minibatches, size, dtype=torch.int64, device=device),
+            order=index_table(*lead, self.minibatches, size, device=device),
             present=torch.zeros(self.minibatches, size, device=device),
             numbers=torch.zeros(*lead, self.minibatches, numbers, device=device),
             position=torch.zeros(1, dtype=torch.int64, device=device),
