@@ -9,7 +9,7 @@ from scipy.stats import norm, t
 
 from bbbrun.bayes.methods import BayesByBackprop
 from bbbrun.errors import UserError
-from bbbrun.report.compare import Difference, Ours, against_published, between_ours, paired
+from bbbrun.report.compare import Difference, Ours, against_published, between_ours, over_pairs, paired
 from bbbrun.report.judge import judge
 from bbbrun.runs.reader import Run
 
@@ -99,6 +99,20 @@ def test_one_seed_says_which_images_and_gives_no_interval(tmp_path):
     (row,) = paired(cells).to_dict("records")
     assert (row["only_method"], row["only_other"], row["compared"]) == (2.0, 1.0, "unknown")
     assert math.isnan(row["half"])
+
+
+def test_two_methods_are_compared_over_the_pairs_that_both_have():
+    pairs = pd.MultiIndex.from_tuples([(400, 0), (400, 1), (800, 0), (800, 1)], names=["units", "seed"])
+    values = pd.DataFrame({"a": [1.5, 1.2, 1.0, 9.0], "b": [1.2, 1.2, 1.1, math.nan], "c": [math.nan] * 4}, index=pairs)
+    (row,) = over_pairs(values).to_dict("records")
+    assert (row["method"], row["other"], row["pairs"]) == ("a", "b", 3)
+    assert (row["lower"], row["equal"], row["higher"]) == (1, 1, 1)
+    assert row["difference"] == pytest.approx(0.2 / 3)
+    assert row["half"] == pytest.approx(t.ppf(0.975, 2) * np.std([0.3, 0.0, -0.1], ddof=1) / math.sqrt(3))
+    assert row["compared"] == "same within error"
+    assert over_pairs(values.assign(b=values["b"] + 1))["compared"].item() == "better"
+    (two,) = over_pairs(values.head(2)).to_dict("records")
+    assert (two["pairs"], two["compared"]) == (2, "unknown")
 
 
 def test_predictions_that_are_not_of_classes_are_named(tmp_path):

@@ -84,6 +84,9 @@ def test_curves_are_means_over_seeds_of_the_longest_and_latest_runs(runs, tmp_pa
     readable = (tmp_path / "figure6" / "summary.md").read_text()
     assert f"| Bayes by Backprop | 2 | 0 | 30 ± {half:.0f} | 30 | 30 (20 to 40) |" in readable
     assert "| greedy | 1 | 0 | 60 | 60 | 60 |" in readable
+    differences = pd.read_csv(tmp_path / "figure6" / "differences.csv").set_index(["method", "other"])
+    assert differences.loc[("Bayes by Backprop", "greedy"), ["pairs", "lower", "difference"]].tolist() == [1, 1, -40]
+    assert "| Bayes by Backprop | greedy | 1 | 1 | 0 | 0 | -40 | unknown |" in readable
     names = {path.name for path in (tmp_path / "figure6").iterdir()}
     assert {"figure6.png", "figure6.svg", "5_percent_greedy_seed0.csv", "Bayes_by_Backprop_seed1.csv"} <= names
 

@@ -177,6 +177,25 @@ def test_what_results_paper_says_of_misses_is_what_the_records_say() -> None:
     assert apart["column"].tolist() == [1200] * 2
     assert "The check tells only two pairs of our rows in Table 1 apart, both at 1200 units" in text
 
+    by_pairs = pd.read_csv(paper / "table1" / "differences.csv").set_index(["other", "method"])
+    short = {"SGD": "SGD", "dropout": "SGD, dropout"}
+    short |= {
+        name: f"Bayes by Backprop, {long}" for name, long in (("mixture", "scale mixture"), ("Gaussian", "Gaussian"))
+    }
+    said = re.findall(r"(\w+) less (\w+) (-[\d.]+) ± ([\d.]+)", text)
+    assert len(said) == 5
+    for one, other, difference, half in said:
+        # The table has most of them the other way round.
+        pair, sign = (short[one], short[other]), -1
+        if pair not in by_pairs.index:
+            pair, sign = pair[::-1], 1
+        row = by_pairs.loc[pair]
+        assert (difference, half) == (f"{sign * row['difference']:.2f}", f"{row['half']:.2f}")
+    regrets = pd.read_csv(paper / "figure6" / "differences.csv").set_index(["method", "other"])
+    row = regrets.loc["Bayes by Backprop", "greedy"]
+    assert f"below in {['none', 'one', 'two', 'three', 'four', 'five'][row['lower']]};" in text
+    assert f"it loses {row['difference']:.0f} more, ± {row['half']:,.0f}" in text
+
     densities = pd.read_csv(paper / "figure3" / "figure3.csv")
     width = densities["weight"].diff().mean()
     outside = 100 * (1 - width * densities["Bayes by Backprop, scale mixture"].sum())

@@ -22,8 +22,9 @@ from bbbrun.bayes.pruning import decibels, pruning_mask
 from bbbrun.data.images import IMAGES, Images, Split
 from bbbrun.errors import UserError
 from bbbrun.report.check import recorded_claims
+from bbbrun.report.items.cells import cells, main_cells
 from bbbrun.report.items.figure4 import _shape
-from bbbrun.report.items.table1 import cells, main_cells, table1
+from bbbrun.report.items.table1 import table1
 from bbbrun.report.items.table2 import prune
 from bbbrun.report.items.tradeoff import pruned_errors, removable
 from bbbrun.report.judge import judge
@@ -131,6 +132,20 @@ def test_methods_are_compared_image_by_image_where_runs_keep_their_predictions(r
     (row,) = pd.read_csv(out / "paired.csv").to_dict("records")
     assert (row["units"], row["method"], row["other"], row["difference"]) == (400, "SGD", "SGD, dropout", -2.0)
     assert "| 400 | SGD | SGD, dropout | 1 | 0 | 2 | -2 | unknown |" in (out / "table1.md").read_text()
+
+
+def test_methods_are_compared_over_the_runs_of_one_size_and_seed(runs, tmp_path):
+    finished(runs / "h", prior="gaussian", seed=1, test_error=1.2, test_error_mean=1.2, valid_error=2.0)
+    finished(runs / "i", prior="gaussian", seed=1, units=400, test_error=7.0, test_error_mean=7.0, valid_error=2.0)
+    table1(finished_runs([runs]), tmp_path)
+    table = pd.read_csv(tmp_path / "differences.csv").set_index(["method", "other"])
+    assert sorted(table.index) == [("Bayes by Backprop, Gaussian", MIXTURE), ("SGD", "SGD, dropout")]
+    row = table.loc[GAUSSIAN, MIXTURE]
+    assert (row["pairs"], row["lower"], row["equal"], row["higher"]) == (2, 1, 0, 1)
+    assert row["difference"] == row["1200 units"] == pytest.approx(0.5)
+    assert math.isnan(row["400 units"])
+    line = "| SGD | SGD, dropout | 1 | 1 | 0 | 0 | -0.05 | unknown | -0.05 |  |"
+    assert line in (tmp_path / "table1.md").read_text()
 
 
 def test_a_cell_is_chosen_by_length_and_validation_never_by_test(runs):

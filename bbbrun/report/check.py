@@ -9,7 +9,7 @@ import pandas as pd
 
 from bbbrun.errors import UserError
 from bbbrun.report.groups import NothingToShow
-from bbbrun.report.items.table1 import cells
+from bbbrun.report.items.cells import cells
 from bbbrun.report.items.table1 import row as row_of_table1
 from bbbrun.report.judge import SOURCES, Claim, judge
 from bbbrun.report.makers import make

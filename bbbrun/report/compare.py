@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from scipy.stats import norm
 
 from bbbrun.errors import UserError
-from bbbrun.report.groups import short
+from bbbrun.report.groups import markdown, short
 from bbbrun.report.spread import LEVEL, student_quantile
 from bbbrun.runs.reader import Run
 
@@ -114,6 +114,43 @@ def paired(cells: Mapping[tuple[int, str], Sequence[Run]]) -> pd.DataFrame:
                 }
             )
     return pd.DataFrame(rows)
+
+
+def over_pairs(values: pd.DataFrame) -> pd.DataFrame:
+    """A row for each two methods, over the pairs of runs that both have, such as those of one size and seed.
+
+    values: a column for each method, a row for each pair, NaN where there is no run. lower, equal, higher: the number
+    of pairs in which the value of `method` is so. difference: the mean over n pairs of the value of `method` less that
+    of `other`, with half the width of its 95 % interval, half = t s / sqrt(n), s the standard deviation of the
+    differences. compared: the verdict of the interval, see `Difference`.
+    """
+    rows = []
+    for method, other in combinations(values, 2):
+        less = (values[method] - values[other]).dropna()
+        if len(less):
+            difference = Difference(less.mean(), Ours(less.mean(), len(less), less.std()).half)
+            rows.append(
+                {
+                    "method": method,
+                    "other": other,
+                    "pairs": len(less),
+                    "lower": (less < 0).sum(),
+                    "equal": (less == 0).sum(),
+                    "higher": (less > 0).sum(),
+                    "difference": difference.value,
+                    "half": difference.half,
+                    "compared": difference.verdict(0.0),
+                }
+            )
+    return pd.DataFrame(rows)
+
+
+def pairs_text(pairs: pd.DataFrame, note: str) -> str:
+    """Rows of `over_pairs`, or of `paired`, as a Markdown table, and a note below it."""
+    shown = pairs.rename(columns={"only_method": "only the first is wrong", "only_other": "only the second"})
+    halves = shown.pop("half")
+    shown["difference"] = [Difference(*each).text for each in zip(shown["difference"], halves, strict=True)]
+    return f"{markdown(shown)}\n{note}\n"
 
 
 def _difference(points: NDArray[np.floating]) -> Difference:

@@ -10,7 +10,7 @@ import pandas as pd
 from bbbrun.bayes.methods import BayesByBackprop
 from bbbrun.errors import UserError, line_of
 from bbbrun.report.compare import Ours, against_published, between_ours
-from bbbrun.report.items.table1 import Cell
+from bbbrun.report.items.cells import Cell
 from bbbrun.report.published.paper import TEST_IMAGES
 
 Claim = Mapping[Any, Any]  # a row of paper.csv, or one like it

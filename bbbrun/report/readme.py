@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from bbbrun.report.items.table1 import METHODS
+from bbbrun.report.items.cells import METHODS
 from bbbrun.report.judge import ITEMS, judge, of_paper
 from bbbrun.report.plots import seeds_label
 from bbbrun.report.published.paper import claims, published

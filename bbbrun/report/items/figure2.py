@@ -7,7 +7,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from bbbrun.report.groups import NothingToShow, write_runs, write_table
-from bbbrun.report.items.table1 import DROPOUT, MIXTURE, NO_RUN, SGD, last_draws, main_cells
+from bbbrun.report.items.cells import DROPOUT, MIXTURE, NO_RUN, SGD, last_draws, main_cells
 from bbbrun.report.plots import label_of, save, seeds_label
 from bbbrun.report.published.paper import published
 from bbbrun.report.spread import mean_half_width

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from bbbrun.bayes.draws import Draws
 from bbbrun.bayes.methods import build_method
 from bbbrun.report.groups import NothingToShow, network_of, parameters, write_runs, write_table
-from bbbrun.report.items.table1 import DROPOUT, MIXTURE, NO_RUN, SGD, main_cells
+from bbbrun.report.items.cells import DROPOUT, MIXTURE, NO_RUN, SGD, main_cells
 from bbbrun.report.plots import density, save
 from bbbrun.runs.reader import Run
 from bbbrun.schema.config import option

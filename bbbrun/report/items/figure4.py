@@ -12,7 +12,7 @@ from scipy.signal import find_peaks
 from bbbrun.bayes.posterior import DiagonalGaussian
 from bbbrun.bayes.pruning import decibels
 from bbbrun.report.groups import parameters, write_runs, write_table
-from bbbrun.report.items.table1 import mixture_networks
+from bbbrun.report.items.cells import mixture_networks
 from bbbrun.report.plots import density, save
 from bbbrun.runs.reader import Run
 

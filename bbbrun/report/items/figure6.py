@@ -9,18 +9,24 @@ from matplotlib.figure import Figure
 
 from bbbrun.bayes.methods import BayesByBackprop
 from bbbrun.bayes.one_network import MaximumLikelihood
+from bbbrun.report.compare import over_pairs, pairs_text
 from bbbrun.report.groups import NothingToShow, markdown, mean_and_spread, one_setting, write_table
 from bbbrun.report.plots import REGRETS, label_of, log_regret, save, seeds_label
 from bbbrun.report.published.paper import points
 from bbbrun.report.spread import summary_of
 from bbbrun.runs.reader import Run
 
+_DIFFERENCES = (
+    "The first agent's regret less the other's, over the seeds that both have; the difference with its 95 % interval."
+)
 _STUCK = 0.5  # of what passing always loses
 _AGENTS = {BayesByBackprop.name: BayesByBackprop.label, MaximumLikelihood.name: "greedy"}
 
 
 def figure6(runs: list[Run], output: Path) -> list[str]:
-    """Write figure6.png and .svg, summary.csv and .md, statistics.csv, curves.csv, each run's regret; return messages.
+    """Write figure6.png and .svg, summary.csv and .md, other tables and each run's regret; return messages.
+
+    statistics.csv: `summary_of` the regrets. differences.csv: `over_pairs` of one seed. curves.csv: means by step.
 
     The runs shown are those with most interactions, at temperature 1. Each agent is shown in one setting, that with
     most seeds.
@@ -37,7 +43,12 @@ def figure6(runs: list[Run], output: Path) -> list[str]:
         summary.groupby("agent", as_index=False)["stuck"].sum()
     )
     write_table(statistics, output, "statistics")
-    (output / "summary.md").write_text(_readable(statistics, steps), "utf-8")
+    differences = over_pairs(summary.pivot(index="seed", columns="agent", values="cumulative_regret"))
+    text = _readable(statistics, steps)
+    if len(differences):
+        write_table(differences, output, "differences")
+        text += f"\n{pairs_text(differences, _DIFFERENCES)}"
+    (output / "summary.md").write_text(text, "utf-8")
     tables = []
     for run in chosen:
         table = run.metrics()[["step", *REGRETS]]

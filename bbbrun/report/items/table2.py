@@ -15,7 +15,7 @@ from bbbrun.bayes.pruning import pruning_mask
 from bbbrun.bayes.scores import error_percent
 from bbbrun.data.images import Images, load_images
 from bbbrun.report.groups import mean_and_spread, network_of, parameters, write_runs, write_table
-from bbbrun.report.items.table1 import MIXTURE, Cell, mixture_networks
+from bbbrun.report.items.cells import MIXTURE, Cell, mixture_networks
 from bbbrun.report.plots import seeds_label
 from bbbrun.report.published.paper import published
 from bbbrun.runs.reader import Run
