@@ -108,15 +108,24 @@ def usable_estimators(network: Network) -> list[Estimator]:
 def data_term(estimator: Estimator, network: Network, likelihood: Likelihood) -> DataTerm:
     """The estimator that the configuration names; raises UserError where it cannot be used for this network."""
     require_estimator(estimator, network)
+    match estimator:
+        case Estimator.weights:
+            return shared_weights(network, likelihood)
+        case Estimator.local:
+            return local_reparameterisation(network, likelihood)
+        case Estimator.flipout:
+            return flipout(network, likelihood)
 
-    def shared_weights(
+
+def shared_weights(network: Network, likelihood: Likelihood) -> DataTerm:
+    """One draw w = mu + sigma * eps for the whole minibatch: dnll/dmu = dnll/dw, dnll/dsigma = dnll/dw * eps.
+
+    Source: Blundell et al. 2015, section 3.2.
+    """
+
+    def estimate(
         moments: Moments, eps: Tensor, seed: Tensor, step: Tensor, draw: int | Tensor, batch: Batch
     ) -> tuple[Gradient, Tensor]:
-        """One draw w = mu + sigma * eps for the whole minibatch: dnll/dmu = dnll/dw, dnll/dsigma = dnll/dw * eps.
-
-        Source: Blundell et al. 2015, section 3.2.
-        """
-
         def nll(parts: list[Tensor]) -> Tensor:
             return batch_nll(network.apply(parts, batch.inputs), likelihood, batch)
 
@@ -124,16 +133,21 @@ def data_term(estimator: Estimator, network: Network, likelihood: Likelihood) ->
         gradient = flat(gradients)
         return Gradient(gradient, gradient * eps), value
 
-    def local_reparameterisation(
+    return estimate
+
+
+def local_reparameterisation(network: Network, likelihood: Likelihood) -> DataTerm:
+    """Each activation drawn from its own Gaussian, for each example: `eps` is not used.
+
+    x W^T + b, W ~ N(M, S^2) and b ~ N(m, s^2), is N(x M^T + m, x^2 (S^2)^T + s^2) in each element.
+    Source: Kingma, Salimans and Welling, "Variational dropout and the local reparameterization trick", 2015.
+    """
+    assert network.layers is not None
+    layers = network.layers
+
+    def estimate(
         moments: Moments, eps: Tensor, seed: Tensor, step: Tensor, draw: int | Tensor, batch: Batch
     ) -> tuple[Gradient, Tensor]:
-        """Each activation drawn from its own Gaussian, for each example: `eps` is not used.
-
-        x W^T + b, W ~ N(M, S^2) and b ~ N(m, s^2), is N(x M^T + m, x^2 (S^2)^T + s^2) in each element.
-        Source: Kingma, Salimans and Welling, "Variational dropout and the local reparameterization trick", 2015.
-        """
-        assert network.layers is not None
-        layers = network.layers
         rows, outputs = len(batch.inputs), [shape[0] for shape in network.shapes[::2]]
         first = draw * len(outputs) + int(Stream.ACTIVATION)
         noise = standard_normals(seed, step, first, [rows * count for count in outputs], moments.mu.device)
@@ -152,19 +166,24 @@ def data_term(estimator: Estimator, network: Network, likelihood: Likelihood) ->
         (mu, variance), value = gradient_and_value(nll, *parts)
         return Gradient(flat(mu), 2 * moments.sigma * flat(variance)), value
 
-    def flipout(
+    return estimate
+
+
+def flipout(network: Network, likelihood: Likelihood) -> DataTerm:
+    """One draw for the minibatch, its signs flipped for each example by random signs of inputs, r, and outputs, s.
+
+    x M^T + m + ((x * r) (S * E)^T + s_b * e) * s, elementwise products with r (B, in) and s (B, out): each example
+    sees a draw of its own, nearly independent of the others'. dnll/dsigma = eps * dnll/d(sigma * eps). In a
+    convolution a sign is that of a channel, at all of its pixels.
+    Source: Wen, Vicol, Ba, Tran and Grosse, "Flipout: efficient pseudo-independent weight perturbations on
+    mini-batches", 2018.
+    """
+    assert network.layers is not None
+    layers = network.layers
+
+    def estimate(
         moments: Moments, eps: Tensor, seed: Tensor, step: Tensor, draw: int | Tensor, batch: Batch
     ) -> tuple[Gradient, Tensor]:
-        """One draw for the minibatch, its signs flipped for each example by random signs of inputs, r, and outputs, s.
-
-        x M^T + m + ((x * r) (S * E)^T + s_b * e) * s, elementwise products with r (B, in) and s (B, out): each example
-        sees a draw of its own, nearly independent of the others'. dnll/dsigma = eps * dnll/d(sigma * eps). In a
-        convolution a sign is that of a channel, at all of its pixels.
-        Source: Wen, Vicol, Ba, Tran and Grosse, "Flipout: efficient pseudo-independent weight perturbations on
-        mini-batches", 2018.
-        """
-        assert network.layers is not None
-        layers = network.layers
         # Of each map its inputs' signs, then its outputs'.
         rows, sides = len(batch.inputs), [count for shape in network.shapes[::2] for count in (shape[1], shape[0])]
         first = draw * len(sides) + int(Stream.SIGN)
@@ -187,10 +206,4 @@ def data_term(estimator: Estimator, network: Network, likelihood: Likelihood) ->
         (mu, change), value = gradient_and_value(nll, *parts)
         return Gradient(flat(mu), eps * flat(change)), value
 
-    match estimator:
-        case Estimator.weights:
-            return shared_weights
-        case Estimator.local:
-            return local_reparameterisation
-        case Estimator.flipout:
-            return flipout
+    return estimate

@@ -23,6 +23,10 @@ from bbbrun.training.trainer import Trainer
 
 _UNTIMED_STEPS = 100  # the first steps compile and warm up
 _EARLY_STEPS = 100  # a network may still be at chance after fewer
+_AT_CHANCE = (
+    "after epoch {} the error stands at chance, as where the complexity outweighs the likelihood: lower "
+    "method.temperature or method.rho_init, widen the prior, or raise optimizer.lr"
+)
 
 
 def columns(task: Task) -> tuple[Column, ...]:
@@ -92,18 +96,25 @@ def fit(configs: list[Config], tasks: list[Task], runs: list[RunFolder], device:
                 early = epoch + 1 < epochs / 10 or step < _EARLY_STEPS
                 if not early and not warned and any(_at_chance(tasks[0], row) for row in judged):
                     warned = True
-                    warnings.warn(
-                        f"after epoch {epoch + 1} the error stands at chance, as where the complexity outweighs the "
-                        "likelihood: lower method.temperature or method.rho_init, widen the prior, or raise "
-                        "optimizer.lr",
-                        stacklevel=2,
-                    )
+                    warnings.warn(_AT_CHANCE.format(epoch + 1), stacklevel=2)
             open_epoch = epoch + 1
             session.save(step, trainer.saved, last, diverged=diverged)
     step = epochs * minibatches
     if not judgements:
         # The run was stopped after its last row.
         judgements = _judgements(trainer, tasks, step, True, session.progress, diverged)
+    return _outcomes(trainer, session, step, runs, judgements, diverged)
+
+
+def _outcomes(
+    trainer: Trainer,
+    session: Session,
+    step: int,
+    runs: list[RunFolder],
+    judgements: list[Judgement | None],
+    diverged: dict[int, str],
+) -> list[Outcome]:
+    """What each training leaves after its last step, `step`; replicas get checkpoints of their own as well."""
     outcomes = []
     for replica, (judgement, run) in enumerate(zip(judgements, runs, strict=True)):
         row = session.metrics[replica]
