@@ -32,9 +32,9 @@ def _run(words: list[str]) -> None:
     warnings.showwarning = _show_warning
     first, second = [*words, "", ""][:2]
     if first in VERBS:
-        _run_verb(first, words[1:])
+        run_verb(first, words[1:])
     elif first in _HELP and second in VERBS:
-        _run_verb(second, ["--help"])
+        run_verb(second, ["--help"])
     elif "--version" in words:
         from importlib.metadata import version
 
@@ -62,7 +62,8 @@ def _quiet_libraries() -> None:
         logging.getLogger(name).setLevel(logging.ERROR)
 
 
-def _run_verb(verb: str, words: Sequence[str]) -> None:
+def run_verb(verb: str, words: Sequence[str]) -> None:
+    """Run a verb with its words. What it raises for its user is one line on stderr and exit code 1."""
     try:
         with stops.ending("give the same command again"):
             if not set(_HELP) & set(words):

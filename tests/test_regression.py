@@ -17,11 +17,11 @@ from torch.distributions import Categorical, MixtureSameFamily, Normal
 
 from bbbrun.bayes.likelihoods import log_mixture, log_normal, mixture_coverage, mixture_quantile
 from bbbrun.bayes.networks import mlp
+from bbbrun.cli import run_verb
 from bbbrun.data.curve import curve, curve_points, curve_quartiles
 from bbbrun.schema.config import composed, option
 from bbbrun.schema.datasets import RegressionCurveConfig
 from bbbrun.tasks.regression import conditional_gaussian, on_unit_range
-from bbbrun.verbs.report import main
 
 TINY = (
     "device=cpu",
@@ -282,7 +282,7 @@ def test_wrong_input_gets_one_line(bbbrun, words, expected):
 
 
 def report(folder: Path, *words: object) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-c", "from bbbrun.verbs.report import main; main()", *map(str, words)]
+    command = [sys.executable, "-m", "bbbrun", "report", *map(str, words)]
     return subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
 
 
@@ -317,7 +317,7 @@ def test_the_report_draws_figure_5_out_of_finished_runs(tmp_path, finished):
 def test_the_report_takes_the_latest_of_runs_alike_and_says_so(tmp_path, finished, capsys):
     for name in ("1", "2"):
         shutil.copytree(finished / "mle", tmp_path / "runs" / name)
-    main([str(tmp_path / "runs"), "-o", str(tmp_path / "out")])
+    run_verb("report", [str(tmp_path / "runs"), "-o", str(tmp_path / "out")])
     errors = capsys.readouterr().err
     assert "1 runs, 1 older or of other settings left out" in errors
     assert "no finished run of method=bbb: no panel" in errors
@@ -339,7 +339,7 @@ def test_the_report_says_in_one_line_what_is_wrong(tmp_path, finished, monkeypat
     ]
     for words, expected in cases:
         with pytest.raises(SystemExit, match="1"):
-            main([str(word) for word in words])
+            run_verb("report", [str(word) for word in words])
         (line,) = capsys.readouterr().err.splitlines()
         assert line.startswith("bbbrun report: error: ")
         assert expected in line

@@ -4,6 +4,7 @@ import json
 import math
 import re
 import shutil
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +20,7 @@ import bbbrun.report.items.tradeoff
 from bbbrun.bayes.networks import mlp
 from bbbrun.bayes.posterior import DiagonalGaussian
 from bbbrun.bayes.pruning import decibels, pruning_mask
+from bbbrun.cli import run_verb
 from bbbrun.data.images import IMAGES, Images, Split
 from bbbrun.errors import UserError
 from bbbrun.report.check import recorded_claims
@@ -32,9 +34,8 @@ from bbbrun.report.published.paper import claims, published
 from bbbrun.report.sections import hours
 from bbbrun.runs.reader import finished_runs
 from bbbrun.schema.datasets import MnistConfig
-from bbbrun.verbs.check import main as check
-from bbbrun.verbs.report import main as report
 
+check, report = (partial(run_verb, verb) for verb in ("check", "report"))
 MIXTURE, GAUSSIAN = "Bayes by Backprop, scale mixture", "Bayes by Backprop, Gaussian"
 
 

@@ -3,6 +3,7 @@
 import json
 import math
 import os
+from functools import partial
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -13,13 +14,14 @@ from omegaconf import OmegaConf
 from scipy.stats import t
 
 import bbbrun.report.smoke
+from bbbrun.cli import run_verb
 from bbbrun.report.smoke import smoke
 from bbbrun.runs.identity import setting
 from bbbrun.runs.jobs import Job, wanted
 from bbbrun.runs.reader import finished_runs
 from bbbrun.schema.config import composed, plain
-from bbbrun.verbs.check import main as check
 
+check = partial(run_verb, "check")
 RECORDS = Path(__file__).parents[1] / "results" / "smoke"
 DIGITS = ("experiment=digits", "train.epochs=2")
 

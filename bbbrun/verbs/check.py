@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pandas as pd
 
-from bbbrun.errors import UserError
 from bbbrun.report.check import recorded_claims, report_or_runs
 from bbbrun.report.formats import as_json, as_junit
 from bbbrun.report.judge import ITEMS, SHOWN, SOURCES
@@ -15,7 +14,6 @@ from bbbrun.report.published.paper import beyond, claims
 from bbbrun.report.smoke import smoke_of
 from bbbrun.runs.files import named_folder, write_atomically
 from bbbrun.runs.jobs import seeds_of
-from bbbrun.schema.messages import one_line
 
 
 def main(words: Sequence[str] | None = None) -> None:
@@ -51,14 +49,10 @@ def main(words: Sequence[str] | None = None) -> None:
         parser.error("--seeds has no effect without --smoke")
     if arguments.json and arguments.json == arguments.junit:
         parser.error("--json and --junit take two files")
-    try:
-        table = _verdicts(arguments)
-        for file, formatted in ((arguments.json, as_json), (arguments.junit, as_junit)):
-            if file:
-                write_atomically(file, formatted(table).encode(), follow=True)
-    except (UserError, OSError) as error:
-        print(f"bbbrun check: error: {one_line(error)}", file=sys.stderr)
-        sys.exit(1)
+    table = _verdicts(arguments)
+    for file, formatted in ((arguments.json, as_json), (arguments.junit, as_junit)):
+        if file:
+            write_atomically(file, formatted(table).encode(), follow=True)
     print((table if arguments.smoke else table[SHOWN]).to_string(index=False, na_rep=""))
     counts = table["verdict"].value_counts()
     print(", ".join(f"{counts.get(name, 0)} {name}" for name in ("pass", "miss", "not run")))

@@ -5,7 +5,6 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from bbbrun.errors import UserError
 from bbbrun.report.makers import MAKERS, write_by, write_report
 from bbbrun.runs.files import named_folder, naming
 from bbbrun.runs.reader import finished_runs
@@ -39,13 +38,8 @@ def main(words: Sequence[str] | None = None) -> None:
         parser.error("name the folders of runs")
     if arguments.by and arguments.tried:
         parser.error("--tried has no effect with --by")
-    try:
-        with naming(arguments.output):
-            errors = _report(arguments)
-    except UserError as error:
-        errors = [str(error)]
-    except OSError as error:
-        errors = [f"{error.filename}: {error.strerror}" if error.filename else str(error)]
+    with naming(arguments.output):
+        errors = _report(arguments)
     for reason in errors:
         print(f"bbbrun report: error: {reason}", file=sys.stderr)
     if errors:
