@@ -63,7 +63,10 @@ def _quiet_libraries() -> None:
 
 
 def run_verb(verb: str, words: Sequence[str]) -> None:
-    """Run a verb with its words. What it raises for its user is one line on stderr and exit code 1."""
+    """Run a verb with its words. What it raises for its user is one line on stderr and exit code 1.
+
+    With HYDRA_FULL_ERROR=1 it is raised.
+    """
     try:
         with stops.ending("give the same command again"):
             if not set(_HELP) & set(words):

@@ -582,8 +582,9 @@ def test_results_folder_that_cannot_be_written(bbbrun, tmp_path):
     assert "results" in result.stderr
 
 
-def test_a_full_traceback_on_request(bbbrun):
-    result = bbbrun("seed=-1", HYDRA_FULL_ERROR="1")
+@pytest.mark.parametrize("words", ["seed=-1", "check nowhere", "report nowhere"])
+def test_a_full_traceback_on_request(bbbrun, words):
+    result = bbbrun(*words.split(), HYDRA_FULL_ERROR="1")
     assert result.returncode == 1
     assert "Traceback" in result.stderr
 

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 import bbbrun as api
-from bbbrun.runtime.compile import reason_of
+from bbbrun.runtime.compile import index_table, reason_of
 
 KINDS = {
     "digits": ["experiment=digits", "train.epochs=2", "network.hidden=[4]"],
@@ -128,3 +128,16 @@ def test_code_cached_for_vectors_of_another_width_is_not_used(tmp_path, widths):
         command = [sys.executable, "-c", VECTORS]
         result = subprocess.run(command, env=os.environ | environment, capture_output=True, text=True, timeout=600)
         assert result.returncode == 0, result.stderr
+
+
+def test_an_index_table_has_no_adjacent_numbers_where_the_compiler_would_transpose_them(monkeypatch):
+    monkeypatch.setattr(torch, "__version__", "2.13.0")
+    new = index_table(2, 3, 4, device=torch.device("cpu"))
+    assert new.is_contiguous()
+    monkeypatch.setattr(torch, "__version__", "2.12.1")
+    old = index_table(2, 3, 4, device=torch.device("cpu"))
+    assert (old.shape, old.dtype, old.stride(-1)) == (new.shape, new.dtype, 2)
+    # What an epoch's order is written through.
+    old[1].view(-1)[:5] = torch.arange(1, 6)
+    assert old[1].flatten().tolist() == [1, 2, 3, 4, 5, *[0] * 7]
+    assert not old[0].any()

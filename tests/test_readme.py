@@ -137,6 +137,12 @@ def test_its_links_lead_somewhere(page: Path) -> None:
     assert not missing
 
 
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_no_line_of_its_prose_begins_with_a_plus(page: Path) -> None:
+    """Markdown would take the rest of a wrapped formula for an item of a list."""
+    assert not re.findall(r"^ *\+ .*", page.read_text(), re.MULTILINE)
+
+
 def test_its_tree_and_its_files_are_there() -> None:
     folders = re.findall(r"^    (bbbrun/\w+) ", README, re.MULTILINE)
     assert len(folders) == 10

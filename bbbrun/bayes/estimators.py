@@ -110,14 +110,14 @@ def data_term(estimator: Estimator, network: Network, likelihood: Likelihood) ->
     require_estimator(estimator, network)
     match estimator:
         case Estimator.weights:
-            return shared_weights(network, likelihood)
+            return _shared_weights(network, likelihood)
         case Estimator.local:
-            return local_reparameterisation(network, likelihood)
+            return _local_reparameterisation(network, likelihood)
         case Estimator.flipout:
-            return flipout(network, likelihood)
+            return _flipout(network, likelihood)
 
 
-def shared_weights(network: Network, likelihood: Likelihood) -> DataTerm:
+def _shared_weights(network: Network, likelihood: Likelihood) -> DataTerm:
     """One draw w = mu + sigma * eps for the whole minibatch: dnll/dmu = dnll/dw, dnll/dsigma = dnll/dw * eps.
 
     Source: Blundell et al. 2015, section 3.2.
@@ -136,7 +136,7 @@ def shared_weights(network: Network, likelihood: Likelihood) -> DataTerm:
     return estimate
 
 
-def local_reparameterisation(network: Network, likelihood: Likelihood) -> DataTerm:
+def _local_reparameterisation(network: Network, likelihood: Likelihood) -> DataTerm:
     """Each activation drawn from its own Gaussian, for each example: `eps` is not used.
 
     x W^T + b, W ~ N(M, S^2) and b ~ N(m, s^2), is N(x M^T + m, x^2 (S^2)^T + s^2) in each element.
@@ -169,7 +169,7 @@ def local_reparameterisation(network: Network, likelihood: Likelihood) -> DataTe
     return estimate
 
 
-def flipout(network: Network, likelihood: Likelihood) -> DataTerm:
+def _flipout(network: Network, likelihood: Likelihood) -> DataTerm:
     """One draw for the minibatch, its signs flipped for each example by random signs of inputs, r, and outputs, s.
 
     x M^T + m + ((x * r) (S * E)^T + s_b * e) * s, elementwise products with r (B, in) and s (B, out): each example

@@ -16,6 +16,14 @@ from bbbrun.report.spread import LEVEL, student_quantile
 from bbbrun.runs.reader import Run
 
 _Z = float(norm.ppf(0.5 + LEVEL / 2))
+_PAIRS_COLUMNS = {
+    "method": "first",
+    "other": "second",
+    "lower": "first is lower",
+    "higher": "higher",
+    "only_method": "only the first is wrong",
+    "only_other": "only the second",
+}
 _LEAST_SEEDS = 3  # two give almost no estimate of their spread
 
 
@@ -122,7 +130,8 @@ def over_pairs(values: pd.DataFrame) -> pd.DataFrame:
     values: a column for each method, a row for each pair, NaN where there is no run. lower, equal, higher: the number
     of pairs in which the value of `method` is so. difference: the mean over n pairs of the value of `method` less that
     of `other`, with half the width of its 95 % interval, half = t s / sqrt(n), s the standard deviation of the
-    differences. compared: the verdict of the interval, see `Difference`.
+    differences: the chance of the test images, which are the same in all, is not in it. compared: the verdict of the
+    interval, see `Difference`.
     """
     rows = []
     for method, other in combinations(values, 2):
@@ -147,7 +156,7 @@ def over_pairs(values: pd.DataFrame) -> pd.DataFrame:
 
 def pairs_text(pairs: pd.DataFrame, note: str) -> str:
     """Rows of `over_pairs`, or of `paired`, as a Markdown table, and a note below it."""
-    shown = pairs.rename(columns={"only_method": "only the first is wrong", "only_other": "only the second"})
+    shown = pairs.rename(columns=_PAIRS_COLUMNS)
     halves = shown.pop("half")
     shown["difference"] = [Difference(*each).text for each in zip(shown["difference"], halves, strict=True)]
     return f"{markdown(shown)}\n{note}\n"

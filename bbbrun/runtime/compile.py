@@ -92,8 +92,8 @@ def _options() -> dict[str, Any]:
 def index_table(*shape: int, device: torch.device) -> Tensor:
     """Zeros of a shape, int64, for a table of indices of which a compiled step reads one row at a time.
 
-    Before torch 2.13 the compiler may turn a tile of neighbours before it computes which row that is, in C++ that does
-    not compile. There the numbers lie apart in memory.
+    Of several replicas, on the CPU, the compiler before torch 2.13 transposes tiles of adjacent numbers before it has
+    computed which row to read: its C++ does not compile. It leaves numbers alone that lie apart in memory.
     """
     apart = 2 if torch.__version__ < "2.13" else 1
     return torch.zeros(*shape[:-1], shape[-1] * apart, dtype=torch.int64, device=device)[..., ::apart]

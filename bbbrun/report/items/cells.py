@@ -32,7 +32,7 @@ class Cell(NamedTuple):
     @property
     def row(self) -> str:
         """The name of the cell's row."""
-        return self.method if self.temperature == 1 else f"{self.method}, temperature {self.temperature:g}"
+        return self.method if self.temperature == 1 else f"{self.method}, temperature {self.temperature:.12g}"
 
     @property
     def network(self) -> str:
@@ -114,6 +114,7 @@ def _main_sizes(runs: Iterable[Run], weights: bool) -> dict[Cell, list[Run]]:
 
 
 def epochs_of(run: Run) -> int:
+    """How many epochs the run was trained for."""
     return int(run.config["train"]["epochs"])
 
 

@@ -17,7 +17,8 @@ from bbbrun.report.spread import summary_of
 from bbbrun.runs.reader import Run
 
 _DIFFERENCES = (
-    "The first agent's regret less the other's, over the seeds that both have; the difference with its 95 % interval."
+    "The first agent's regret less the second's, over the seeds that both have: on how many it is lower, equal and "
+    "higher; the difference with its 95 % interval."
 )
 _STUCK = 0.5  # of what passing always loses
 _AGENTS = {BayesByBackprop.name: BayesByBackprop.label, MaximumLikelihood.name: "greedy"}

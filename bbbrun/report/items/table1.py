@@ -15,8 +15,9 @@ from bbbrun.report.spread import least_to_most
 from bbbrun.runs.reader import Run
 
 _DIFFERENCES = (
-    "The first method's test error less the other's, over the pairs of runs of one size and seed; the difference in "
-    "points, with its 95 % interval over the pairs, and its mean at each size."
+    "The first method's test error less the second's, over the pairs of runs of one size and seed: in how many it is "
+    "lower, equal and higher; the difference in points, with its 95 % interval over the pairs, all on the same test "
+    "images; its mean at each size."
 )
 _PAIRED = "Image by image, means over the seeds that both have; the difference in points, with its 95 % interval."
 
@@ -95,11 +96,11 @@ def _markdown(table: pd.DataFrame) -> str:
 def _differences(chosen: dict[Cell, list[Run]]) -> pd.DataFrame:
     """`over_pairs` of the test errors, a pair being of one size and seed, and the mean difference at each size."""
     found = [
-        (c.units, run.seed, c.row, run.summary["metrics"]["test_error"]) for c, runs in chosen.items() for run in runs
+        {"units": cell.units, "seed": run.seed, "row": cell.row, "error": run.summary["metrics"].get("test_error")}
+        for cell, runs in chosen.items()
+        for run in runs
     ]
-    errors = pd.DataFrame(found, columns=["units", "seed", "row", "error"]).pivot(
-        index=["units", "seed"], columns="row", values="error"
-    )
+    errors = pd.DataFrame(found).pivot(index=["units", "seed"], columns="row", values="error").astype(float)
     table = over_pairs(errors[list(dict.fromkeys(cell.row for cell in chosen))])
     for units, of_size in errors.groupby("units"):
         table[f"{units} units"] = [(of_size[pair.method] - of_size[pair.other]).mean() for pair in table.itertuples()]
