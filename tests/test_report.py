@@ -149,6 +149,17 @@ def test_methods_are_compared_over_the_runs_of_one_size_and_seed(runs, tmp_path)
     assert line in (tmp_path / "table1.md").read_text()
 
 
+def test_a_run_without_a_test_error_and_temperatures_that_nearly_agree_keep_the_table(runs, tmp_path):
+    finished(runs / "h", method="mle", units=1200, valid_error=2.0)
+    for name, temperature in (("i", 1 / 3), ("j", 0.333333)):
+        finished(runs / name, temperature=temperature, test_error=1.6, test_error_mean=1.6, valid_error=2.0)
+    table1(finished_runs([runs]), tmp_path)
+    table = pd.read_csv(tmp_path / "differences.csv").set_index(["method", "other"])
+    near = [f"{MIXTURE}, temperature {number}" for number in ("0.333333333333", "0.333333")]
+    assert table.loc[tuple(near), "difference"] == 0
+    assert ("SGD", GAUSSIAN) not in table.index
+
+
 def test_a_cell_is_chosen_by_length_and_validation_never_by_test(runs):
     chosen = {(where.method, where.units): group for where, group in cells(finished_runs([runs])).items()}
     assert [run.folder.name for run in chosen[MIXTURE, 1200]] == ["a", "b"]
