@@ -75,7 +75,7 @@ def test_the_records_give_the_committed_table_and_what_the_page_says_of_it(tmp_p
 
 
 def test_the_prior_is_the_better_one_on_rows_held_out():
-    tried = pd.read_csv(RESULTS / "tuning" / "by.csv")
+    tried = pd.read_csv(RESULTS / "tuning" / "by" / "by.csv")
     constant = tried[tried["dataset.noise"] == "constant"]
     by_set = constant.groupby(["dataset.name", "prior"])["valid_nll"].mean().unstack()
     assert set(by_set.index) == set(UCI)
