@@ -3,6 +3,7 @@
 import math
 from collections.abc import Mapping, Sequence
 from itertools import combinations
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -11,7 +12,7 @@ from numpy.typing import NDArray
 from scipy.stats import norm
 
 from bbbrun.errors import UserError
-from bbbrun.report.groups import markdown, short
+from bbbrun.report.groups import markdown, short, write_table
 from bbbrun.report.spread import LEVEL, student_quantile
 from bbbrun.runs.reader import Run
 
@@ -137,7 +138,8 @@ def over_pairs(values: pd.DataFrame) -> pd.DataFrame:
     for method, other in combinations(values, 2):
         less = (values[method] - values[other]).dropna()
         if len(less):
-            difference = Difference(less.mean(), Ours(less.mean(), len(less), less.std()).half)
+            ours = Ours(less.mean(), len(less), less.std())
+            difference = Difference(ours.value, ours.half)
             rows.append(
                 {
                     "method": method,
@@ -154,12 +156,15 @@ def over_pairs(values: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def pairs_text(pairs: pd.DataFrame, note: str) -> str:
-    """Rows of `over_pairs`, or of `paired`, as a Markdown table, and a note below it."""
+def write_pairs(pairs: pd.DataFrame, output: Path, name: str, note: str) -> str:
+    """Write rows of `over_pairs`, or of `paired`, as NAME.csv; return them in Markdown, a note below; "" of no rows."""
+    if pairs.empty:
+        return ""
+    write_table(pairs, output, name)
     shown = pairs.rename(columns=_PAIRS_COLUMNS)
     halves = shown.pop("half")
     shown["difference"] = [Difference(*each).text for each in zip(shown["difference"], halves, strict=True)]
-    return f"{markdown(shown)}\n{note}\n"
+    return f"\n{markdown(shown)}\n{note}\n"
 
 
 def _difference(points: NDArray[np.floating]) -> Difference:

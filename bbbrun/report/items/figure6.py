@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 
 from bbbrun.bayes.methods import BayesByBackprop
 from bbbrun.bayes.one_network import MaximumLikelihood
-from bbbrun.report.compare import over_pairs, pairs_text
+from bbbrun.report.compare import over_pairs, write_pairs
 from bbbrun.report.groups import NothingToShow, markdown, mean_and_spread, one_setting, write_table
 from bbbrun.report.plots import REGRETS, label_of, log_regret, save, seeds_label
 from bbbrun.report.published.paper import points
@@ -45,10 +45,7 @@ def figure6(runs: list[Run], output: Path) -> list[str]:
     )
     write_table(statistics, output, "statistics")
     differences = over_pairs(summary.pivot(index="seed", columns="agent", values="cumulative_regret"))
-    text = _readable(statistics, steps)
-    if len(differences):
-        write_table(differences, output, "differences")
-        text += f"\n{pairs_text(differences, _DIFFERENCES)}"
+    text = _readable(statistics, steps) + write_pairs(differences, output, "differences", _DIFFERENCES)
     (output / "summary.md").write_text(text, "utf-8")
     tables = []
     for run in chosen:

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from bbbrun.report.compare import over_pairs, paired, pairs_text
+from bbbrun.report.compare import over_pairs, paired, write_pairs
 from bbbrun.report.groups import NothingToShow, write_runs, write_table
 from bbbrun.report.items.cells import Cell, by_protocol, cell_of, cells, epochs_of, last_draws
 from bbbrun.report.published.paper import published, standard_error
@@ -36,13 +36,9 @@ def table1(runs: list[Run], output: Path) -> list[str]:
     table = pd.DataFrame([row(cell, group) for cell, group in chosen.items()])
     write_table(table, output, "table1")
     text = _markdown(table)
-    for pairs, name, note in (
-        (_differences(chosen), "differences", _DIFFERENCES),
-        (paired({(cell.units, cell.row): group for cell, group in chosen.items()}), "paired", _PAIRED),
-    ):
-        if len(pairs):
-            write_table(pairs, output, name)
-            text += f"\n{pairs_text(pairs, note)}"
+    text += write_pairs(_differences(chosen), output, "differences", _DIFFERENCES)
+    images = paired({(cell.units, cell.row): group for cell, group in chosen.items()})
+    text += write_pairs(images, output, "paired", _PAIRED)
     (output / "table1.md").write_text(text, "utf-8")
     shown = [run for group in chosen.values() for run in group]
     write_runs(shown, output, _details)
