@@ -12,6 +12,7 @@ from typing import IO, Any, NamedTuple
 
 import optuna
 from optuna.trial import TrialState
+from sqlalchemy.pool import NullPool
 
 from bbbrun.errors import UserError
 from bbbrun.runs.files import METRICS, alone, lock, numbered, write_atomically
@@ -74,7 +75,8 @@ def study_of(search: Search) -> optuna.Study:
     with locked(search):
         try:
             return optuna.create_study(
-                storage=search.storage,
+                # Without a pool of connections none stays open in a process that has ended its work.
+                storage=optuna.storages.RDBStorage(search.storage, engine_kwargs={"poolclass": NullPool}),
                 study_name=search.folder.name,
                 direction="minimize",
                 load_if_exists=True,
