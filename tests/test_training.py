@@ -165,9 +165,11 @@ def test_an_evaluation_shows_its_draws(tmp_path, monkeypatch, capsys):
 
     monkeypatch.setattr(progress, "_LINE_SECONDS", 0.0)
     words = ("network.hidden=[4]", "train.epochs=1", "method.final_samples=3", "compile=false")
-    api.run(api.compose(*words), tmp_path / "run")
-    lines = [line for line in capsys.readouterr().err.splitlines() if "evaluation, " in line]
-    assert lines == [f"digits: evaluation, draw {draw} of 3" for draw in (1, 2, 3)]
+    for resume in ([], [f"resume={tmp_path / 'run'}"]):
+        api.run(api.compose(*words, *resume), tmp_path / "run")
+        lines = [line for line in capsys.readouterr().err.splitlines() if "evaluation, " in line]
+        assert lines == [f"digits: evaluation, draw {draw} of 3" for draw in (1, 2, 3)]
+        (tmp_path / "run" / "summary.json").unlink()  # as of a run stopped after its last row
 
 
 def test_without_a_validation_set_its_columns_are_left_out():

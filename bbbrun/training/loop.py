@@ -46,8 +46,6 @@ def fit(configs: list[Config], tasks: list[Task], runs: list[RunFolder], device:
     with Session(runs[0], device, config, epochs * minibatches, [{} for _ in runs]) as session:
         if session.resumed:
             trainer.load(session.saved["tensors"])
-        if trainer.compiled:
-            session.progress.say("compiling the training step: half a minute to a minute and a half, cached afterwards")
         warned = False
         judgements: list[Judgement | None] = []
         # The replicas that have diverged, with what is told of each.
@@ -56,6 +54,8 @@ def fit(configs: list[Config], tasks: list[Task], runs: list[RunFolder], device:
         within: int = session.saved.get("within", 0)
         first = (session.step - within) // minibatches
         open_epoch = first
+        if trainer.compiled and first < epochs:
+            session.progress.say("compiling the training step: half a minute to a minute and a half, cached afterwards")
 
         def make_checkpoint() -> dict[str, Any] | None:
             step, nll = int(trainer.state.step), trainer.state.nll.cpu()
@@ -99,10 +99,10 @@ def fit(configs: list[Config], tasks: list[Task], runs: list[RunFolder], device:
                     warnings.warn(_AT_CHANCE.format(epoch + 1), stacklevel=2)
             open_epoch = epoch + 1
             session.save(step, trainer.saved, last, diverged=diverged)
-    step = epochs * minibatches
-    if not judgements:
-        # The run was stopped after its last row.
-        judgements = _judgements(trainer, tasks, step, True, session.progress, diverged)
+        step = epochs * minibatches
+        if not judgements:
+            # The run was stopped after its last row.
+            judgements = _judgements(trainer, tasks, step, True, session.progress, diverged)
     return _outcomes(trainer, session, step, runs, judgements, diverged)
 
 
