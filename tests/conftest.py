@@ -14,6 +14,11 @@ from forked import Forks
 Command = Callable[..., subprocess.CompletedProcess[str]]
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put the longest file first, lest a worker of `--dist loadfile` begin it last; xdist keeps this order."""
+    items.sort(key=lambda item: item.path.name != "test_slurm.py")
+
+
 # What is read as Python or torch start, so that a fork of a process that has started would not heed it.
 _READ_AT_START = {"PYTHONPATH", "CUDA_VISIBLE_DEVICES", "CXX", "TORCHINDUCTOR_CACHE_DIR"}
 

@@ -46,6 +46,7 @@ OPTION = [(group, name) for group in OPTIONS for name in names(group)]
 # Experiments that set a number of one option of a group refuse the other options of it.
 ONE_OPTION = {
     ("mnist_gaussian", "method"): "bbb",
+    ("mnist_gaussian", "prior"): "gaussian",
     ("mnist_tempered", "method"): "bbb",
     ("regression_mle", "optimizer"): "adam",
     ("bandit", "agent"): "contextual",

@@ -169,9 +169,10 @@ def test_what_results_paper_says_of_misses_is_what_the_records_say() -> None:
     excess = -cells["difference_in_standard_errors"]
     better = cells[excess > 2]
     assert better["method"].unique().tolist() == ["Bayes by Backprop, Gaussian"]
-    assert "two of the twelve cells of Table 1 lie further off on the better side (the Gaussian prior at " in text
-    by = " and ".join(f"{value:.1f}" for value in excess[better.index])
-    assert f"{' and '.join(map(str, better['units']))} units by {by} standard errors)" in text
+    assert better["units"].tolist() == [400, 800, 1200]
+    one, two, three = excess[better.index]
+    cells_of = "three of the twelve cells of Table 1 lie further off on the better side, the Gaussian prior's,"
+    assert f"{cells_of} by {one:.1f}, {two:.1f} and {three:.1f} standard errors" in text
     least = runs.query("method == 'SGD' and units == 1200").sort_values("seed")["test_error"]
     assert (
         f"our three networks end at {', '.join(f'{value:.2f}' for value in least[:2])} and {least.iloc[2]:.2f}" in text
@@ -179,17 +180,17 @@ def test_what_results_paper_says_of_misses_is_what_the_records_say() -> None:
 
     orders = judge(paper, ["table1"], claims().to_dict("records")).query("published.isna()")
     apart = orders[orders["compared"].isin(["better", "worse"])]
-    assert apart["expected"].tolist() == ["below SGD"] * 2
-    assert apart["column"].tolist() == [1200] * 2
-    assert "The check tells only two pairs of our rows in Table 1 apart, both at 1200 units" in text
+    assert apart["expected"].tolist() == ["below SGD"] * 3
+    assert apart["column"].tolist() == [400, 1200, 1200]
+    assert "the check tells only three of Table 1 apart: the Gaussian prior is below SGD at 400 units, dropout and" in text
 
     by_pairs = pd.read_csv(paper / "table1" / "differences.csv").set_index(["other", "method"])
     short = {"SGD": "SGD", "dropout": "SGD, dropout"}
     short |= {
         name: f"Bayes by Backprop, {long}" for name, long in (("mixture", "scale mixture"), ("Gaussian", "Gaussian"))
     }
-    said = re.findall(r"(\w+) less (\w+) (-[\d.]+) ± ([\d.]+)", text)
-    assert len(said) == 5
+    said = re.findall(r"(\w+) less (\w+) (-?[\d.]+) ± ([\d.]+)", text)
+    assert len(said) == 6
     for one, other, difference, half in said:
         # The table has most of them the other way round.
         pair, sign = (short[one], short[other]), -1
@@ -197,6 +198,10 @@ def test_what_results_paper_says_of_misses_is_what_the_records_say() -> None:
             pair, sign = pair[::-1], 1
         row = by_pairs.loc[pair]
         assert (difference, half) == (f"{sign * row['difference']:.2f}", f"{row['half']:.2f}")
+    for pair in (short["Gaussian"], "SGD"), (short["mixture"], short["Gaussian"]):
+        row = by_pairs.loc[pair]
+        assert row["pairs"] == 8 == max(row["lower"], row["higher"])
+    assert "a lower error than SGD and the mixture in all eight pairs of a size and a seed" in text
     regrets = pd.read_csv(paper / "figure6" / "differences.csv").set_index(["method", "other"])
     row = regrets.loc["Bayes by Backprop", "greedy"]
     assert f"below in {['none', 'one', 'two', 'three', 'four', 'five'][row['lower']]};" in text

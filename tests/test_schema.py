@@ -29,7 +29,7 @@ def composed_plain(words: str) -> dict:
 
 # An experiment of one cell, and the words that say the same with another experiment.
 SAME = [
-    ("mnist_gaussian", "mnist prior=gaussian optimizer=sgd optimizer.lr=1e-3"),
+    ("mnist_gaussian", "mnist prior=gaussian prior.sigma=1 optimizer.lr=3e-4"),
     ("mnist_dropout", "mnist method=dropout"),
     ("mnist_mle", "mnist method=mle"),
     ("mnist_tempered", "mnist method.minibatch_weights=uniform method.temperature=0.05"),
@@ -65,7 +65,7 @@ def test_the_listed_runs_are_the_recorded_ones():
         assert isinstance(config, dict)
         records[setting(config), config["seed"]] += 1
     jobs = wanted([], None)
-    assert len(jobs) == 99
+    assert len(jobs) == 101
     assert all(records[setting(job.config), job.config["seed"]] for job in jobs)
     words = {word.partition("=")[0] for job in jobs for word in job.words}
     judged = {"method.test_samples", "method.final_samples", "train.evaluate_every"}
