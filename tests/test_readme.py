@@ -182,7 +182,7 @@ def test_what_results_paper_says_of_misses_is_what_the_records_say() -> None:
     apart = orders[orders["compared"].isin(["better", "worse"])]
     assert apart["expected"].tolist() == ["below SGD"] * 3
     assert apart["column"].tolist() == [400, 1200, 1200]
-    assert "the check tells only three of Table 1 apart: the Gaussian prior is below SGD at 400 units, dropout and" in text
+    assert "the check tells only three of Table 1 apart: the Gaussian prior is below SGD at 400 units, dropout" in text
 
     by_pairs = pd.read_csv(paper / "table1" / "differences.csv").set_index(["other", "method"])
     short = {"SGD": "SGD", "dropout": "SGD, dropout"}
