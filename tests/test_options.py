@@ -118,8 +118,7 @@ def test_every_experiment_goes_with_every_method(experiment, method):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("experiment", EXPERIMENTS)
-@pytest.mark.parametrize("prior", [prior for prior in PRIORS if prior != "none"])
+@pytest.mark.parametrize(("experiment", "prior"), [pair for pair in pairs("prior") if pair[1] != "none"])
 def test_every_experiment_goes_with_every_prior(experiment, prior):
     # An experiment of a baseline chooses a method that has none.
     words = (f"experiment={experiment}", f"prior={prior}")
