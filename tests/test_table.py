@@ -265,6 +265,19 @@ def test_what_is_learnt_can_be_said(tmp_path):
     assert numbers.levels == ("0", "1", "2")
 
 
+def test_a_column_of_texts_that_hardly_repeat_is_named_unless_it_is_said_to_be_a_category(tmp_path):
+    table = houses(60).assign(day=[f"2026-{k // 2 % 12 + 1:02}-{k // 24 + 1:02}" for k in range(60)])
+    assert table["day"].nunique() == 30  # half of the rows: a category still
+    load_table(dataset(written(tmp_path, table), "dataset.target=price"))
+    table.loc[0, "day"] = "2027-01-01"
+    path = written(tmp_path, table)
+    with pytest.warns(UserWarning, match=r"column 'day' has 31 different texts in 60 rows.*dataset.ignore=\[day\]"):
+        load_table(dataset(path, "dataset.target=price"))
+    load_table(dataset(path, "dataset.target=price", "dataset.categorical=[day]"))
+    few = houses(20).assign(name=[f"n{k}" for k in range(20)])
+    load_table(dataset(written(tmp_path, few), "dataset.target=price"))
+
+
 UNFIT = {
     "nothing": ((), None, "dataset.path must be the file of the table"),
     "no file": (("dataset.path=nowhere.csv", "dataset.target=y"), None, "there is no file nowhere.csv"),

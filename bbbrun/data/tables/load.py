@@ -1,6 +1,7 @@
 """A table as whole tensors: the form fitted to the training part, and the three parts in it."""
 
 import re
+import warnings
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -20,6 +21,7 @@ from bbbrun.schema.tables import Kind, TableConfig, TabularConfig, UciConfig
 _MOST_WHOLE = 2**53  # beyond, float64 does not tell whole numbers apart
 _MOST_CLASSES = 20  # whole numbers with more distinct values are numbers
 _MOST_LEVELS = 1000
+_FEW_LEVELS = 20  # as many are a category in a table of any length
 _MOST_DEVIATIONS = 1e15  # of a target from its mean: float32 holds the squares of such numbers
 
 
@@ -134,6 +136,12 @@ def _feature(column: Any, train: Any, categorical: bool) -> Feature:
         raise ValueError(
             f"column {name!r} has {len(levels)} different texts, more than the {_MOST_LEVELS} of a category: leave it "
             f"out with dataset.ignore=[{name}]"
+        )
+    if not categorical and len(levels) > max(_FEW_LEVELS, column.count() / 2):
+        warnings.warn(
+            f"column {name!r} has {len(levels)} different texts in {column.count()} rows, and each becomes an input: "
+            f"leave it out with dataset.ignore=[{name}], or say dataset.categorical=[{name}]",
+            stacklevel=2,
         )
     codes = positions(train, levels)
     counts = np.bincount(codes[~np.isnan(codes)].astype(np.int64), minlength=len(levels))
