@@ -43,6 +43,14 @@ def recurrent():
 def single():
     return nn.Sequential(nn.Flatten(), Last(64, 10, dropout=0.1), nn.Linear(10, 10))
 
+class Attending(nn.Module):
+    # With dropout layers whose rate is 0, as PyTorch makes them.
+    def __init__(self):
+        super().__init__()
+        self.body, self.head = nn.TransformerEncoderLayer(8, 2, 4, dropout=0.0, batch_first=True), nn.Linear(8, 10)
+    def forward(self, x):
+        return self.head(self.body(x.flatten(1, 2)).mean(1))
+
 class Last(nn.RNN):
     # A layer alone, which does not drop out.
     def forward(self, x):
@@ -50,6 +58,12 @@ class Last(nn.RNN):
 
 def attending():
     return nn.MultiheadAttention(8, 2, dropout=0.1)
+
+class Double(nn.Linear):
+    def __init__(self):
+        super().__init__(64, 10, dtype=torch.float64)
+    def forward(self, x):
+        return super().forward(x.flatten(1).double())
 
 def nothing():
     return 3
@@ -138,6 +152,7 @@ FAULTS = {
     "no such name": ((), "own_networks.other", "network.target=own_networks.other cannot be imported: Attribute"),
     "other arguments": (("network.args={depth:3}",), "own_networks.make", "unexpected keyword argument 'depth'"),
     "other outputs": (("network.args={outputs:7}",), "own_networks.make", "must make outputs (N, 10) of inputs"),
+    "other numbers": ((), "own_networks.Double", "own_networks.Double: RuntimeError: mat1 and mat2 must"),
     "no module": ((), "own_networks.nothing", "it makes no torch.nn.Module, but int"),
     "buffers": ((), "own_networks.normalised", "has buffers (1.running_mean, 1.running_var, 1.num_batches_tracked)"),
     "dropout": ((), "own_networks.dropped", "the module drops out at random"),
@@ -148,14 +163,14 @@ FAULTS = {
     "no file": (("network.weights=no.pt",), "own_networks.Two", "network.weights=no.pt: there is no such file"),
     "no weights": (("network.weights=own_networks.py",), "own_networks.Two", "is no state dict that can be read"),
     "other weights": (("network.weights=other.pt",), "own_networks.Two", "network.weights=other.pt does not fit"),
-    "local": (("method.estimator=local",), "own_networks.Two", "method.estimator=local needs a network of affine maps"),
+    "local": (("method.estimator=local",), "own_networks.Two", "method.estimator=weights takes any network"),
 }
 
 
 def test_a_rate_that_drops_nothing_is_trained_with(mine):
     with pytest.warns(UserWarning, match="dropout option adds dropout after all but last recurrent layer"):
-        run = trained(mine, target="own_networks.single")
-    assert run.summary["metrics"]["valid_error"] <= 100
+        trained(mine, target="own_networks.single")
+    trained(mine / "attending", target="own_networks.Attending")
 
 
 @pytest.mark.parametrize("name", FAULTS)

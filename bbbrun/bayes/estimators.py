@@ -91,11 +91,11 @@ def free_energy_estimator(
 
 def require_estimator(estimator: Estimator, network: Network) -> None:
     """Raise UserError where the estimator cannot be used: all but `weights` need the network's separate maps."""
-    needed_by = f"method.estimator={estimator.name}"
+    needed_by, remedy = f"method.estimator={estimator.name}", "; method.estimator=weights takes any network"
     if estimator is Estimator.local:
-        affine_maps(network, needed_by)
+        affine_maps(network, needed_by, remedy)
     elif estimator is Estimator.flipout:
-        linear_maps(network, needed_by)
+        linear_maps(network, needed_by, remedy)
 
 
 def usable_estimators(network: Network) -> list[Estimator]:

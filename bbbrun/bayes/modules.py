@@ -48,8 +48,11 @@ def from_module(module: nn.Module) -> tuple[Network, Tensor]:
 
 def _drops(part: nn.Module) -> bool:
     """Whether the module itself drops out in training mode."""
-    between = isinstance(part, nn.RNNBase) and part.num_layers > 1 and part.dropout > 0
-    return isinstance(part, _DROPOUT) or between or (isinstance(part, nn.MultiheadAttention) and part.dropout > 0)
+    if isinstance(part, _DROPOUT):
+        return part.p > 0
+    if isinstance(part, nn.RNNBase):
+        return part.num_layers > 1 and part.dropout > 0
+    return isinstance(part, nn.MultiheadAttention) and part.dropout > 0
 
 
 def made_module(config: ModuleConfig, seed: int = 0) -> nn.Module:
@@ -79,15 +82,15 @@ def network_of_module(config: ModuleConfig, input_shape: Sequence[int], outputs:
     """
     module = made_module(config)
     try:
-        network, _ = from_module(module)
+        network, weights = from_module(module)
         with torch.no_grad():
-            shape = tuple(module(torch.zeros(2, *input_shape)).shape)
+            shape = tuple(network(weights.float(), torch.zeros(2, *input_shape)).shape)  # in float32, as it is trained
     except (Exception, SystemExit) as error:
         raise UserError(f"network.target={config.target}: {line_of(error)}") from error
     if shape != (2, outputs):
         raise UserError(
             f"network.target={config.target} must make outputs (N, {outputs}) of inputs (N, "
-            f"{', '.join(map(str, input_shape))}), not {('N', *shape[1:])}"
+            f"{', '.join(map(str, input_shape))}), not {tuple(shape)} of N = 2"
         )
     names = [name for name, _ in module.named_parameters()]
     for pattern in config.deterministic:

@@ -64,17 +64,17 @@ class Network(NamedTuple):
         return self.layers(lambda number, x: matrix_product(x, parts[2 * number].t(), parts[2 * number + 1]), inputs)
 
 
-def affine_maps(network: Network, needed_by: str) -> Layers:
+def affine_maps(network: Network, needed_by: str, remedy: str = "") -> Layers:
     """The network's `layers`, all affine; raises UserError, naming the setting that needs them, where they are not."""
     if network.layers is None or network.operations:
-        raise UserError(f"{needed_by} needs a network of affine maps alone, such as network=mlp")
+        raise UserError(f"{needed_by} needs a network of affine maps alone, such as network=mlp{remedy}")
     return network.layers
 
 
-def linear_maps(network: Network, needed_by: str) -> Layers:
+def linear_maps(network: Network, needed_by: str, remedy: str = "") -> Layers:
     """The network's `layers`; raises UserError, naming the setting that needs them, where it has none."""
     if network.layers is None:
-        raise UserError(f"{needed_by} needs a network of affine maps and convolutions, such as network=mlp")
+        raise UserError(f"{needed_by} needs a network of affine maps and convolutions, such as network=mlp{remedy}")
     return network.layers
 
 
