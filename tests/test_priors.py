@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch.distributions import Categorical, Laplace, MixtureSameFamily, Normal
 
+from bbbrun.bayes import priors
 from bbbrun.bayes.priors import build_prior
 from bbbrun.schema.methods import GaussianPriorConfig, LaplacePriorConfig, NoPriorConfig, ScaleMixtureConfig
 
@@ -70,3 +71,13 @@ def test_density_integrates_to_one(config, reference):
 
 def test_none_is_no_prior():
     assert build_prior(NoPriorConfig(name="none"), "cpu") is None
+
+
+@pytest.mark.parametrize("value", [0.0, -1.0, math.inf, math.nan])
+def test_numbers_that_make_no_density_are_refused(value):
+    for make in priors.Gaussian.of, priors.Laplace.of, lambda sigma: priors.ScaleMixture.of(0.5, 1.0, sigma):
+        with pytest.raises(ValueError, match="positive and finite"):
+            make(value)
+    for pi in 1.0, 1.5:
+        with pytest.raises(ValueError, match="pi must be above 0 and below 1"):
+            priors.ScaleMixture.of(pi, 1.0, 0.1)

@@ -33,8 +33,8 @@ class Gaussian(NamedTuple):
 
     @classmethod
     def of(cls, sigma: Tensor | float) -> "Gaussian":
-        """The prior of this deviation."""
-        sigma = _number(sigma)
+        """The prior of this deviation; raises ValueError where it is not positive."""
+        sigma = _positive(sigma)
         return cls(sigma, sigma.square().reciprocal())
 
     def log_prob(self, weights: Tensor) -> Tensor:
@@ -68,8 +68,10 @@ class ScaleMixture(NamedTuple):
 
     @classmethod
     def of(cls, pi: Tensor | float, sigma1: Tensor | float, sigma2: Tensor | float) -> "ScaleMixture":
-        """The prior of these three numbers."""
-        pi, sigma1, sigma2 = _number(pi), _number(sigma1), _number(sigma2)
+        """The prior of these three numbers; raises ValueError where one is not positive, and for a pi of 1 or more."""
+        pi, sigma1, sigma2 = _positive(pi), _positive(sigma1), _positive(sigma2)
+        if not bool((pi < 1).all()):
+            raise ValueError(f"pi must be above 0 and below 1, not {pi}")
         # Here, not in `score`: a compiled step would compute them again for every few weights.
         wide_precision = sigma1.square().reciprocal()
         gap = sigma2.square().reciprocal() - wide_precision
@@ -99,8 +101,8 @@ class Laplace(NamedTuple):
 
     @classmethod
     def of(cls, scale: Tensor | float) -> "Laplace":
-        """The prior of this scale."""
-        return cls(_number(scale))
+        """The prior of this scale; raises ValueError where it is not positive."""
+        return cls(_positive(scale))
 
     def log_prob(self, weights: Tensor) -> Tensor:
         """-abs(w) / b - log(2 b), nats."""
@@ -136,8 +138,11 @@ def placed(prior: Prior, device: torch.device | str) -> Prior:
     return same
 
 
-def _number(value: Tensor | float) -> Tensor:
-    return torch.as_tensor(value, dtype=torch.float32)
+def _positive(value: Tensor | float) -> Tensor:
+    number = torch.as_tensor(value, dtype=torch.float32)
+    if not bool((number.isfinite() & (number > 0)).all()):
+        raise ValueError(f"the numbers of a prior must be positive and finite, not {value}")
+    return number
 
 
 def join_priors(priors: Sequence[Prior]) -> Prior | None:
