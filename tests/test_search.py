@@ -80,9 +80,13 @@ def test_an_objective_of_the_test_and_nothing_to_search_are_refused(bbbrun, tmp_
 
 
 class Trained:
-    """A run in place of a child process: its validation error is the distance of lr from 1e-3, in decades."""
+    """A run in place of a child process: its validation error is the distance of lr from 1e-3, in decades.
+
+    metrics: those it has instead.
+    """
 
     commands: ClassVar[list[list[str]]] = []
+    metrics: ClassVar[dict[str, float]] = {}
     pid = returncode = 0
 
     def __init__(self, command, stderr, **_):
@@ -94,7 +98,8 @@ class Trained:
         if words["seed"] == "7":
             (folder / "error.txt").write_text("training diverged\n")
         else:
-            (folder / "summary.json").write_text(json.dumps({"metrics": {"valid_error": error, "test_error": 0.0}}))
+            metrics = self.metrics or {"valid_error": error, "test_error": 0.0}
+            (folder / "summary.json").write_text(json.dumps({"metrics": metrics}))
 
     def __enter__(self):
         return self
@@ -152,6 +157,24 @@ def test_a_finished_run_is_a_complete_trial_whatever_its_process_printed(search,
     assert [trial.state.name for trial in study.get_trials()] == ["COMPLETE"]
 
 
+@pytest.mark.parametrize(
+    ("metrics", "expected"),
+    [
+        ({"valid_nll": 2.0, "test_rmse": 1.0}, ("valid_nll", 2.0)),
+        ({"valid_nll": 2.0, "valid_error": 5.0}, ("valid_error", 5.0)),
+        ({"cumulative_regret": 7.0}, ("cumulative_regret", 7.0)),
+    ],
+)
+def test_an_objective_that_is_not_named_is_the_first_metric_of_validation_that_runs_have(
+    search, monkeypatch, metrics, expected
+):
+    monkeypatch.setattr(Trained, "metrics", metrics)
+    study = study_of(search)
+    work(search._replace(objective=None, trials=1), study)
+    [trial] = study.get_trials()
+    assert (trial.user_attrs["objective"], trial.value) == expected
+
+
 def test_what_is_composed_first_grows_with_the_options_and_not_with_the_values():
     _, space = space_of(["method=bbb,mle,dropout", "seed=range(0,200)", "optimizer.lr=log(1e-4,1e-2)"])
     assert list(examples(space)) == [
@@ -200,7 +223,7 @@ def test_a_failed_trial_is_told_and_the_study_goes_on(search, capfd):
     # The same settings are one run.
     assert len(read_sweep(search.folder).jobs) == len({trial.params["seed"] for trial in study.get_trials()})
     other = search._replace(objective="valid_nll", trials=20)
-    with pytest.raises(UserError, match=r"valid_nll: the run in .* has valid_error, test_error"):
+    with pytest.raises(UserError, match=r"must be valid_nll: the run in .* has valid_error, test_error"):
         work(other, study)
 
 

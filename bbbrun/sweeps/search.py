@@ -6,6 +6,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Collection
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import IO, Any, NamedTuple
@@ -20,6 +21,7 @@ from bbbrun.runs.record import metrics_of, whole_rows
 from bbbrun.runs.standing import Standing, standing
 from bbbrun.runs.sweep import SweepJob, enroll
 from bbbrun.runtime import stops
+from bbbrun.schema.config import OBJECTIVES
 from bbbrun.schema.quoting import word
 from bbbrun.sweeps.command import job_words
 from bbbrun.sweeps.space import settings_of, space_of
@@ -29,21 +31,28 @@ _LOCK = "search.lock"
 _ROUND = 0.5  # s between two looks at a trial's rows
 _PATIENCE = 120.0  # s; a worker holds the search's lock while it asks for one trial
 _ERROR = "bbbrun: error: "  # how the line of an error begins
-_JOB, _WHY = "job", "why"  # attributes of a trial in the study: the folder of its run, and the reason of a failure
+# Attributes of a trial: the folder of its run, the reason of a failure, the name of its value.
+_JOB, _WHY, OBJECTIVE = "job", "why", "objective"
 
 
 class Search(NamedTuple):
-    """A search. settings: of which some are ranges. objective: the metric to be minimised. trials: how many.
+    """A search. settings: of which some are ranges. trials: how many. storage: Optuna's address of the study.
 
+    objective: the metric to be minimised, None for the first of OBJECTIVES that a run has.
     storage: Optuna's address of the study. prune: whether a trial that is worse than most is stopped early.
     """
 
     folder: Path
     settings: list[str]
-    objective: str
+    objective: str | None
     trials: int
     storage: str
     prune: bool
+
+    def objective_of(self, names: Collection[str]) -> str | None:
+        """The one of these metrics that is to be minimised; None where it is not there."""
+        choices = (self.objective,) if self.objective else OBJECTIVES
+        return next((name for name in choices if name in names), None)
 
 
 def locked(search: Search) -> AbstractContextManager[None]:
@@ -167,7 +176,7 @@ def _watched(child: "subprocess.Popen[bytes]", folder: Path, search: Search, tri
         time.sleep(_ROUND)
         if not search.prune:
             continue
-        for step, value in _rows(folder, search.objective):
+        for step, value in _rows(folder, search):
             if step not in steps:
                 steps.add(step)
                 trial.report(value, step)
@@ -178,24 +187,28 @@ def _watched(child: "subprocess.Popen[bytes]", folder: Path, search: Search, tri
     return False
 
 
-def _rows(folder: Path, name: str) -> list[tuple[int, float]]:
-    """(epoch or interaction, value of the column) for each whole row that the run has so far."""
+def _rows(folder: Path, search: Search) -> list[tuple[int, float]]:
+    """(epoch or interaction, value of the objective) for each whole row that the run has so far."""
     try:
         rows = whole_rows(folder / METRICS)
     except OSError:
         return []
-    return [(int(row.get("epoch") or row["step"]), float(row[name])) for row in rows if row.get(name)]
+    name = search.objective_of(rows[0].keys()) if rows else None
+    return [(int(row.get("epoch") or row["step"]), float(row[name])) for row in rows if name and row.get(name)]
 
 
 def _tell(search: Search, study: optuna.Study, trial: optuna.Trial, end: Standing, folder: Path, pruned: bool) -> None:
     """Tell the study how the trial ended, and print it on standard error."""
     if end.state == "finished" and not end.detail:  # which tells of replicas that diverged
         metrics = metrics_of(folder)
-        if search.objective not in metrics:
+        name = search.objective_of(metrics)
+        if name is None:
             study.tell(trial, state=TrialState.FAIL)
-            raise UserError(f"--objective {search.objective}: the run in {folder} has {', '.join(metrics)}")
-        study.tell(trial, metrics[search.objective])
-        print(f"trial {trial.number}: {search.objective} {metrics[search.objective]:.5g}", file=sys.stderr)
+            wanted = search.objective or f"one of {', '.join(OBJECTIVES)}"
+            raise UserError(f"--objective must be {wanted}: the run in {folder} has {', '.join(metrics)}")
+        trial.set_user_attr(OBJECTIVE, name)
+        study.tell(trial, metrics[name])
+        print(f"trial {trial.number}: {name} {metrics[name]:.5g}", file=sys.stderr)
     elif pruned:
         study.tell(trial, state=TrialState.PRUNED)
         print(f"trial {trial.number}: stopped early", file=sys.stderr)

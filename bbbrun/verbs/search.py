@@ -34,7 +34,7 @@ def main(words: Sequence[str] | None = None) -> None:
     text = "key=value, fixed; or key=log(1e-4,1e-2), key=interval(0,1), key=1,2,3: the values to choose from"
     add("settings", nargs="*", help=text)
     add("--trials", type=int, default=20, help="the total number of trials of the study, by default 20")
-    add("--objective", default=OBJECTIVES[0], help=f"the metric to minimise, by default {OBJECTIVES[0]}")
+    add("--objective", help=f"the metric to minimise, by default the first that a run has of {', '.join(OBJECTIVES)}")
     add(
         "--storage",
         help="Optuna's address of the study, as sqlite:///study.db; by default a file in the search's folder",
@@ -44,7 +44,7 @@ def main(words: Sequence[str] | None = None) -> None:
     add("--resume", type=named_folder, metavar="FOLDER", help="join or continue the search in this folder")
     # Settings may stand between the options.
     arguments = parser.parse_intermixed_args(words)
-    if arguments.objective not in OBJECTIVES:
+    if arguments.objective not in (None, *OBJECTIVES):
         parser.error(f"--objective takes a metric of validation, one of {', '.join(OBJECTIVES)}, never of the test")
     if arguments.trials < 1:
         parser.error("--trials takes a whole number of at least 1")
@@ -66,7 +66,7 @@ def main(words: Sequence[str] | None = None) -> None:
 
 
 def _search(arguments: argparse.Namespace) -> None:
-    from bbbrun.sweeps.search import best_of, locked, read_search, study_of, work, write_search
+    from bbbrun.sweeps.search import OBJECTIVE, best_of, locked, read_search, study_of, work, write_search
 
     search = read_search(arguments.resume) if arguments.resume else _new(arguments)
     if not arguments.resume:
@@ -84,11 +84,12 @@ def _search(arguments: argparse.Namespace) -> None:
     [job] = [job for job in read_sweep(search.folder).jobs if job.folder == folder.name]
     places = [text for text in search.settings if text.startswith(SEARCHPATH)]
     command = shlex.join([os.environ.get("BBBRUN_COMMAND", "bbbrun"), *places, *job.words])
-    lines = [f"best: {search.objective} {best.value:.5g}, trial {best.number}, in {folder}", f"its command: {command}"]
+    objective = best.user_attrs.get(OBJECTIVE, OBJECTIVES[0])
+    lines = [f"best: {objective} {best.value:.5g}, trial {best.number}, in {folder}", f"its command: {command}"]
     content = {"value": best.value, "trial": best.number, "folder": str(folder), "command": command}
     with locked(search):  # another worker may end at the same moment
         write_atomically(search.folder / "best.json", (json.dumps(content, indent=1) + "\n").encode())
-        write_study_page(study, search.folder / "report", lines, search.objective)
+        write_study_page(study, search.folder / "report", lines, objective)
     print("\n".join([*lines, f"report: {search.folder / 'report' / 'report.html'}"]))
 
 
@@ -114,7 +115,7 @@ def _new(arguments: argparse.Namespace) -> "Search":
     except (HydraException, OmegaConfBaseException, YAMLError, UnicodeDecodeError) as error:
         require_all_sound(folders, ("experiment", *OPTIONS))  # a file that another one names
         raise UserError(one_line(error)) from None
-    identity = json.dumps([sorted(arguments.settings), arguments.objective])
+    identity = json.dumps([sorted(arguments.settings), arguments.objective or OBJECTIVES[0]])
     folder = (RUNS / name / f"search_{hashlib.sha256(identity.encode()).hexdigest()[:8]}").absolute()
     storage = arguments.storage or f"sqlite:///{folder / 'study.db'}"
     return Search(folder, arguments.settings, arguments.objective, arguments.trials, storage, arguments.prune)
