@@ -268,6 +268,10 @@ def test_a_regression_has_rmse_nll_and_the_share_inside_intervals(runs, run_in, 
     legend = (tmp_path / "out" / "file" / "file.md").read_text().splitlines()[-1]
     assert "rmse: RMSE (the target's unit); nll: nll (nats per example)" in legend
     assert legend.endswith("epistemic: epistemic standard deviation (the target's unit).")
+    done = run_in(tmp_path, "evaluate", words[0], "--draws", "4", "-o", "default")
+    assert done.returncode == 0, done.stderr
+    [row] = pd.read_csv(tmp_path / "default" / "scores.csv").to_dict("records")
+    assert (row["part"], row["rmse"]) == ("test", scores.loc["test", "rmse"])
     done = run_in(tmp_path, "evaluate", *words[:3], "--mean", "-o", "mean")
     assert done.returncode == 0, done.stderr
     alone = pd.read_csv(tmp_path / "mean" / "scores.csv").loc[0]

@@ -24,8 +24,8 @@ def main(words: Sequence[str] | None = None) -> None:
     )
     add = parser.add_argument
     add("runs", nargs="+", type=named_folder, metavar="RUN", help="folders with finished runs in or below them")
-    text = "test; of images also mnist, fashion, kmnist, noise, rotated, shifted, corrupted; or files with labels"
-    add("--on", nargs="+", required=True, metavar="SET", help=text)
+    text = "by default test; of images mnist, fashion, kmnist, noise, rotated, shifted, corrupted; or files with labels"
+    add("--on", nargs="+", default=["test"], metavar="SET", help=text)
     add("-o", "--output", type=named_folder, default=_OUTPUT, help=f"the folder to write into, by default {_OUTPUT}")
     add("--data", type=named_folder, metavar="FOLDER", help="where data sets lie, by default $BBBRUN_DATA or the cache")
     add_draw_options(parser)
