@@ -8,7 +8,7 @@ import sys
 import time
 import traceback
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TextIO
@@ -23,16 +23,21 @@ from bbbrun.schema.config import OBJECTIVES
 from bbbrun.schema.messages import one_line
 
 
+def objective_name(names: Collection[str], name: str | None) -> str | None:
+    """By which of these metrics a job is judged: `name`, or the first of OBJECTIVES; None where it is not there."""
+    return next((each for each in ((name,) if name else OBJECTIVES) if each in names), None)
+
+
 def objective(metrics: Mapping[str, Any], name: str | None) -> float:
     """The validation metric that a job returns to a sweeper, to be made small; nan where it has none.
 
-    name: which one, None for the first of OBJECTIVES that is there. Raises UserError where the run has others only.
+    name: as for objective_name. Raises UserError where the run has others only.
     """
     if name is not None and metrics and name not in metrics:
         there = [other for other in OBJECTIVES if other in metrics]
         raise UserError(f"objective: the run has no {name}, only {', '.join(there) or 'metrics of the test'}")
-    names = (name,) if name else OBJECTIVES
-    return next((float(metrics[each]) for each in names if each in metrics), math.nan)
+    found = objective_name(metrics, name)
+    return float(metrics[found]) if found else math.nan
 
 
 def run_job(folder: Path, work: Callable[[], Mapping[str, Any]], name: str | None = None) -> float:

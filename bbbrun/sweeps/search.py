@@ -6,7 +6,6 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Collection
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import IO, Any, NamedTuple
@@ -24,6 +23,7 @@ from bbbrun.runtime import stops
 from bbbrun.schema.config import OBJECTIVES
 from bbbrun.schema.quoting import word
 from bbbrun.sweeps.command import job_words
+from bbbrun.sweeps.job import objective_name
 from bbbrun.sweeps.space import settings_of, space_of
 
 STUDY = "study.json"
@@ -48,11 +48,6 @@ class Search(NamedTuple):
     trials: int
     storage: str
     prune: bool
-
-    def objective_of(self, names: Collection[str]) -> str | None:
-        """The one of these metrics that is to be minimised; None where it is not there."""
-        choices = (self.objective,) if self.objective else OBJECTIVES
-        return next((name for name in choices if name in names), None)
 
 
 def locked(search: Search) -> AbstractContextManager[None]:
@@ -176,7 +171,7 @@ def _watched(child: "subprocess.Popen[bytes]", folder: Path, search: Search, tri
         time.sleep(_ROUND)
         if not search.prune:
             continue
-        for step, value in _rows(folder, search):
+        for step, value in _rows(folder, search.objective):
             if step not in steps:
                 steps.add(step)
                 trial.report(value, step)
@@ -187,13 +182,13 @@ def _watched(child: "subprocess.Popen[bytes]", folder: Path, search: Search, tri
     return False
 
 
-def _rows(folder: Path, search: Search) -> list[tuple[int, float]]:
+def _rows(folder: Path, objective: str | None) -> list[tuple[int, float]]:
     """(epoch or interaction, value of the objective) for each whole row that the run has so far."""
     try:
         rows = whole_rows(folder / METRICS)
     except OSError:
         return []
-    name = search.objective_of(rows[0].keys()) if rows else None
+    name = objective_name(rows[0], objective) if rows else None
     return [(int(row.get("epoch") or row["step"]), float(row[name])) for row in rows if name and row.get(name)]
 
 
@@ -201,7 +196,7 @@ def _tell(search: Search, study: optuna.Study, trial: optuna.Trial, end: Standin
     """Tell the study how the trial ended, and print it on standard error."""
     if end.state == "finished" and not end.detail:  # which tells of replicas that diverged
         metrics = metrics_of(folder)
-        name = search.objective_of(metrics)
+        name = objective_name(metrics, search.objective)
         if name is None:
             study.tell(trial, state=TrialState.FAIL)
             wanted = search.objective or f"one of {', '.join(OBJECTIVES)}"

@@ -13,7 +13,7 @@ from bbbrun.runs.files import LOG
 from bbbrun.runs.record import metrics_of
 from bbbrun.runs.standing import Standing, counted, duration, seconds_left, standing
 from bbbrun.runs.sweep import SweepJob, labels, read_sweep
-from bbbrun.schema.config import OBJECTIVES
+from bbbrun.sweeps.job import objective_name
 
 _ROUND = 0.5  # s between two looks at the folders
 
@@ -27,7 +27,7 @@ class Watch:
 
     def __init__(self, folder: Path, jobs: Sequence[SweepJob], objective: str | None = None) -> None:
         self._folder, self._jobs, self._stream = folder, list(jobs), sys.stderr
-        self._objectives = (objective,) if objective else OBJECTIVES
+        self._objective = objective
         self._labels = labels(read_sweep(folder).jobs)
         self._awaited: set[str] = set()
         self._standings: dict[str, Standing] = {}
@@ -100,4 +100,5 @@ class Watch:
     def _result(self, folder: Path) -> str:
         """The objective of a finished job and its value, from its summary."""
         metrics = metrics_of(folder)
-        return next((f", {name} {metrics[name]:.5g}" for name in self._objectives if name in metrics), "")
+        name = objective_name(metrics, self._objective)
+        return f", {name} {metrics[name]:.5g}" if name else ""
