@@ -36,7 +36,7 @@ _JOB, _WHY, OBJECTIVE = "job", "why", "objective"
 
 
 class Search(NamedTuple):
-    """A search. settings: of which some are ranges. trials: how many. storage: Optuna's address of the study.
+    """A search. settings: of which some are ranges. trials: how many.
 
     objective: the metric to be minimised, None for the first of OBJECTIVES that a run has.
     storage: Optuna's address of the study. prune: whether a trial that is worse than most is stopped early.
