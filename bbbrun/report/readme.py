@@ -47,6 +47,7 @@ def results_table(folder: Path) -> str:
         return [f"{table1['error'][method, size]:.2f}" for size in _SIZES]
 
     seeds = [least_to_most(table1["seeds"].xs(size, level="units")) for size in _SIZES]
+    seeds = seeds[:1] if len(set(seeds)) == 1 else seeds
     alike = seeds_label(int(table2["runs"].min()))
     title1 = f"Table 1: test error, %, {_joined(_SIZES)} units, means over {' / '.join(seeds)} seeds"
     title2 = f"Table 2: the same, {_joined(_REMOVED)} % of weights removed, means over {alike}"
