@@ -165,6 +165,16 @@ def test_what_results_paper_says_of_misses_is_what_the_records_say() -> None:
     for units, differences in lost.groupby("units"):
         assert re.search(rf"{differences.mean():.2f}( points)? at {units}", text)
 
+    drawn = runs[runs["method"].str.startswith("Bayes")]
+    gains = (drawn["test_error_mean"] - drawn["test_error"]).groupby(drawn["method"]).agg(["mean", "sem", "size"])
+    assert gains["size"].tolist() == [9, 9]
+    (gaussian, gaussian_half), (mixture, mixture_half) = zip(
+        gains["mean"], gains["sem"] * stats.t.ppf(0.975, 8), strict=True
+    )
+    assert f"{mixture:.2f} ± {mixture_half:.2f} points below that with w = mu" in text
+    assert f"Of the Gaussian prior it is {gaussian:.2f} ± {gaussian_half:.2f} below, which is within error" in text
+    assert gaussian_half > gaussian
+
     cells = pd.read_csv(paper / "table1" / "table1.csv")
     excess = -cells["difference_in_standard_errors"]
     better = cells[excess > 2]
