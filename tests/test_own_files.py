@@ -4,11 +4,12 @@ from pathlib import Path
 
 import bbbrun.configs
 import pytest
+import yaml
 
 from bbbrun.errors import UserError
 from bbbrun.schema.own_files import own_folders, require_all_sound, require_sound
 
-GOOD = "# mine\n# @package _global_\nname: mine\ntrain: {epochs: 1}\nnetwork: {hidden: [4]}\n"
+GOOD = "\n# @package _global_\n# mine\nname: mine\ntrain: {epochs: 1}\nnetwork: {hidden: [4]}\n"
 BUILT_IN = Path(str(bbbrun.configs.__file__)).parent
 
 
@@ -34,9 +35,10 @@ BROKEN = {
     "a word": ("# @package _global_\nmine\n", "holds no keys and values but the word 'mine'"),
     "no package": (GOOD.replace("# @package _global_\n", ""), "first line # @package _global_"),
     "a package too late": ("name: mine\n# @package _global_\n", "first line # @package _global_"),
+    "a comment above the package": ("# mine\n# @package _global_\nname: mine\n", "first line # @package _global_"),
     "a byte order mark": (b"\xef\xbb\xbf" + GOOD.encode(), "byte order mark"),
     "UTF-16": (GOOD.encode("utf-16"), "byte order mark"),
-    "Latin-1": (GOOD.encode() + "# Universität\n".encode("latin-1"), "is not UTF-8 in line 6"),
+    "Latin-1": (GOOD.encode() + "# Universität\n".encode("latin-1"), "is not UTF-8 in line 7"),
     "a tab": ("# @package _global_\nname:\n\tmine: 1\n", "is not YAML in line 3"),
     "an open bracket": ("# @package _global_\nname: [\n", "is not YAML"),
 }
@@ -125,3 +127,30 @@ def test_an_option_of_ones_own_without_a_name_is_one_line_with_the_key(bbbrun, t
     assert line.startswith(f"bbbrun: error: {expected}")
     assert line.endswith("(key agent.name)")
     assert line.count(expected) == 1
+
+
+@pytest.mark.parametrize("path", sorted(BUILT_IN.rglob("*.yaml")), ids=lambda path: str(path.relative_to(BUILT_IN)))
+def test_none_of_bbbruns_own_says_whether_it_is_a_sweep(path):
+    """So that without files of the user's own only the words can."""
+    content = yaml.safe_load(path.read_text()) or {}
+    assert "mode" not in content.get("hydra", {})
+    assert "mode" not in content or path.parts[-2] != "hydra"
+
+
+@pytest.mark.parametrize("flags", [("--config-dir", "own"), ("hydra.searchpath=[file://{}/own]",)], ids=["dir", "path"])
+def test_one_that_is_a_sweep_by_itself_is_run_as_one(bbbrun, tmp_path, flags):
+    sweep = "hydra:\n  mode: MULTIRUN\n  sweeper:\n    params: {seed: '0,1', train.batch_size: '100,200'}\n"
+    written(tmp_path / "own", GOOD + sweep)
+    flags = [flag.format(tmp_path) for flag in flags]
+    words = ["experiment=mine", "compile=false", "threads=1"]
+    result = bbbrun(*flags, *words)
+    assert result.returncode == 0, result.stderr
+    (folder,) = (tmp_path / "results" / "runs" / "mine").iterdir()
+    assert result.stderr.splitlines()[-1] == f"finished: {folder} (4 jobs)"
+    again = bbbrun(f"resume={folder}", *flags)
+    assert (again.returncode, again.stderr) == (0, f"finished: {folder} (4 jobs)\n")
+    shown = bbbrun(*flags, *words, "--cfg", "job")
+    assert (shown.returncode, shown.stdout.splitlines()[0]) == (0, "name: mine")
+    single = bbbrun(*flags, *words, "hydra.mode=RUN", "hydra.run.dir=single")
+    assert single.returncode == 0, single.stderr
+    assert (tmp_path / "single" / "summary.json").is_file()

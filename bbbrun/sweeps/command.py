@@ -167,7 +167,7 @@ def _name(settings: Sequence[str], flags: Namespace) -> str:
             if override.is_discrete_sweep():
                 choices = [f"{key}={value}" for value in override.sweep_string_iterator()]
                 choices = choices if key in ("experiment", "name") else choices[:1]
-            if not key.lstrip("+~").startswith("hydra."):
+            if key == "hydra.searchpath" or not key.lstrip("+~").startswith("hydra."):
                 values[key] = choices
         names = {str(composed([*search, *words]).name) for words in product(*values.values())}
     except (HydraException, OmegaConfBaseException, OSError):

@@ -19,6 +19,7 @@ from bbbrun.runtime import places, stops
 from bbbrun.schema.config import OPTIONS, register
 from bbbrun.schema.messages import one_line
 from bbbrun.schema.own_files import own_folders, require_all_sound, require_sound
+from bbbrun.sweeps.mode import CONFIGS, PRIMARY, known, mode_of
 from bbbrun.verbs import VERBS
 from bbbrun.verbs.words import flags_first, may_be_sweep, parsed
 
@@ -37,7 +38,7 @@ def main(words: Sequence[str], only: Collection[str] | None = None) -> None:
     register()
     started = failed = False
 
-    @hydra.main(version_base="1.3", config_path="pkg://bbbrun.configs", config_name="config")
+    @hydra.main(version_base="1.3", config_path=CONFIGS, config_name=PRIMARY)
     def task(composed: DictConfig) -> float | None:
         nonlocal started, failed
         started = True
@@ -86,6 +87,10 @@ def main(words: Sequence[str], only: Collection[str] | None = None) -> None:
         else:
             from bbbrun.sweeps.folders import register_folders
 
+            mode = mode_of(flags)
+            if mode is RunMode.MULTIRUN and not (flags.multirun or flags.cfg or flags.info):
+                words = ["-m", *(text for text in words if text not in ("-r", "--run"))]
+                flags = parsed(words)
             if may_be_sweep(flags):
                 from bbbrun.sweeps.command import sweep_of
 
@@ -99,7 +104,7 @@ def main(words: Sequence[str], only: Collection[str] | None = None) -> None:
                 words, flags = sweep.words, parsed(sweep.words)
             # Hydra reads sys.argv itself. The program's name goes into its completion scripts.
             sys.argv = ["bbbrun", *flags_first(words, flags)]
-            with stops.shown_here() if sweep else nullcontext():
+            with known(mode), stops.shown_here() if sweep else nullcontext():
                 task()
     except KeyboardInterrupt:
         stops.end(_remedy(sweep, started))
