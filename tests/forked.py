@@ -3,7 +3,9 @@
 What runs in the fork is the real `main`, with words, environment, folder and output streams of its own.
 """
 
+import gc
 import importlib
+import io
 import json
 import os
 import signal
@@ -34,6 +36,8 @@ _OURS = (
     "bbbrun.tasks.bandit",
     "bbbrun.tasks.prediction",
     "bbbrun.tasks.tally",
+    "bbbrun.report.plots",
+    "bbbrun.sweeps.command",
     "bbbrun.runner",
 )
 
@@ -68,9 +72,24 @@ class Forks:
         self._server.communicate()
 
 
+def _draw_once() -> None:
+    """Load the fonts and the parser of formulas, which take as long as a figure."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(layout="constrained")
+    figure.suptitle("title")
+    figure.subplots().semilogy([1, 2], [1, 100])
+    for kind in ("png", "svg"):
+        figure.savefig(io.BytesIO(), format=kind)
+
+
 def _serve() -> None:
     for name in sys.argv[1:]:
         importlib.import_module(name)
+    _draw_once()
+    # Else each fork's first collection visits, and so copies, all that is loaded.
+    gc.collect()
+    gc.freeze()
     for line in sys.stdin:
         child = os.fork()
         if child == 0:
