@@ -154,3 +154,19 @@ def test_one_that_is_a_sweep_by_itself_is_run_as_one(bbbrun, tmp_path, flags):
     single = bbbrun(*flags, *words, "hydra.mode=RUN", "hydra.run.dir=single")
     assert single.returncode == 0, single.stderr
     assert (tmp_path / "single" / "summary.json").is_file()
+    for run, more in ((tmp_path / "single", []), (folder / "0000", ["seed=0", "train.batch_size=100"])):
+        alone = bbbrun(*flags, *words, *more, f"resume={run}")
+        assert (alone.returncode, alone.stderr) == (0, f"already finished: {run}\n")
+
+
+def test_a_relative_path_of_configurations_is_told_as_hydra_does(bbbrun):
+    result = bbbrun("--config-path", "nowhere", "experiment=digits")
+    assert result.returncode == 1
+    assert "bbbrun/verbs/nowhere" in result.stderr.splitlines()[0].replace(".", "/")
+
+
+def test_a_word_makes_a_sweep(bbbrun, tmp_path):
+    words = ["network.hidden=[4]", "train.epochs=1", "compile=false", "threads=1", "name=mine"]
+    for mode in ("hydra.mode=MULTIRUN", "hydra={mode:MULTIRUN}"):
+        assert bbbrun(*words, mode).stderr.splitlines()[-1].endswith("(1 job)")
+    assert len(list((tmp_path / "results" / "runs" / "mine").iterdir())) == 2

@@ -172,7 +172,8 @@ def test_what_results_paper_says_of_the_priors_image_by_image_is_what_the_record
     of_images = stats.norm.ppf(0.975) * stats.sem(less.mean(axis=0))
     small, middle, large = less.mean(axis=1).reshape(3, 3).mean(axis=1)
     text = " ".join((paper / "README.md").read_text().split())
-    both = f"is {less.mean():.3f} ± {np.hypot(of_pairs, of_images):.3f}, so it is not told apart"
+    halves = f"With the images' ± {of_images:.3f} beside the pairs' ± {of_pairs:.3f} it is"
+    both = f"{halves} {less.mean():.3f} ± {np.hypot(of_pairs, of_images):.3f}, so it is not told apart"
     assert f"{both}: {small:.2f} at 400 units, {middle:.2f} at 800, {large:.2f} at 1200" in text
 
 

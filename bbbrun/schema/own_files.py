@@ -90,7 +90,7 @@ def _require_readable(path: Path, group: str) -> None:
         raise UserError(f"{path} is empty: it must hold keys and values, as name: mine")
     if not isinstance(values, dict):
         raise UserError(f"{path} holds no keys and values but {_kind(values)}: write key: value, one a line")
-    # Hydra reads it only above the first key and the first comment.
+    # Hydra reads it only above the first key and any other comment.
     head = takewhile(lambda line: not line.strip() or re.match(r"#\s*@", line), text.splitlines())
     if group == "experiment" and not any(re.fullmatch(r"#\s*@package\s+_global_\s*", line) for line in head):
         raise UserError(f"{path} is an experiment without the first line {_PACKAGE}: write it above all else")

@@ -56,17 +56,22 @@ def sweep_of(words: Sequence[str], flags: Namespace) -> SweepCommand | None:
     """
     settings = list(flags.overrides)
     folder = _resumed(settings)
-    multirun = flags.multirun or any(text.startswith("hydra.mode=MULTIRUN") for text in settings)
     if folder is not None:
         if is_sweep(folder):
-            return _extended(words, settings, folder) if multirun else _continued(words, settings, folder)
-        if multirun:
+            return _extended(words, settings, folder) if flags.multirun else _continued(words, settings, folder)
+        if flags.multirun:
             run = ": it is a run's, which is resumed without -m" if (folder / RECORD).exists() else ""
             raise UserError(f"resume: {folder} is not the folder of a sweep (it has no {SWEEP}){run}")
-    if not multirun:
+    if not flags.multirun:
         return None
     typed = [text for text in words if text not in ("-m", "--multirun")]
     return SweepCommand(list(words), Calls(_with_absolute_folders(typed)), new_folder(_name(settings, flags)))
+
+
+def resumes_run(settings: Sequence[str]) -> bool:
+    """Whether `resume=` names the folder of a run, which may be a sweep's job."""
+    folder = _resumed(settings)
+    return folder is not None and (folder / RECORD).exists()
 
 
 def job_words(settings: Sequence[str]) -> list[str]:

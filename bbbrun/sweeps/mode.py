@@ -2,7 +2,7 @@
 
 from argparse import Namespace
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from hydra._internal.hydra import Hydra
@@ -16,24 +16,26 @@ from bbbrun.schema.own_files import SEARCHPATH
 CONFIGS, PRIMARY = "pkg://bbbrun.configs", "config"
 
 
-def mode_of(flags: Namespace) -> RunMode | None:
+def mode_of(flags: Namespace, module: str) -> RunMode | None:
     """`hydra.mode` of what the words compose; None where nothing sets it, or where composing fails.
 
-    flags: the words as parsed. bbbrun's own configuration never sets the key; one of the user's own, or a word, may.
+    flags: the words as parsed. module: that of Hydra's main, which a relative --config-path begins at. bbbrun's own
+    configuration never sets the key; one of the user's own, or a word, may.
     """
     own = flags.config_dir or flags.config_path or flags.config_name
-    if not own and not any(text.startswith(SEARCHPATH) or "hydra.mode" in text for text in flags.overrides):
+    begins = (SEARCHPATH, "hydra=", "hydra.mode=")
+    only_shown = flags.cfg or flags.info or flags.hydra_help or flags.shell_completion
+    if only_shown or not (own or any(text.lstrip("+").startswith(begins) for text in flags.overrides)):
         return None
-    folders = create_automatic_config_search_path(None, None, flags.config_path or CONFIGS)
-    if flags.config_dir:
-        folder = f"file://{Path(flags.config_dir).absolute()}"
-        folders.prepend(provider="command-line", path=folder, anchor=SearchPathQuery(provider="schema"))
-    composer = Hydra.create_main_hydra2("bbbrun", folders)
-    try:
-        mode: RunMode | None = composer.get_mode(flags.config_name or PRIMARY, flags.overrides)
-        return mode
-    finally:
-        GlobalHydra.instance().clear()
+    mode: RunMode | None = None
+    with suppress(Exception):  # Hydra, which composes again, tells it
+        folders = create_automatic_config_search_path(None, module, flags.config_path or CONFIGS)
+        if flags.config_dir:
+            folder = f"file://{Path(flags.config_dir).absolute()}"
+            folders.prepend(provider="command-line", path=folder, anchor=SearchPathQuery(provider="schema"))
+        mode = Hydra.create_main_hydra2("bbbrun", folders).get_mode(flags.config_name or PRIMARY, flags.overrides)
+    GlobalHydra.instance().clear()
+    return mode
 
 
 @contextmanager

@@ -87,9 +87,14 @@ def main(words: Sequence[str], only: Collection[str] | None = None) -> None:
         else:
             from bbbrun.sweeps.folders import register_folders
 
-            mode = mode_of(flags)
-            if mode is RunMode.MULTIRUN and not (flags.multirun or flags.cfg or flags.info):
-                words = ["-m", *(text for text in words if text not in ("-r", "--run"))]
+            mode = mode_of(flags, __name__)
+            if mode is RunMode.MULTIRUN and not flags.multirun:
+                from bbbrun.sweeps.command import resumes_run
+
+                if resumes_run(flags.overrides):
+                    words, mode = [*words, "hydra.mode=RUN"], RunMode.RUN
+                else:
+                    words = ["-m", *(text for text in words if text not in ("-r", "--ru", "--run"))]
                 flags = parsed(words)
             if may_be_sweep(flags):
                 from bbbrun.sweeps.command import sweep_of

@@ -49,7 +49,7 @@ def _require_folder(key: str, value: str) -> None:
 
 def may_be_sweep(flags: Namespace) -> bool:
     """Whether the words may begin or continue a sweep; `resume=` also continues a single run."""
-    return flags.multirun or any(text.startswith(("resume=", "hydra.mode=")) for text in flags.overrides)
+    return flags.multirun or any(text.startswith("resume=") for text in flags.overrides)
 
 
 def flags_first(words: Sequence[str], flags: Namespace) -> list[str]:
