@@ -154,6 +154,10 @@ def test_one_that_is_a_sweep_by_itself_is_run_as_one(bbbrun, tmp_path, flags):
     single = bbbrun(*flags, *words, "hydra.mode=RUN", "hydra.run.dir=single")
     assert single.returncode == 0, single.stderr
     assert (tmp_path / "single" / "summary.json").is_file()
+    flag = f"hydra.searchpath=[file://{tmp_path}/own]"
+    searched = bbbrun("search", flag, "experiment=mine", "train.batch_size=50,100", "--trials", "1")
+    assert searched.returncode == 1
+    assert searched.stderr.startswith("bbbrun search: error: a search's trial is one run, but hydra.mode is MULTIRUN")
     for run, more in ((tmp_path / "single", []), (folder / "0000", ["seed=0", "train.batch_size=100"])):
         alone = bbbrun(*flags, *words, *more, f"resume={run}")
         assert (alone.returncode, alone.stderr) == (0, f"already finished: {run}\n")

@@ -95,9 +95,13 @@ def _search(arguments: argparse.Namespace) -> None:
 
 def _new(arguments: argparse.Namespace) -> "Search":
     """The search of these words: the same words give the same folder, and so the same study."""
+    from hydra.types import RunMode
+
     from bbbrun.schema.config import composed, validated
+    from bbbrun.sweeps.mode import mode_of
     from bbbrun.sweeps.search import Search
     from bbbrun.sweeps.space import examples, settings_of, space_of
+    from bbbrun.verbs.words import parsed
 
     fixed, space = space_of(arguments.settings)
     if not space:
@@ -112,9 +116,14 @@ def _new(arguments: argparse.Namespace) -> "Search":
         for values in examples(space):
             composed([*run_settings, *settings_of(values)])
         name = validated(composed(run_settings)).name
+        mode = mode_of(parsed(run_settings), __name__)
     except (HydraException, OmegaConfBaseException, YAMLError, UnicodeDecodeError) as error:
         require_all_sound(folders, ("experiment", *OPTIONS))  # a file that another one names
         raise UserError(one_line(error)) from None
+    if mode is RunMode.MULTIRUN:
+        raise UserError(
+            "a search's trial is one run, but hydra.mode is MULTIRUN: leave out hydra.mode and hydra.sweeper.params"
+        )
     identity = json.dumps([sorted(arguments.settings), arguments.objective or OBJECTIVES[0]])
     folder = (RUNS / name / f"search_{hashlib.sha256(identity.encode()).hexdigest()[:8]}").absolute()
     storage = arguments.storage or f"sqlite:///{folder / 'study.db'}"
