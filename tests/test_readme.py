@@ -1,7 +1,6 @@
 """The README: its tables are those of the records, its commands compose, its example runs, its links lead somewhere."""
 
 import itertools
-import json
 import re
 import shlex
 import subprocess
@@ -203,10 +202,7 @@ def test_what_results_paper_says_of_misses_is_what_the_records_say() -> None:
     assert (mixtures < 0).groupby(drawn["units"]).sum().tolist() == [0, 0, 1]
     by_size = f"{small:.2f} at 400 units, {middle:.2f} at 800, {large:.2f} at 1200, where one of three seeds has the"
     assert by_size in text
-    metrics = [
-        json.loads(record.read_text())["metrics"]
-        for record in (paper / "runs" / "mnist_gaussian").glob("*/summary.json")
-    ]
+    metrics = [run.summary["metrics"] for run in finished_runs([paper / "runs" / "mnist_gaussian"])]
     valid = pd.Series([each["valid_error_mean"] - each["valid_error"] for each in metrics])
     halves = f"{valid.mean():.2f} ± {valid.sem() * stats.t.ppf(0.975, 8):.2f}"
     assert len(valid) == 9
