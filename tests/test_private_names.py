@@ -185,8 +185,8 @@ def unlike(*_: object) -> Tensor:
 
 @pytest.mark.parametrize("operator", [None, object(), type("Packet", (), {"default": staticmethod(unlike)})])
 def test_without_onednns_operator_or_with_another_of_its_name_products_are_torchs(monkeypatch, operator):
-    # The compiler's modules, which use the operator, are themselves imported at the first compilation.
-    importlib.import_module("torch._inductor.compile_fx")
+    # The compiler's own rules name the operator. It loads them with the first graph that its cache does not have.
+    importlib.import_module("torch._inductor.fx_passes.post_grad").lazy_init()
     monkeypatch.setattr(torch.ops.mkldnn, "_linear_pointwise", operator)
     for function in ("onednn_operator", "large_product"):
         monkeypatch.setattr(matmul, function, getattr(matmul, function).__wrapped__)
