@@ -313,11 +313,14 @@ def completed(line: str, tmp_path: Path) -> list[str]:
         ("bbbrun seed=1 re", ["replicas=", "resume="]),
         ("bbbrun experiment=mnist -m prior=", sorted(f"prior={name}" for name in OPTIONS["prior"])),
         ("bbbrun 'network.hidden=[3,3]' prior=gaussian prior.", ["prior.name=", "prior.sigma="]),
+        ("bbbrun --config-dir own experiment=mi", ["experiment=mine"]),
         ("bbbrun nonsense=1 --wrong pri", []),
         ("bbbrun bench --var", []),
     ],
 )
 def test_the_shell_completes(tmp_path, line, expected):
+    (tmp_path / "own" / "experiment").mkdir(parents=True)
+    (tmp_path / "own" / "experiment" / "mine.yaml").write_text("# @package _global_\nname: mine\n")
     assert completed(line, tmp_path) == expected
 
 

@@ -71,6 +71,24 @@ def test_folders_are_those_of_the_flag_and_of_the_search_path():
     assert own_folders(None, ["hydra.searchpath=[", "hydra.searchpath=null"]) == []
 
 
+def test_help_composes_and_lists_them(bbbrun, tmp_path):
+    written(tmp_path / "own", GOOD)
+    written(tmp_path / "others", GOOD.replace("epochs: 1", "epochs: 7"), "experiment/yours.yaml")
+    also = f"hydra.searchpath=[file://{tmp_path}/others]"
+    for flags, choice, epochs in (
+        (["--config-dir", "own"], "mine", 1),
+        (["--config-dir", "own", also], "mine", 1),
+        (["--config-dir", "own", also], "yours", 7),
+        ([also], "yours", 7),
+    ):
+        result = bbbrun("--help", f"experiment={choice}", *flags)
+        assert (result.returncode, result.stderr) == (0, "")
+        assert f"\n  epochs: {epochs}\n" in result.stdout
+        (experiments,) = [line for line in result.stdout.splitlines() if line.startswith("experiment: ")]
+        assert ("mine" in experiments.split(": ")[1].split(", ")) == ("own" in flags)
+        assert ("yours" in experiments) == (also in flags)
+
+
 @pytest.mark.parametrize(
     ("files", "expected"),
     [

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from importlib.resources import files
+from pathlib import Path
 
 from omegaconf import OmegaConf
 
@@ -36,15 +37,20 @@ Keys (key=value), as composed from the words given:
 {config}"""
 
 
-def help_text(words: Sequence[str], verbs: Mapping[str, str]) -> str:
+def help_text(words: Sequence[str], verbs: Mapping[str, str], folders: Sequence[Path]) -> str:
     """The text of `bbbrun --help WORDS`: verbs, examples, groups with their options, and the composed configuration.
 
-    verbs: name -> one line. Raises what composing the words raises.
+    verbs: name -> one line. folders: those of the user's own configurations. Raises what composing the words raises.
     """
     width = max(map(len, verbs), default=0)
     commands = [f"  bbbrun {name:{width}}  {line}" for name, line in verbs.items()]
-    experiments = sorted(path.name.removesuffix(".yaml") for path in (files("bbbrun.configs") / "experiment").iterdir())
-    groups = {"experiment": experiments} | {group: sorted(options) for group, options in OPTIONS.items()}
-    lines = [f"{group}: {', '.join(options)}" for group, options in groups.items()]
+    experiments = [path.name.removesuffix(".yaml") for path in (files("bbbrun.configs") / "experiment").iterdir()]
+    groups: dict[str, list[str]] = {"experiment": experiments} | {
+        group: [*options] for group, options in OPTIONS.items()
+    }
+    lines = []
+    for group, options in groups.items():
+        own = [path.stem for folder in folders for path in (folder / group).glob("*.yaml")]
+        lines.append(f"{group}: {', '.join(sorted({*options, *own}))}")
     config = OmegaConf.to_yaml(composed(words))
     return _TEXT.format(verbs="\n".join(commands), groups="\n".join(lines), config=config)

@@ -24,17 +24,31 @@ def searchpath(folder: Path) -> str:
     return word(SEARCHPATH.rstrip("="), [f"file://{folder.absolute()}"])
 
 
+def with_searchpath(config_dir: str | None, words: Sequence[str]) -> list[str]:
+    """The words, with the folder of `--config-dir` beside those that they name themselves."""
+    if not config_dir:
+        return list(words)
+    all_searched = [f"file://{Path(config_dir).absolute()}", *_searched(words)]
+    return [word(SEARCHPATH.rstrip("="), all_searched), *words]  # Hydra takes the first of several
+
+
 def own_folders(config_dir: str | None, words: Sequence[str]) -> list[Path]:
     """The folders of --config-dir and of hydra.searchpath among the words; packages are left out."""
-    folders = [config_dir] if config_dir else []
+    folders = [*([config_dir] if config_dir else []), *_searched(words)]
+    return [Path(folder.removeprefix("file://")) for folder in folders if not folder.startswith("pkg://")]
+
+
+def _searched(words: Sequence[str]) -> list[str]:
+    """What hydra.searchpath names among the words."""
+    entries: list[str] = []
     for text in words:
         if text.startswith(SEARCHPATH):
             try:
                 value: Any = OverridesParser.create().parse_override(text).value()
             except HydraException:
                 continue  # Hydra reports this
-            folders += [str(entry).removeprefix("file://") for entry in (value if isinstance(value, list) else [])]
-    return [Path(folder) for folder in folders if not folder.startswith("pkg://")]
+            entries += map(str, value if isinstance(value, list) else [])
+    return entries
 
 
 def require_sound(folders: Sequence[Path], words: Sequence[str]) -> None:

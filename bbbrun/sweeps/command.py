@@ -17,7 +17,7 @@ from bbbrun.runs.files import RECORD
 from bbbrun.runs.identity import FREE_ON_RESUME
 from bbbrun.runs.sweep import SWEEP, SweepJob, is_sweep, read_sweep
 from bbbrun.schema.config import composed
-from bbbrun.schema.own_files import searchpath
+from bbbrun.schema.own_files import with_searchpath
 from bbbrun.schema.quoting import word
 from bbbrun.sweeps.folders import new_folder
 
@@ -162,7 +162,6 @@ def _with_absolute_folders(words: Sequence[str]) -> list[str]:
 
 def _name(settings: Sequence[str], flags: Namespace) -> str:
     """The runs' name if all jobs share it, else "sweep"."""
-    search = [searchpath(Path(flags.config_dir))] if flags.config_dir else []
     try:
         overrides = OverridesParser.create().parse_overrides(list(settings))
         values = {}
@@ -174,7 +173,8 @@ def _name(settings: Sequence[str], flags: Namespace) -> str:
                 choices = choices if key in ("experiment", "name") else choices[:1]
             if key == "hydra.searchpath" or not key.lstrip("+~").startswith("hydra."):
                 values[key] = choices
-        names = {str(composed([*search, *words]).name) for words in product(*values.values())}
+        chosen = (with_searchpath(flags.config_dir, words) for words in product(*values.values()))
+        names = {str(composed(words).name) for words in chosen}
     except (HydraException, OmegaConfBaseException, OSError):
         return "sweep"  # Hydra will say what is wrong
     return names.pop() if len(names) == 1 else "sweep"

@@ -33,8 +33,10 @@ def _hydra_choices(words: Sequence[str], typed: Sequence[str], current: str) -> 
     """Hydra's choices; none where the line is not valid, since no message may appear in the line being typed."""
     output = io.StringIO()
     with suppress(SystemExit, Exception), redirect_stdout(output), redirect_stderr(io.StringIO()):
-        os.environ["COMP_LINE"] = " ".join(["bbbrun", *flags_first(typed, parsed(typed)), current])
-        train.main(words)
+        flags = parsed(typed)
+        os.environ["COMP_LINE"] = " ".join(["bbbrun", *flags_first(typed, flags), current])
+        # Hydra looks for options where its own words say.
+        train.main([*words, *(["--config-dir", flags.config_dir] if flags.config_dir else [])])
     return [choice for choice in output.getvalue().split() if not choice.startswith(_INTERNAL)]
 
 

@@ -18,7 +18,7 @@ from bbbrun.errors import UserError
 from bbbrun.runtime import places, stops
 from bbbrun.schema.config import OPTIONS, register
 from bbbrun.schema.messages import one_line
-from bbbrun.schema.own_files import own_folders, require_all_sound, require_sound
+from bbbrun.schema.own_files import own_folders, require_all_sound, require_sound, with_searchpath
 from bbbrun.sweeps.mode import CONFIGS, PRIMARY, known, mode_of
 from bbbrun.verbs import VERBS
 from bbbrun.verbs.words import flags_first, may_be_sweep, parsed
@@ -83,7 +83,7 @@ def main(words: Sequence[str], only: Collection[str] | None = None) -> None:
         if flags.help:
             from bbbrun.schema.help import help_text
 
-            print(help_text(flags.overrides, VERBS))
+            print(help_text(with_searchpath(flags.config_dir, flags.overrides), VERBS, folders))
         else:
             from bbbrun.sweeps.folders import register_folders
 
