@@ -387,6 +387,26 @@ def test_threads_share_the_cores(cores, jobs, most, threads):
     assert threads_each(cores, jobs, most) == threads
 
 
+@pytest.mark.parametrize(
+    "flags", [["--config-dir", "own"], ["hydra.searchpath=[own]"], ["hydra.searchpath=[file://own]"]]
+)
+def test_a_sweep_of_ones_own_configurations_is_continued_from_any_folder(run_in, tmp_path, flags):
+    own = tmp_path / "own" / "experiment"
+    own.mkdir(parents=True)
+    (own / "mine.yaml").write_text("# @package _global_\nname: mine\ntrain: {epochs: 1}\nnetwork: {hidden: [4]}\n")
+    words = ("experiment=mine", "threads=1", "compile=false", "device=cpu", "seed=0,1")
+    first = run_in(tmp_path, "-m", *flags, *words)
+    assert first.returncode == 0, first.stderr
+    sweep = only_sweep(tmp_path)
+    assert sweep.parent.name == "mine"
+    (sweep / "0001" / "summary.json").unlink()
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    again = run_in(elsewhere, f"resume={sweep}")
+    assert again.returncode == 0, again.stderr
+    assert again.stderr.splitlines()[-1] == f"finished: {sweep} (2 jobs)"
+
+
 @pytest.mark.slow
 def test_the_threads_that_an_experiment_sets_are_not_shared_out_anew(bbbrun, tmp_path):
     words = ["experiment=digits", *(word for word in FAST if not word.startswith("threads"))]

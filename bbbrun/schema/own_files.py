@@ -19,17 +19,26 @@ _PACKAGE = "# @package _global_"
 _MARKS = (b"\xef\xbb\xbf", b"\xff\xfe", b"\xfe\xff")  # of UTF-8 and of the two orders of UTF-16
 
 
-def searchpath(folder: Path) -> str:
-    """The setting that does what `--config-dir` does, in the words of any folder."""
-    return word(SEARCHPATH.rstrip("="), [f"file://{folder.absolute()}"])
+def searchpath(entries: Sequence[str]) -> str:
+    """The setting that does what `--config-dir` does. entries: folders and pkg://packages; folders become absolute."""
+    places = [
+        entry if entry.startswith("pkg://") else f"file://{Path(entry.removeprefix('file://')).absolute()}"
+        for entry in entries
+    ]
+    return word(SEARCHPATH.rstrip("="), places)
 
 
 def with_searchpath(config_dir: str | None, words: Sequence[str]) -> list[str]:
     """The words, with the folder of `--config-dir` beside those that they name themselves."""
     if not config_dir:
         return list(words)
-    all_searched = [f"file://{Path(config_dir).absolute()}", *_searched(words)]
-    return [word(SEARCHPATH.rstrip("="), all_searched), *words]  # Hydra takes the first of several
+    return [searchpath([config_dir, *_searched(words)]), *words]  # Hydra takes the first of several
+
+
+def absolute_searchpath(text: str) -> str:
+    """A word that sets hydra.searchpath, with absolute folders."""
+    entries = _searched([text])
+    return searchpath(entries) if entries else text
 
 
 def own_folders(config_dir: str | None, words: Sequence[str]) -> list[Path]:

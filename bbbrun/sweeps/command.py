@@ -17,7 +17,7 @@ from bbbrun.runs.files import RECORD
 from bbbrun.runs.identity import FREE_ON_RESUME
 from bbbrun.runs.sweep import SWEEP, SweepJob, is_sweep, read_sweep
 from bbbrun.schema.config import composed
-from bbbrun.schema.own_files import with_searchpath
+from bbbrun.schema.own_files import SEARCHPATH, absolute_searchpath, with_searchpath
 from bbbrun.schema.quoting import word
 from bbbrun.sweeps.folders import new_folder
 
@@ -157,6 +157,8 @@ def _with_absolute_folders(words: Sequence[str]) -> list[str]:
             absolute[number + 1] = str(Path(words[number + 1]).absolute())
         elif text.startswith("--config-dir="):
             absolute[number] = f"--config-dir={Path(text.partition('=')[2]).absolute()}"
+        elif text.startswith(SEARCHPATH):
+            absolute[number] = absolute_searchpath(text)
     return absolute
 
 

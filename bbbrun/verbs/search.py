@@ -55,7 +55,7 @@ def main(words: Sequence[str] | None = None) -> None:
             parser.error("--config-dir and hydra.searchpath are two ways to say the same: take one")
         if not arguments.config_dir.is_dir():
             parser.error(f"--config-dir {arguments.config_dir}: there is no such folder")
-        arguments.settings.insert(0, searchpath(arguments.config_dir))
+        arguments.settings.insert(0, searchpath([str(arguments.config_dir)]))
     try:
         import optuna  # noqa: F401
     except ModuleNotFoundError as error:
