@@ -484,6 +484,13 @@ def test_a_refused_run_leaves_no_folder(bbbrun, tmp_path):
     assert [path.name for path in (tmp_path / "results").iterdir()] == ["mine"]
 
 
+def test_a_sweep_that_does_not_compose_leaves_no_folder(bbbrun, tmp_path):
+    result = bbbrun("-m", "experiment=digits,nonsense")
+    assert (result.returncode, result.stderr.count("\n")) == (1, 1), result.stderr
+    assert "Could not find 'experiment/nonsense'" in result.stderr
+    assert not list(tmp_path.iterdir())
+
+
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="the limit on memory is Linux's")
 def test_a_network_beyond_memory_is_one_line(tmp_path):

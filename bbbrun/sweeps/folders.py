@@ -7,11 +7,29 @@ from pathlib import Path
 from omegaconf import OmegaConf
 
 from bbbrun.runs.files import RUNS, numbered
+from bbbrun.runs.sweep import is_sweep
 
 
 def new_folder(name: str) -> Path:
     """results/runs/<name>/<date>_<time>_<microseconds>, absolute, since jobs may run on another machine."""
     return Path.cwd() / RUNS / name / f"{datetime.now():%Y-%m-%d_%H%M%S_%f}"
+
+
+def remove_unbegun(sweep: Path) -> None:
+    """Delete the folder of a sweep that was refused: Hydra writes a file before it composes the jobs."""
+    if not is_sweep(sweep):
+        (sweep / "multirun.yaml").unlink(missing_ok=True)
+        remove_if_empty(sweep)
+
+
+def remove_if_empty(folder: Path) -> None:
+    """Delete the folder that Hydra made for a run or a sweep that was then refused, and its empty parents."""
+    runs = Path.cwd() / RUNS
+    for each in (folder, *folder.parents):
+        inside = each in (folder, runs.parent) or each.is_relative_to(runs)
+        if not inside or each == Path.cwd() or not each.is_dir() or any(each.iterdir()):
+            return
+        each.rmdir()
 
 
 def register_folders(sweep: Path | None) -> None:

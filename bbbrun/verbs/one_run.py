@@ -11,13 +11,14 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
-from bbbrun.runs.files import RECORD, RUNS
+from bbbrun.runs.files import RECORD
 from bbbrun.runs.resume import is_finished, require_same_run, require_unused
 from bbbrun.runtime import stops
 from bbbrun.schema.config import validated
 from bbbrun.schema.fixing import fixed, yaml_text
 from bbbrun.schema.quoting import word
 from bbbrun.schema.replicas import Replica, replicas_of
+from bbbrun.sweeps.folders import remove_if_empty
 
 
 def run_composed(composed: DictConfig) -> dict[str, float]:
@@ -64,7 +65,7 @@ def run_composed(composed: DictConfig) -> dict[str, float]:
         stops.show(remedy)
         raise KeyboardInterrupt from error
     finally:
-        _remove_if_empty(Path(hydra_config.runtime.output_dir))
+        remove_if_empty(Path(hydra_config.runtime.output_dir))
 
 
 def _command(words: list[str]) -> str:
@@ -123,13 +124,3 @@ def _record(composed: DictConfig, overrides: list[str]) -> dict[str, str]:
         "hydra.yaml": yaml_text(OmegaConf.create({"hydra": OmegaConf.to_container(hydra_config)})),
         "overrides.yaml": yaml_text(OmegaConf.create(words)),
     }
-
-
-def _remove_if_empty(folder: Path) -> None:
-    """Delete the folder that Hydra made for a run that was then refused, and its empty parents."""
-    runs = Path.cwd() / RUNS
-    for each in (folder, *folder.parents):
-        inside = each in (folder, runs.parent) or each.is_relative_to(runs)
-        if not inside or each == Path.cwd() or not each.is_dir() or any(each.iterdir()):
-            return
-        each.rmdir()

@@ -123,6 +123,10 @@ def main(words: Sequence[str], only: Collection[str] | None = None) -> None:
         if not failed:
             _show_error(error if started else _cause(error, folders))
         failed = True
+        if sweep and not started:
+            from bbbrun.sweeps.folders import remove_unbegun
+
+            remove_unbegun(sweep.folder)
     if sweep and sweep.calls.folder and not failed:
         from bbbrun.sweeps.end import report_end
 
