@@ -259,7 +259,7 @@ def test_the_hours_of_all_that_was_tried_count_each_run_once(runs, tmp_path):
     hours = [line for line in (out / "REPORT.md").read_text().splitlines() if "runs shown took" in line]
     assert hours == [
         "The 5 runs shown took 0.1 hours in all. "
-        "With 2 trial runs of any experiment whose command is on record it is 0.1 hours."
+        "With 2 trial runs, those of --tried whose command is on record, it is 0.1 hours."
     ]
     with pytest.raises(SystemExit) as stopped:
         report([str(runs), "-o", str(out), "--by", "prior.name", "--tried", str(trials)])

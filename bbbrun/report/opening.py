@@ -43,8 +43,8 @@ def _compute(sections: Iterable[Path], tried: Iterable[Path]) -> str:
     folders = [path.parent for folder in tried for path in sorted(folder.rglob("*.csv"))]
     everything = _distinct([shown, *(runs_table(folder) for folder in dict.fromkeys(folders))])
     if len(everything) > len(shown):
-        trials = f"{len(everything) - len(shown)} trial runs of any experiment whose command is on record"
-        line += f" With {trials} it is {hours(everything):.1f} hours."
+        trials = f"{len(everything) - len(shown)} trial runs"
+        line += f" With {trials}, those of --tried whose command is on record, it is {hours(everything):.1f} hours."
     return line
 
 

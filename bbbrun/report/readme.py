@@ -120,7 +120,7 @@ def _orders(verdicts: pd.DataFrame) -> str:
     text = f"Of the paper's orders of two rows our means keep {' and '.join(shares)}."
     if (orders["verdict"] == "pass").all():
         return text
-    return f"{text} [results/paper](results/paper/README.md) names the others."
+    return f"{text} [results/paper](results/paper/README.md) names the others, and what Figures 2, 4 and 5 lack."
 
 
 def _verdict(verdicts: pd.DataFrame, item: str, name: str) -> str:

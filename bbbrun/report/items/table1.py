@@ -17,7 +17,7 @@ from bbbrun.runs.reader import Run
 _DIFFERENCES = (
     "The first method's test error less the second's, over the pairs of runs of one size and seed: in how many it is "
     "lower, equal and higher; the difference in points, with its 95 % interval over the pairs, all on the same test "
-    "images; its mean at each size."
+    "images, whose chance is not in it; its mean at each size."
 )
 _PAIRED = "Image by image, means over the seeds that both have; the difference in points, with its 95 % interval."
 
