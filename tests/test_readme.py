@@ -173,15 +173,19 @@ def test_what_results_paper_says_of_the_priors_image_by_image_is_what_the_record
     both = f"{halves} {less.mean():.3f} ± {np.hypot(of_pairs, of_images):.3f}"
     paired = pd.read_csv(paper / "table1" / "paired.csv").set_index(["units", "method", "other"])
     alone = paired.loc[400, "Bayes by Backprop, Gaussian", "Bayes by Backprop, scale mixture"]
-    just = f"at 400 units alone it just is, {alone['difference']:.2f} ± {alone['half']:.2f}"
+    just = (
+        f"at 400 units alone, one of three sizes looked at, it just is, {alone['difference']:.2f} ± {alone['half']:.2f}"
+    )
     assert alone["compared"] == "better"
     dropout = [pair for name, *pair in wrong if name == "mnist_dropout"]
     assert len(dropout) == 3
     apart = 100 * np.mean([wrong["mnist_dropout", *pair] - wrong["mnist", *pair] for pair in dropout], axis=0)
     half = stats.norm.ppf(0.975) * stats.sem(apart)
-    images = f"of its three pairs with predictions the images alone give {apart.mean():.2f} ± {half:.2f}"
+    images = (
+        f"of its nine pairs three have predictions, and there the images alone give {apart.mean():.2f} ± {half:.2f}"
+    )
     assert (
-        f"{both}, so over the three sizes it is not told apart; {just}. Nor would dropout less mixture be: {images}."
+        f"{both}, so over the three sizes it is not told apart; {just}. Nor, it seems, would dropout less mixture be: {images}."
         in text
     )
 

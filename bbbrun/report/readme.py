@@ -64,7 +64,7 @@ def results_table(folder: Path) -> str:
         f"| **{title6}** | | | |",
         *(row(agent, [_regret(regret, agent)], "figure6", agent, (_STEPS,), ",.0f") for agent in _AGENTS),
         "",
-        _orders(verdicts),
+        f"{_numbers(verdicts)} {_orders(verdicts)}",
     ]
     return "\n".join(lines)
 
@@ -108,6 +108,17 @@ def _parts(text: str, name: str) -> tuple[str, str, str]:
 def _runs(item: Path) -> Path:
     """The file of a table or figure that names its runs."""
     return next(path for path in (item / "runs.csv", item / "summary.csv") if path.is_file())
+
+
+def _numbers(verdicts: pd.DataFrame) -> str:
+    """How many of the paper's numbers ours meets, and which of these it does not come near but undercuts."""
+    numbers = verdicts[verdicts["published"].notna()]
+    met, near = numbers["verdict"] == "pass", numbers["standard_errors"].abs() <= 2
+    lower = numbers[met & ~near]
+    text = f"{met.sum()} of {len(numbers)} numbers are met"
+    if lower.empty:
+        return f"{text}."
+    return f"{text}; of these {len(lower)} are lower by more than the tolerance ({'; '.join(lower['row'].unique())})."
 
 
 def _orders(verdicts: pd.DataFrame) -> str:
