@@ -34,7 +34,7 @@ def test_the_list_holds_every_cell_and_agent_of_the_paper():
     tempered = [job for job in jobs if job.config["method"].get("temperature", 1) != 1]
     jobs = [job for job in jobs if job not in tempered]
     assert [(job.config["network"]["hidden"], job.config["seed"]) for job in tempered] == [
-        ([units, units], seed) for units, seeds in ((400, 3), (800, 1), (1200, 3)) for seed in range(seeds)
+        ([units, units], seed) for units in (400, 800, 1200) for seed in range(3)
     ]
     seeds: dict[tuple, list[int]] = {}
     for job in jobs:
