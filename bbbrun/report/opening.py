@@ -30,8 +30,12 @@ def _met(verdicts: pd.DataFrame, items: str) -> str:
 
 def _near(numbers: pd.DataFrame) -> str:
     run = numbers[numbers["verdict"] != "not run"]
-    near = (run["standard_errors"].abs() <= 2).sum()  # the tolerance is two of them
-    return f"Within the tolerance on both sides lie {near} of {len(run)}."
+    return f"Within the tolerance on both sides lie {near(run).sum()} of {len(run)}."
+
+
+def near(numbers: pd.DataFrame) -> pd.Series:
+    """Whether each number lies within the tolerance, two standard errors, on both sides of the paper's."""
+    return numbers["standard_errors"].abs() <= 2
 
 
 def _compute(sections: Iterable[Path], tried: Iterable[Path]) -> str:

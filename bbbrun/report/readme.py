@@ -8,6 +8,7 @@ import pandas as pd
 
 from bbbrun.report.items.cells import METHODS
 from bbbrun.report.judge import ITEMS, judge, of_paper
+from bbbrun.report.opening import near
 from bbbrun.report.plots import seeds_label
 from bbbrun.report.published.paper import claims, published
 from bbbrun.report.sections import hours
@@ -113,8 +114,8 @@ def _runs(item: Path) -> Path:
 def _numbers(verdicts: pd.DataFrame) -> str:
     """How many of the paper's numbers ours meets, and which of these it does not come near but undercuts."""
     numbers = verdicts[verdicts["published"].notna()]
-    met, near = numbers["verdict"] == "pass", numbers["standard_errors"].abs() <= 2
-    lower = numbers[met & ~near]
+    met = numbers["verdict"] == "pass"
+    lower = numbers[met & ~near(numbers)]
     text = f"{met.sum()} of {len(numbers)} numbers are met"
     if lower.empty:
         return f"{text}."

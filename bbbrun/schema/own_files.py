@@ -21,11 +21,12 @@ _MARKS = (b"\xef\xbb\xbf", b"\xff\xfe", b"\xfe\xff")  # of UTF-8 and of the two 
 
 def searchpath(entries: Sequence[str]) -> str:
     """The setting that does what `--config-dir` does. entries: folders and pkg://packages; folders become absolute."""
-    places = [
-        entry if entry.startswith("pkg://") else f"file://{Path(entry.removeprefix('file://')).absolute()}"
-        for entry in entries
-    ]
-    return word(SEARCHPATH.rstrip("="), places)
+    return word(SEARCHPATH.rstrip("="), [entry if entry.startswith("pkg://") else place(entry) for entry in entries])
+
+
+def place(folder: str) -> str:
+    """A folder, with or without file:// in front, as Hydra names it from anywhere."""
+    return f"file://{Path(folder.removeprefix('file://')).absolute()}"
 
 
 def with_searchpath(config_dir: str | None, words: Sequence[str]) -> list[str]:

@@ -3,7 +3,6 @@
 from argparse import Namespace
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from pathlib import Path
 
 from hydra._internal.hydra import Hydra
 from hydra._internal.utils import create_automatic_config_search_path
@@ -11,7 +10,7 @@ from hydra.core.config_search_path import SearchPathQuery
 from hydra.core.global_hydra import GlobalHydra
 from hydra.types import RunMode
 
-from bbbrun.schema.own_files import SEARCHPATH
+from bbbrun.schema.own_files import SEARCHPATH, place
 
 CONFIGS, PRIMARY = "pkg://bbbrun.configs", "config"
 
@@ -31,8 +30,8 @@ def mode_of(flags: Namespace, module: str) -> RunMode | None:
     with suppress(Exception):  # Hydra, which composes again, tells it
         folders = create_automatic_config_search_path(None, module, flags.config_path or CONFIGS)
         if flags.config_dir:
-            folder = f"file://{Path(flags.config_dir).absolute()}"
-            folders.prepend(provider="command-line", path=folder, anchor=SearchPathQuery(provider="schema"))
+            anchor = SearchPathQuery(provider="schema")
+            folders.prepend(provider="command-line", path=place(flags.config_dir), anchor=anchor)
         mode = Hydra.create_main_hydra2("bbbrun", folders).get_mode(flags.config_name or PRIMARY, flags.overrides)
     GlobalHydra.instance().clear()
     return mode
