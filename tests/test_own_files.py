@@ -7,7 +7,7 @@ import pytest
 import yaml
 
 from bbbrun.errors import UserError
-from bbbrun.schema.own_files import own_folders, require_all_sound, require_sound
+from bbbrun.schema.own_files import own_folders, require_sound
 
 GOOD = "\n# @package _global_\n# mine\nname: mine\ntrain: {epochs: 1}\nnetwork: {hidden: [4]}\n"
 BUILT_IN = Path(str(bbbrun.configs.__file__)).parent
@@ -40,6 +40,8 @@ BROKEN = {
     "UTF-16": (GOOD.encode("utf-16"), "byte order mark"),
     "Latin-1": (GOOD.encode() + "# Universität\n".encode("latin-1"), "is not UTF-8 in line 7"),
     "a tab": ("# @package _global_\nname:\n\tmine: 1\n", "is not YAML in line 3"),
+    "settings of Hydra that are nothing": (GOOD + "hydra: null\n", "hydra must hold keys and values"),
+    "settings of Hydra that are a list": (GOOD + "hydra: [a]\n", "hydra must hold keys and values"),
     "an open bracket": ("# @package _global_\nname: [\n", "is not YAML"),
 }
 
@@ -54,15 +56,38 @@ def test_a_wrong_file_that_is_chosen_is_one_line_that_names_it(tmp_path, kind):
             require_sound([tmp_path], [text])
         assert str(path) in str(refusal.value)
         assert "\n" not in str(refusal.value)
-    with pytest.raises(UserError, match=expected):
-        require_all_sound([tmp_path], ["dataset", "experiment"])
+
+
+@pytest.mark.parametrize(
+    ("default", "name"),
+    [
+        ("theirs", "experiment/theirs.yaml"),
+        ("{override /prior: wide}", "prior/wide.yaml"),
+        ("{override /prior@prior: wide.yaml}", "prior/wide.yaml"),
+        ("{/prior: [gaussian, wide]}", "prior/wide.yaml"),
+        ("/prior/wide", "prior/wide.yaml"),
+        ("{optional inner: deep}", "experiment/inner/deep.yaml"),
+        ("second", "dataset/odd.yaml"),
+    ],
+)
+def test_a_wrong_file_that_a_chosen_one_names_is_found_and_no_other_is(tmp_path, default, name):
+    written(tmp_path, "- a\n", "experiment/unused.yaml")
+    written(tmp_path, "# @package _global_\ndefaults: [mine, {/dataset: odd}]\n", "experiment/second.yaml")
+    written(tmp_path, GOOD.replace("name:", f"defaults: [digits, {default}, _self_]\nname:"))
+    require_sound([tmp_path], ["experiment=mine"])
+    path = written(tmp_path, "- a\n", name)
+    for words, primary in ((["experiment=mine"], None), (["experiment=second"], None), (["seed=1"], "own")):
+        written(tmp_path, "defaults: [bbbrun, {experiment: mine}]\n", "own.yaml")
+        with pytest.raises(UserError, match="holds no keys and values but a list") as refusal:
+            require_sound([tmp_path], words, primary)
+        assert str(path) in str(refusal.value)
+    require_sound([tmp_path], ["experiment=digits"])
 
 
 def test_sound_files_pass(tmp_path):
     written(tmp_path, GOOD)
     written(tmp_path, "defaults: [/schema/prior@_here_: gaussian, _self_]\nname: gaussian\n", "prior/wide.yaml")
     require_sound([tmp_path, BUILT_IN, tmp_path / "absent"], ["experiment=mine", "prior=wide", "~x", "name=a=b"])
-    require_all_sound([tmp_path], ["experiment", "prior"])
 
 
 def test_folders_are_those_of_the_flag_and_of_the_search_path():
@@ -102,6 +127,8 @@ def test_help_composes_and_lists_them(bbbrun, tmp_path):
             },
             "experiment/theirs.yaml holds no keys and values but a list",
         ),
+        # One that is wrong and not chosen is not blamed.
+        ({"experiment/mine.yaml": GOOD + "nonsense: 1\n", "experiment/theirs.yaml": "- a\n"}, "nonsense"),
     ],
 )
 def test_the_command_line_says_it_in_one_line(bbbrun, tmp_path, files, expected):

@@ -61,25 +61,41 @@ def _searched(words: Sequence[str]) -> list[str]:
     return entries
 
 
-def require_sound(folders: Sequence[Path], words: Sequence[str]) -> None:
-    """Raise UserError for a file that Hydra would ignore, and for a wrong file that the words choose."""
+def require_sound(folders: Sequence[Path], words: Sequence[str], primary: str | None = None) -> None:
+    """Raise UserError for a file that Hydra would ignore, and for a wrong one that is chosen.
+
+    Words choose files, and the defaults of a chosen file, or of the primary configuration, choose further ones.
+    """
     for folder in folders:
         _require_own_names(folder)
-        for text in words:
-            key, _, choices = text.lstrip("+").partition("=")
-            group = key.partition("@")[0]
-            for choice in re.findall(r"[^\[\],'\" ]+", choices):
-                path = folder / group / f"{choice.removesuffix('.yaml')}.yaml"
-                if re.fullmatch(r"[\w/]+", group) and path.is_file():
-                    _require_readable(path, group)
+    pending = [choice for text in words for choice in _choices(*text.lstrip("+").partition("=")[::2])]
+    pending += [("", primary)] if primary else []
+    seen: set[Path] = set()
+    while pending:
+        group, name = pending.pop(0)
+        for folder in folders:
+            path = folder / group / f"{name.removesuffix('.yaml')}.yaml"
+            if path not in seen and re.fullmatch(r"[\w/]*", group) and path.is_file():
+                seen.add(path)
+                pending += _defaults(_readable(path, group), group)
 
 
-def require_all_sound(folders: Sequence[Path], groups: Sequence[str]) -> None:
-    """Raise UserError for the first wrong file of these groups: Hydra may have failed to compose it."""
-    for folder in folders:
-        for group in groups:
-            for path in sorted((folder / group).glob("*.yaml")):
-                _require_readable(path, group)
+def _choices(key: str, value: str) -> list[tuple[str, str]]:
+    """The group, and the name within it, of each file that KEY=VALUE may choose."""
+    return [(key.partition("@")[0], name) for name in re.findall(r"[^\[\],'\" ]+", value)]
+
+
+def _defaults(values: dict[str, Any], group: str) -> list[tuple[str, str]]:
+    """The group and the name of each file that the defaults of a file of this group may choose."""
+    found: list[tuple[str, str]] = []
+    entries = values.get("defaults")
+    for entry in entries if isinstance(entries, list) else []:
+        for key, value in entry.items() if isinstance(entry, dict) else [("", entry)]:
+            key = re.sub(r"^((override|optional) +)*", "", str(key))
+            absolute = key.startswith("/") or (not key and str(value).startswith("/"))
+            place = key.lstrip("/") if absolute or not group else f"{group}/{key}".rstrip("/")
+            found += _choices(place, str(value).lstrip("/"))
+    return found
 
 
 def _require_own_names(folder: Path) -> None:
@@ -95,7 +111,8 @@ def _require_own_names(folder: Path) -> None:
             )
 
 
-def _require_readable(path: Path, group: str) -> None:
+def _readable(path: Path, group: str) -> dict[str, Any]:
+    """The keys and values of a file of this group; raises UserError where Hydra could not read it."""
     content = path.read_bytes()
     if content.startswith(_MARKS):
         raise UserError(f"{path} begins with a byte order mark: save it as UTF-8 without one")
@@ -110,14 +127,19 @@ def _require_readable(path: Path, group: str) -> None:
         mark, problem = getattr(error, "problem_mark", None), getattr(error, "problem", None) or "it cannot be read"
         location = f" in line {mark.line + 1}" if mark else ""
         raise UserError(f"{path} is not YAML{location}: {problem}") from None
+    if values is None and not group:
+        return {}  # a primary configuration without bbbrun's own is told of later
     if values is None:
         raise UserError(f"{path} is empty: it must hold keys and values, as name: mine")
     if not isinstance(values, dict):
         raise UserError(f"{path} holds no keys and values but {_kind(values)}: write key: value, one a line")
+    if not isinstance(values.get("hydra", {}), dict):
+        raise UserError(f"{path}: hydra must hold keys and values, as run: {{dir: FOLDER}}, not {values['hydra']!r}")
     # Hydra reads it only above the first key and any other comment.
     head = takewhile(lambda line: not line.strip() or re.match(r"#\s*@", line), text.splitlines())
     if group == "experiment" and not any(re.fullmatch(r"#\s*@package\s+_global_\s*", line) for line in head):
         raise UserError(f"{path} is an experiment without the first line {_PACKAGE}: write it above all else")
+    return values
 
 
 def _kind(values: object) -> str:

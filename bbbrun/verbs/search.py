@@ -15,9 +15,9 @@ from yaml import YAMLError
 
 from bbbrun.errors import UserError
 from bbbrun.runs.files import RUNS, named_folder, write_atomically
-from bbbrun.schema.config import OBJECTIVES, OPTIONS
+from bbbrun.schema.config import OBJECTIVES
 from bbbrun.schema.messages import one_line
-from bbbrun.schema.own_files import SEARCHPATH, own_folders, require_all_sound, require_sound, searchpath
+from bbbrun.schema.own_files import SEARCHPATH, own_folders, require_sound, searchpath
 
 if TYPE_CHECKING:
     from bbbrun.sweeps.search import Search
@@ -110,15 +110,13 @@ def _new(arguments: argparse.Namespace) -> "Search":
     if "resume" in keys:
         raise UserError("resume= continues a run; a search is continued by bbbrun search --resume FOLDER")
     run_settings = [text for text in fixed if text.startswith(SEARCHPATH) or not text.startswith("hydra")]
-    folders = own_folders(None, arguments.settings)
-    require_sound(folders, arguments.settings)
+    require_sound(own_folders(None, arguments.settings), arguments.settings)
     try:
         for values in examples(space):
             composed([*run_settings, *settings_of(values)])
         name = validated(composed(run_settings)).name
         mode = mode_of(parsed(run_settings), __name__)
     except (HydraException, OmegaConfBaseException, YAMLError, UnicodeDecodeError) as error:
-        require_all_sound(folders, ("experiment", *OPTIONS))  # a file that another one names
         raise UserError(one_line(error)) from None
     if mode is RunMode.MULTIRUN:
         raise UserError(

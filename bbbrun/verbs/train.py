@@ -16,9 +16,9 @@ from omegaconf.errors import OmegaConfBaseException
 
 from bbbrun.errors import UserError
 from bbbrun.runtime import places, stops
-from bbbrun.schema.config import OPTIONS, register
+from bbbrun.schema.config import register
 from bbbrun.schema.messages import one_line
-from bbbrun.schema.own_files import own_folders, require_all_sound, require_sound, with_searchpath
+from bbbrun.schema.own_files import own_folders, require_sound, with_searchpath
 from bbbrun.sweeps.mode import CONFIGS, PRIMARY, known, mode_of
 from bbbrun.verbs import VERBS
 from bbbrun.verbs.words import flags_first, may_be_sweep, parsed
@@ -70,7 +70,6 @@ def main(words: Sequence[str], only: Collection[str] | None = None) -> None:
             raise
         return None
 
-    folders: list[Path] = []
     sweep: SweepCommand | None = None
     try:
         if "${" in str(Path.cwd()):
@@ -79,7 +78,7 @@ def main(words: Sequence[str], only: Collection[str] | None = None) -> None:
             )
         flags = parsed(words)
         folders = own_folders(flags.config_dir, flags.overrides)
-        require_sound(folders, flags.overrides)
+        require_sound(folders, flags.overrides, flags.config_name)
         if flags.help:
             from bbbrun.schema.help import help_text
 
@@ -121,7 +120,7 @@ def main(words: Sequence[str], only: Collection[str] | None = None) -> None:
         if debug or (started and not of_the_user):
             raise
         if not failed:
-            _show_error(error if started else _cause(error, folders))
+            _show_error(error)
         failed = True
         if sweep and not started:
             from bbbrun.sweeps.folders import remove_unbegun
@@ -132,15 +131,6 @@ def main(words: Sequence[str], only: Collection[str] | None = None) -> None:
 
         failed = not report_end(sweep.calls)
     sys.exit(1 if failed else 0)
-
-
-def _cause(error: Exception, folders: Sequence[Path]) -> Exception:
-    """The error of a user's own file if that may be why Hydra could not compose; else `error`."""
-    try:
-        require_all_sound(folders, ("experiment", *OPTIONS))
-    except (UserError, OSError) as fault:
-        return fault
-    return error
 
 
 def _remedy(sweep: "SweepCommand | None", started: bool) -> str:
