@@ -230,6 +230,13 @@ def test_what_results_paper_says_of_misses_is_what_the_records_say() -> None:
     assert f"Of the Gaussian prior it is {below} below, on validation images {halves['mnist_gaussian']}" in text
 
     cells = pd.read_csv(paper / "table1" / "table1.csv")
+    ours = cells[cells["method"].str.endswith("scale mixture")].pivot(index="units", columns="temperature")
+    nll, ece = ours["nll"], ours["ece"]
+    nlls = [f"{nll[0.05][units]:.3f} against {nll[1.0][units]:.3f}" for units in nll.index]
+    assert f"Its nll is worse: {nlls[0]} nats at 400 units, {nlls[1]} at 800, {nlls[2]} at 1200." in text
+    eces = [f"{ece[0.05][units]:.2f} against {ece[1.0][units]:.2f}" for units in ece.index]
+    lower = f"lower at 400 ({eces[0]} %) and 800 ({eces[1]})"
+    assert f"{lower}; at 1200 the two are not told apart ({eces[2]})" in text
     excess = -cells["difference_in_standard_errors"]
     better = cells[excess > 2]
     assert better["method"].unique().tolist() == ["Bayes by Backprop, Gaussian"]
