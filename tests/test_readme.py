@@ -365,19 +365,30 @@ def test_the_table_of_the_regressions_estimators_is_that_of_its_records() -> Non
         assert nll == f"{runs['test_nll'].mean():.3f}"
 
 
-def test_the_table_of_zen_4_is_that_of_its_measurements() -> None:
-    folder, page = ROOT / "results" / "machines" / "zen4", (ROOT / "bbbrun" / "bench" / "README.md").read_text()
+def test_the_table_of_two_amd_processors_is_that_of_their_measurements() -> None:
+    machines, page = ROOT / "results" / "machines", (ROOT / "bbbrun" / "bench" / "README.md").read_text()
     ours = "bbb scale_mixture weights, bbbrun"
-    for ending, words in (("", ""), ("-avx2", ", AVX2")):
-        steps = pd.concat([pd.read_csv(folder / f"{name}{ending}.csv") for name in ("steps", "bandit")])
-        steps = steps[steps["name"] == ours]
-        assert steps["network"].tolist()[::3] == ["784-1200-1200-10", "119-100-100-1"]
-        for column, other in (("to_eager_dropout", "dropout"), ("to_eager_sgd", "SGD")):
-            assert f"| relative to {other}{words} | {' | '.join(f'{v:.2f}' for v in steps[column])} |\n" in page
-    rounded = pd.read_csv(folder / "steps-bfloat16.csv").pivot(index="network", columns="name", values="median_ms")
+    for machine in ("Zen 4", "Zen 5"):
+        folder = machines / machine.lower().replace(" ", "")
+        for ending, words in (("", ""), ("-avx2", " by AVX2")):
+            steps = pd.concat([pd.read_csv(folder / f"{name}{ending}.csv") for name in ("steps", "bandit")])
+            steps = steps[steps["name"] == ours]
+            assert steps["network"].tolist()[::3] == ["784-1200-1200-10", "119-100-100-1"]
+            for column, other in (("to_eager_dropout", "dropout"), ("to_eager_sgd", "SGD")):
+                cells = " | ".join(f"{v:.2f}" for v in steps[column])
+                assert f"| {machine}{words}, relative to {other} | {cells} |\n" in page
+    parts = pd.read_csv(machines / "zen5" / "parts-avx2.csv").set_index("name")["to_eager_dropout"]
+    products, noise, memory = (parts[name] for name in ("matrix products", "noise", "memory"))
+    text = " ".join(page.split())
+    assert f"our matrix products alone take {products:.2f}, the noise {noise:.2f}, and reading and writing" in text
+    said = f"the gradient once {memory:.2f} (`bbbrun bench --rounds 60`, `parts-avx2.csv`):"
+    assert f"{said} {products + noise + memory:.2f} before" in text
+    rounded = pd.read_csv(machines / "zen4" / "steps-bfloat16.csv").pivot(
+        index="network", columns="name", values="median_ms"
+    )
     ratio = rounded[ours] / rounded[ours.replace(",", " in float32,")]
     wide, middle, narrow = (f"{ratio[f'784-{units}-{units}-10']:.2f}" for units in (1200, 800, 400))
-    assert f"it takes {wide} at 2 x 1200, {middle} at 2 x 800 and {narrow} at 2 x 400" in " ".join(page.split())
+    assert f"it takes {wide} at 2 x 1200, {middle} at 2 x 800 and {narrow} at 2 x 400" in text
 
 
 def test_the_regressions_fresh_seeds_are_those_of_their_records() -> None:
