@@ -14,6 +14,10 @@ from forked import Forks
 
 Command = Callable[..., subprocess.CompletedProcess[str]]
 
+# What a test starts runs beside another test, and by several threads each would wait for the other: ten epochs of MNIST
+# take five times the processors' time.
+os.environ["OMP_NUM_THREADS"] = "1"
+
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Put the longest file first, lest a worker of `--dist loadfile` begin it last; xdist keeps this order."""
@@ -79,7 +83,7 @@ def data_root() -> Path:
 
 @pytest.fixture(autouse=True)
 def _one_thread_per_worker() -> None:
-    """Test processes that run side by side must not wait for each other's threads."""
+    """Test processes that run side by side must not wait for each other's threads; OMP_NUM_THREADS says the rest."""
     torch.set_num_threads(1)
 
 
