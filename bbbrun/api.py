@@ -93,7 +93,7 @@ class TrainedRun:
         return self._record.metrics()
 
     def parameters(self) -> list[Tensor]:
-        """The method's parameters, each (P,): (mu, rho) of Bayes by Backprop, (weights,) of the others.
+        """The method's parameters, each (copies * P,): (mu, rho) of Bayes by Backprop, (weights,) of the others.
 
         Raises bbbrun.errors.UserError where the folder is a record without weights, or these are no finite numbers.
         """
@@ -147,14 +147,14 @@ def fit(
     """Train a posterior over all parameters of a stateless module by Bayes by Backprop; return it, on the CPU.
 
     The objective is equation 8 of the paper, on the summed likelihood of minibatches. mu starts at the module's own
-    parameters, which stay as they are. inputs (N, ...), targets (N, ...). likelihood: (outputs (B, K), targets
-    (B, ...)) -> nll of each example (B,), nats, such as bbbrun.likelihoods.categorical. overrides: words of the command
+    parameters, which stay as they are. inputs (N, ...), targets (N, ...). likelihood: (outputs (B, K), targets (B,
+    ...)) -> nll of each example (B,), nats, such as bbbrun.likelihoods.categorical. overrides: words of the command
     line for method, optimizer, train.batch_size, seed, device, precision and compile, such as "optimizer.lr=1e-2"; what
-    they leave open is as in experiment=digits. Parameters are float32, so inputs of floating point must be.
-    Raises ValueError for a module with buffers, batch normalisation or dropout in training mode, and for inputs and
-    targets that are not as many; bbbrun.errors.UserError for an override out of its range or of another key, for an
-    estimator that takes affine maps apart (method.estimator=local or flipout), which a module need not be made of, and
-    where the objective stops being finite.
+    they leave open is as in experiment=digits. Parameters are float32, so inputs of floating point must be. Raises
+    ValueError for a module without parameters, with buffers, batch normalisation or dropout in training mode, and for
+    inputs and targets that are not as many; bbbrun.errors.UserError for an override out of its range or of another key,
+    for an estimator that takes affine maps apart (method.estimator=local or flipout), which a module need not be made
+    of, and where the objective stops being finite.
     """
     if len(inputs) != len(targets) or not len(inputs):
         raise ValueError(f"inputs and targets must be as many, and some: not {len(inputs)} and {len(targets)}")

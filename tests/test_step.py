@@ -274,8 +274,9 @@ def test_what_compiles_does_not_grow_with_the_draws():
         step.wrapped(lambda function: torch.compile(function, backend=keep, fullgraph=True))()
         return sum(len(graph.graph.nodes) for graph in graphs)
 
-    assert operations(10) == operations(1000)
-    assert operations(10) < 1.5 * operations(1)
+    ten = operations(10)
+    assert ten == operations(1000)
+    assert ten < 1.5 * operations(1)
 
 
 @pytest.mark.slow
@@ -290,15 +291,16 @@ def test_what_compiles_does_not_grow_with_the_draws():
     ],
 )
 def test_the_compiled_step_equals_the_eager_one(method):
+    network = mlp(6, [5], 3)  # a third layer takes a third of the time and shows nothing that a second does not
     bayes = isinstance(method, BayesByBackpropConfig)
     prior = build_prior(MIXTURE, "cpu") if bayes else None
     results = []
     for compile_it in (False, True):
         state, epoch = (
-            initial_state(start(rho=-3.0 if bayes else None), ADAM),
+            initial_state(start(network, rho=-3.0 if bayes else None), ADAM),
             two_minibatches(1e-3, ADAM),
         )
-        step = make_step(NETWORK, categorical, method, prior, ADAM, INPUTS, LABELS, 0, epoch, state)
+        step = make_step(network, categorical, method, prior, ADAM, INPUTS, LABELS, 0, epoch, state)
         if compile_it:
             step = step.wrapped(compiled)
         step()

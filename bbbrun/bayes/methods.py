@@ -70,7 +70,7 @@ class Method(Protocol):
         """The weights (P,) of draw number `number` of a prediction: one network, the same for all of its inputs."""
 
     def mean(self, parameters: list[Tensor]) -> Tensor | None:
-        """The mean weights (P,); None for a method without a posterior."""
+        """The mean weights (P,), of MC dropout those without masks; None where there are none."""
 
     def row(
         self, network: Network, parameters: list[Tensor], prior: Prior | None, nll: float, draws: Draws

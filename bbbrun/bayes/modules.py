@@ -19,9 +19,9 @@ _BATCH_NORM = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
 def from_module(module: nn.Module) -> tuple[Network, Tensor]:
     """Any stateless module as a network, with its current parameters as a flat vector (P,).
 
-    Raises ValueError for a module with buffers (such as batch normalisation's running statistics), whose forward pass
-    would change state; with batch normalisation without them, whose outputs depend on the other inputs of a batch; or
-    with dropout in training mode, whose noise does not come from the run's seed.
+    Raises ValueError for a module without parameters; with buffers (such as batch normalisation's running statistics),
+    whose forward pass would change state; with batch normalisation without them, whose outputs depend on the other
+    inputs of a batch; or with dropout in training mode, whose noise does not come from the run's seed.
     """
     buffers = [name for name, _ in module.named_buffers()]
     if buffers:

@@ -149,10 +149,10 @@ class MonteCarloDropout(Dropout):
 
 @dataclass(frozen=True)
 class Ensemble(OneNetwork):
-    """M networks trained as MaximumLikelihood from different initial weights; each is a draw of a prediction.
+    """`copies` networks trained as MaximumLikelihood from different initial weights; each is a draw of a prediction.
 
-    One batched graph: all see the same minibatches, and the parameters (M * P,) hold one network after another. nll
-    is the mean over members. Source: Lakshminarayanan, Pritzel and Blundell, "Simple and scalable predictive
+    One batched graph: all see the same minibatches, and the parameters (copies * P,) hold one network after another.
+    nll is the mean over members. Source: Lakshminarayanan, Pritzel and Blundell, "Simple and scalable predictive
     uncertainty estimation using deep ensembles", NIPS 2017, without its adversarial training.
     """
 

@@ -103,7 +103,7 @@ class Run(NamedTuple):
             raise _unreadable(self.folder / INPUTS, error) from error
 
     def tensors(self) -> "list[Tensor]":
-        """The tensors in checkpoint.pt: the method's parameters first, each (P,), then the optimizer's, then the step.
+        """The tensors in checkpoint.pt: the method's parameters first, each (copies * P,), the optimizer's, the step.
 
         Raises UserError where the file is missing or cannot be read.
         """

@@ -56,7 +56,7 @@ def agent_network(config: Config, bandit: Bandit) -> Network:
 
 
 class Agent:
-    """Thompson sampling by Bayes by Backprop, or epsilon-greedy by one network, over the contexts of a bandit."""
+    """Thompson sampling by a method that draws anew, else epsilon-greedy, over the contexts of a bandit."""
 
     def __init__(self, config: Config, bandit: Bandit, device: torch.device) -> None:
         assert isinstance(config.agent, ContextualAgentConfig)
@@ -79,8 +79,8 @@ class Agent:
     def values(self, t: int, row: int) -> Tensor:
         """The agent's estimate of the expected reward of each action (K,) at interaction t.
 
-        Bayes by Backprop: the mean over method.test_samples draws of the weights, new ones at each interaction, so that
-        taking the best action is Thompson sampling (paper, section 4). Otherwise the network's output.
+        The mean over the method's draws: new ones at each interaction of Bayes by Backprop and MC dropout, so that
+        taking the best action is Thompson sampling (paper, section 4), else its networks, which stay.
         """
         method = self.trainer.method
         draws = self.trainer.draws(t, method.draws(last=False))

@@ -44,7 +44,7 @@ def bandit_of(config: Config) -> Bandit:
 def play(config: Config, bandit: Bandit, run: RunFolder, device: torch.device) -> Outcome:
     """Interact agent.steps times, from the run's checkpoint where there is one.
 
-    Raises UserError where the network's outputs stop being finite.
+    Raises UserError at the first row whose nll is not finite.
     """
     assert isinstance(config.agent, ContextualAgentConfig)
     steps, every, updates = config.agent.steps, config.train.evaluate_every, config.agent.updates

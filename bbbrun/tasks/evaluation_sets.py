@@ -49,7 +49,8 @@ def parts_of(run: Run, names: Sequence[str], root: str | None) -> list[Part]:
     """The parts of the sets with these names, or of these files, for the run and others of its data set.
 
     root: the folder of the data in place of the record's, which may come from anybody; None for $BBBRUN_DATA or the
-    cache. Raises UserError for a set that the run does not have, and for a missing file.
+    cache, of a user's table for the record's own dataset.path. Raises UserError for a set that the run does not have,
+    and for a missing file.
     """
     dataset = option("dataset", run.config["dataset"])
     if isinstance(dataset, ImageDatasetConfig):

@@ -37,11 +37,11 @@ class Epoch(NamedTuple):
 
 
 class State(NamedTuple):
-    """The tensors that training changes, under the rule of the step (see Epoch). A resume needs all but nll.
+    """The tensors that training changes, under the rule of the step (see Epoch).
 
-    parameters: the method's, each (P,). slots: the optimizer's, for each parameter. step: int32, steps done. nll:
-    float64 (1,), the sum over the epoch's examples so far, nats.
-    R replicas have parameters and slots (R, P), nll (R,).
+    parameters: the method's, each (copies * P,). slots: the optimizer's, for each parameter. step: int32, steps done.
+    nll: float64 (1,), the sum over the epoch's examples so far, nats. R replicas have parameters and
+    slots (R, copies * P), nll (R,).
     """
 
     parameters: list[Tensor]
@@ -50,7 +50,7 @@ class State(NamedTuple):
     nll: Tensor
 
     def tensors(self) -> list[Tensor]:
-        """The tensors that a resume needs: parameters, slots and step."""
+        """The tensors of a checkpoint: parameters, slots and step; nll is in those within an epoch, beside these."""
         return [*self.parameters, *(slot for slots in self.slots for slot in slots), self.step]
 
 

@@ -152,7 +152,7 @@ class Trainer:
         return list(tensor) if len(self._plans) > 1 else [tensor]
 
     def parameters(self, replica: int = 0) -> list[Tensor]:
-        """The method's parameters of a replica, each (P,)."""
+        """The method's parameters of a replica, each (copies * P,)."""
         return [self._each(parameter)[replica] for parameter in self.state.parameters]
 
     def begin_epoch(self, epoch: int, order: Tensor | None = None, rounds: float = 1) -> list[Tensor]:

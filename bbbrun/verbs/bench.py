@@ -49,7 +49,11 @@ def main(words: Sequence[str] | None = None) -> None:
     add(
         "--scaling", type=Path, metavar="FOLDER", help="instead: time and memory against weights, draws, batch, threads"
     )
-    add("--small", action="store_true", help="with these two: sizes that show only that all of it works")
+    add(
+        "--small",
+        action="store_true",
+        help="with these two: sizes that show only that it works, --machine in float32 alone",
+    )
     add_trust(parser)
     add("settings", nargs="*", help="with --machine: settings of its trainings, such as dataset.root=FOLDER")
     arguments = parser.parse_args(words)
