@@ -391,6 +391,40 @@ def test_the_table_of_two_amd_processors_is_that_of_their_measurements() -> None
     assert f"it takes {wide} at 2 x 1200, {middle} at 2 x 800 and {narrow} at 2 x 400" in text
 
 
+def test_the_grid_of_the_baselines_is_that_of_its_records() -> None:
+    folder = ROOT / "results" / "sweep" / "search"
+    text = (folder / "README.md").read_text()
+    grid = pd.concat([pd.read_csv(path) for path in (folder / "baselines/by/by.csv", folder / "by" / "by.csv")])
+    errors = grid[grid["method"] != "bbb"].set_index(["method", "optimizer", "optimizer.lr"])["valid_error"]
+    places = [
+        ("sgd", 1e-3),
+        ("sgd", 3e-3),
+        ("sgd", 6e-3),
+        ("adam", 1e-4),
+        ("adam", 3e-4),
+        ("adam", 1e-3),
+        ("adam", 3e-3),
+    ]
+    for method, name in (("dropout", "dropout"), ("mle", "without")):
+        (line,) = re.findall(rf"^\| {name} \|(.*)\|$", text, re.MULTILINE)
+        for place, cell in zip(places, map(str.strip, line.split("|")), strict=True):
+            if (method, *place) in errors:
+                assert f"{errors[(method, *place)]:.2f}" == cell
+            else:
+                assert (method, *place, cell) in {
+                    ("dropout", "adam", 3e-3, ""),
+                    ("mle", "sgd", 6e-3, "diverged at once"),
+                }
+    adam = pd.read_csv(folder / "plain_adam" / "by" / "by.csv").iloc[0]
+    (row,) = re.findall(r"^\| Adam, 1e-3 \(`plain_adam/`\) \| (.*) \|$", text, re.MULTILINE)
+    errors_of_seeds, mean, nll, valid = row.split(" | ")
+    assert (mean, nll) == (f"{adam['test_error']:.2f}", f"{adam['test_nll']:.3f}")
+    for listed, column in ((errors_of_seeds, "test_error"), (valid, "valid_error")):
+        values = pd.Series([float(each) for each in listed.split(", ")])
+        assert values.mean() == pytest.approx(adam[column], abs=1e-3)
+        assert values.std() == pytest.approx(adam[f"{column}_std"], abs=1e-3)
+
+
 def test_the_regressions_fresh_seeds_are_those_of_their_records() -> None:
     folder = ROOT / "results" / "sweep" / "regression"
     records = pd.read_csv(folder / "fresh_10000" / "summary.csv")
