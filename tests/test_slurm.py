@@ -27,16 +27,29 @@ pytestmark = [
 ]
 
 FAST = ("network.hidden=[4]", "threads=1", "compile=false", "device=cpu", "method=mle", "prior=none")
-WORDS = ("train.epochs=2000", *FAST)  # a minute
+# 4,000 steps of a hundredth of a second: longer than Slurm takes to see a limit, on any processor.
+SLOW = """
+import time
+from torch import nn
+
+class Slow(nn.Linear):
+    def forward(self, x):
+        time.sleep(0.01)
+        return super().forward(x.flatten(1))
+
+def make():
+    return Slow(64, 10)
+"""
+WORDS = ("train.epochs=400", "network=module", "network.target=slow.make", *FAST[1:])
 HERE = Path(__file__).parent
 
 
 @pytest.fixture
-def slurm(tmp_path_factory, monkeypatch):
-    """A Slurm of two processors on this machine, whatever it has."""
+def slurm(request, tmp_path_factory, monkeypatch):
+    """A Slurm of two processors on this machine, or of as many as the test says, whatever it has."""
     pytest.importorskip("hydra_plugins.hydra_submitit_launcher")
     monkeypatch.setenv("SLURM_TEST_DIR", str(tmp_path_factory.mktemp("slurm")))
-    monkeypatch.setenv("SLURM_TEST_CPUS", "2")
+    monkeypatch.setenv("SLURM_TEST_CPUS", getattr(request, "param", "2"))
     monkeypatch.setenv("SLURM_TEST_PORT", str(26900 + os.getpid() % 1000))
     monkeypatch.setenv("PATH", PATH)
     started = subprocess.run([str(HERE / "slurm-up")], capture_output=True, text=True)
@@ -78,7 +91,9 @@ def disturb(folder: Path, ending: str) -> None:
         os.kill(about["process"], signal.SIGKILL)
 
 
+@pytest.mark.parametrize("slurm", ["4"], indirect=True)
 def test_requeued_signalled_killed_and_out_of_time_all_end_as_if_nothing_had_been(slurm, tmp_path):
+    (tmp_path / "slow.py").write_text(SLOW)
     sweep = tmp_path / "sweep"
     # Slurm looks every 30 s, and so sends the signal of the limit 15 to 45 s after a job's start: to each of them.
     settings = ["hydra.launcher.partition=main", "hydra.launcher.timeout_min=2", "hydra.launcher.signal_delay_s=75"]
@@ -100,7 +115,7 @@ def test_requeued_signalled_killed_and_out_of_time_all_end_as_if_nothing_had_bee
         )
         assert again.returncode == 0, again.stderr
     whole = [sys.executable, "-m", "bbbrun", "-m", *WORDS, "seed=0,1,2,3", "hydra.sweep.dir=whole"]
-    assert subprocess.run([*whole, "hydra/launcher=joblib"], cwd=tmp_path).returncode == 0
+    assert subprocess.run([*whole, "hydra/launcher=joblib", "hydra.launcher.n_jobs=4"], cwd=tmp_path).returncode == 0
     for seed in range(4):
         assert untimed(sweep / f"{seed:04d}") == untimed(tmp_path / "whole" / f"{seed:04d}")
     starts = [(sweep / f"{seed:04d}" / "log.txt").read_text().count("\nrun folder:") for seed in range(4)]
