@@ -147,8 +147,8 @@ def fit(
     """Train a posterior over all parameters of a stateless module by Bayes by Backprop; return it, on the CPU.
 
     The objective is equation 8 of the paper, on the summed likelihood of minibatches. mu starts at the module's own
-    parameters, which stay as they are. inputs (N, ...), targets (N, ...). likelihood: (outputs (B, K), targets (B,
-    ...)) -> nll of each example (B,), nats, such as bbbrun.likelihoods.categorical. overrides: words of the command
+    parameters, which stay as they are. inputs (N, ...), targets (N, ...). likelihood: (outputs (B, K), targets
+    (B, ...)) -> nll of each example (B,), nats, such as bbbrun.likelihoods.categorical. overrides: words of the command
     line for method, optimizer, train.batch_size, seed, device, precision and compile, such as "optimizer.lr=1e-2"; what
     they leave open is as in experiment=digits. Parameters are float32, so inputs of floating point must be. Raises
     ValueError for a module without parameters, with buffers, batch normalisation or dropout in training mode, and for

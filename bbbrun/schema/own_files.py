@@ -92,9 +92,8 @@ def _defaults(values: dict[str, Any], group: str) -> list[tuple[str, str]]:
     for entry in entries if isinstance(entries, list) else []:
         for key, value in entry.items() if isinstance(entry, dict) else [("", entry)]:
             key = re.sub(r"^((override|optional) +)*", "", str(key))
-            absolute = key.startswith("/") or (not key and str(value).startswith("/"))
-            place = key.lstrip("/") if absolute or not group else f"{group}/{key}".rstrip("/")
-            found += _choices(place, str(value).lstrip("/"))
+            start = "" if f"{key}{value}".startswith("/") else group
+            found += _choices("/".join(filter(None, (start, key.lstrip("/")))), str(value).lstrip("/"))
     return found
 
 
