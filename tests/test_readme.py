@@ -1,6 +1,7 @@
 """The README: its tables are those of the records, its commands compose, its example runs, its links lead somewhere."""
 
 import itertools
+import json
 import re
 import shlex
 import subprocess
@@ -389,6 +390,31 @@ def test_the_table_of_two_amd_processors_is_that_of_their_measurements() -> None
     ratio = rounded[ours] / rounded[ours.replace(",", " in float32,")]
     wide, middle, narrow = (f"{ratio[f'784-{units}-{units}-10']:.2f}" for units in (1200, 800, 400))
     assert f"it takes {wide} at 2 x 1200, {middle} at 2 x 800 and {narrow} at 2 x 400" in text
+
+
+def test_the_table_of_an_h200_is_that_of_its_measurement() -> None:
+    folder, page = ROOT / "results" / "machines" / "h200", (ROOT / "bbbrun" / "bench" / "README.md").read_text()
+    machine = json.loads((folder / "machine.json").read_text())
+    steps = pd.DataFrame(machine["steps"]).set_index(["network", "precision", "name"])
+    ours = steps.xs("bbb scale_mixture weights, bbbrun", level="name")
+
+    def cell(network: str, precision: str) -> str:
+        row = ours.loc[(network, precision)]
+        return f"{row['median_ms']:.3f} ms ({row['to_eager_sgd']:.3f})"
+
+    for units in (1200, 800, 400):
+        cells = " | ".join(cell(f"784-{units}-{units}-10", precision) for precision in ("float32", "tf32", "bfloat16"))
+        assert f"| 2 x {units} | {cells} |\n" in page
+    text = " ".join(page.split())
+    assert f"The bandit's step takes {cell('119-100-100-1', 'float32')}." in text
+    sgd = steps.xs("sgd, PyTorch eager", level="name").drop("119-100-100-1", level="network")["median_ms"]
+    assert f"eager SGD in the same run, whose {sgd.min():.2f} to {sgd.max():.2f} ms" in text
+    assert f"(commit `{machine['commit'][:7]}`;" in text
+    seconds = pd.read_csv(folder / "wide.csv").set_index("epoch")["seconds"]
+    rest = seconds[600] - seconds[20]
+    step = 1e3 * rest / (580 * 391)
+    assert f"took {seconds[600]:.0f} s: {seconds[20]:.0f} s to the end of epoch 20, compilations included" in text
+    assert f"and {rest:.0f} s for the other 580, or {step:.3f} ms a step with the evaluations" in text
 
 
 def test_the_grid_of_the_baselines_is_that_of_its_records() -> None:

@@ -37,7 +37,7 @@ class Part(NamedTuple):
 
 
 def parts_of(folder: Path, device: str, small: bool, words: Sequence[str]) -> list[Part]:
-    """The parts of a table of this device: steps in each precision that it has, then trainings with their evaluations.
+    """The parts of a table of this device: steps in each precision that it has, then two trainings in float32.
 
     small: sizes that show only that all parts work. words: settings of the trainings, such as dataset.root=FOLDER.
     """
@@ -62,11 +62,8 @@ def parts_of(folder: Path, device: str, small: bool, words: Sequence[str]) -> li
         add_bench(f"steps-{precision}", networks, "128", precision)
     add_bench("bandit", [bandit], "64", "float32")
     wide, narrow = ("[16,16]", "[8,8]") if small else ("[1200,1200]", "[400,400]")
-    add_run("wide-float32", [f"network.hidden={wide}"])
-    for precision in known:
-        if precision != "tf32":
-            own = [f"network.hidden={narrow}", "replicas=5", f"precision={precision}"]
-            add_run(f"replicas-{precision}", own, last="seed-4")
+    add_run("wide", [f"network.hidden={wide}"])
+    add_run("replicas", [f"network.hidden={narrow}", "replicas=5"], last="seed-4")
     return parts
 
 
