@@ -32,6 +32,7 @@ from bbbrun.training.task import Problem
 from bbbrun.training.trainer import Plan, Trainer
 
 _FIT_KEYS = ("method", "optimizer", "train.batch_size", "seed", "device", "precision", "compile")
+_OF_PREDICTIONS = ("method.test_samples=", "method.final_samples=")  # fit makes none
 
 
 def compose(*words: str) -> DictConfig:
@@ -152,13 +153,15 @@ def fit(
     line for method, optimizer, train.batch_size, seed, device, precision and compile, such as "optimizer.lr=1e-2"; what
     they leave open is as in experiment=digits. Parameters are float32, so inputs of floating point must be. Raises
     ValueError for a module without parameters, with buffers, batch normalisation or dropout in training mode, and for
-    inputs and targets that are not as many; bbbrun.errors.UserError for an override out of its range or of another key,
-    for an estimator that takes affine maps apart (method.estimator=local or flipout), which a module need not be made
-    of, and where the objective stops being finite.
+    inputs and targets that are not as many; bbbrun.errors.UserError for an override out of its range, of another key or
+    of the draws of predictions, for an estimator that takes affine maps apart (method.estimator=local or flipout), of
+    which a module need not be made, and where the objective stops being finite.
     """
     if len(inputs) != len(targets) or not len(inputs):
         raise ValueError(f"inputs and targets must be as many, and some: not {len(inputs)} and {len(targets)}")
     for word in overrides:
+        if word.lstrip("+").startswith(_OF_PREDICTIONS):
+            raise UserError(f"overrides: fit does not read {word}: bbbrun.predict takes the number of draws")
         if not word.lstrip("+").startswith(tuple(f"{key}{mark}" for key in _FIT_KEYS for mark in ".=")):
             raise UserError(f"overrides: fit takes no word {word}, only words of {', '.join(_FIT_KEYS)}")
     try:

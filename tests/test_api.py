@@ -175,6 +175,9 @@ def test_fit_refuses_what_it_cannot_train():
     stateless = nn.BatchNorm1d(3, track_running_stats=False)
     with pytest.raises(ValueError, match="normalises over its batch"):
         bbbrun.fit(stateless, bbbrun.likelihoods.categorical, x, y, **words)
+    for word in ("method.test_samples=3", "+method.final_samples=3"):
+        with pytest.raises(UserError, match=f"fit does not read {re.escape(word)}: bbbrun.predict takes"):
+            bbbrun.fit(nn.Linear(3, 2), bbbrun.likelihoods.categorical, x, y, overrides=[word], **words)
     for word in ("threads=7", "prior=laplace", "train.epochs=9", "network.hidden=[7]", "methods=mle", "~prior"):
         with pytest.raises(UserError, match=f"fit takes no word {re.escape(word)}, only words of"):
             bbbrun.fit(nn.Linear(3, 2), bbbrun.likelihoods.categorical, x, y, overrides=[word], **words)
