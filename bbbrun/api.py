@@ -19,7 +19,7 @@ from bbbrun.bayes.predictive import network_outputs
 from bbbrun.bayes.priors import Prior, placed
 from bbbrun.errors import UserError
 from bbbrun.runs.reader import Run, finished_runs
-from bbbrun.runs.resume import require_same_run, require_unused
+from bbbrun.runs.resume import is_finished, require_same_run, require_unused
 from bbbrun.runtime.device import choose_device, process_settings, set_products
 from bbbrun.schema.config import composed, validated
 from bbbrun.schema.fixing import fixed, yaml_text
@@ -46,8 +46,8 @@ def compose(*words: str) -> DictConfig:
 def run(config: DictConfig, folder: str | Path) -> "TrainedRun":
     """Train and evaluate `config` in the new folder `folder`, as the command line would; return the run.
 
-    config.resume = folder continues an interrupted run there. Raises bbbrun.errors.UserError for a value out of its
-    range, missing data, and a folder that holds another run.
+    config.resume = folder continues an interrupted run there, and returns a finished one as it is. Raises
+    bbbrun.errors.UserError for a value out of its range, missing data, and a folder that holds another run.
     """
     from bbbrun.runner import Planned
     from bbbrun.runner import run as train
@@ -63,6 +63,8 @@ def run(config: DictConfig, folder: str | Path) -> "TrainedRun":
     words = words_of(config)
     record = {"config.yaml": yaml_text(config), "overrides.yaml": yaml_text(OmegaConf.create(words))}
     [replica] = replicas_of(config, 1)
+    if checked.resume is not None and is_finished(path, [replica]):
+        return load_runs(path, trust=True)[0]
     train([Planned(replica.folder, checked, record)], path, f"bbbrun.run({words}, {str(folder)!r})", record)
     return load_runs(path, trust=True)[0]
 

@@ -53,6 +53,13 @@ def test_a_folder_that_holds_a_run_is_refused(trained):
         bbbrun.run(bbbrun.compose(*FAST), trained.folder)
 
 
+def test_a_finished_run_is_resumed_as_it_is(trained):
+    before = (trained.folder / "summary.json").read_bytes()
+    again = bbbrun.run(bbbrun.compose(*FAST, "seed=4", f"resume='{trained.folder}'"), trained.folder)
+    assert again.summary == trained.summary
+    assert (trained.folder / "summary.json").read_bytes() == before
+
+
 def test_the_recorded_words_compose_the_same_configuration(trained):
     assert trained.config["seed"] == 4
     for words in (

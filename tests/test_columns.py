@@ -210,6 +210,11 @@ def test_an_output_never_replaces_what_is_not_its_own(coded, run_in, tmp_path):
         (("predict", run, "new.csv", "-o", f"{run}/metrics.csv"), "is a file of a run: name another"),
         (("export", run, "-o", f"{run}/checkpoint.pt"), "is a file of a run: name another"),
         (("evaluate", run, "--on", "test", "-o", run), "is the folder of a run: name another"),
+        (
+            ("check", run, "--json", f"{run}/summary.json"),
+            f"--json {run}/summary.json is a file of a run: name another",
+        ),
+        (("check", run, "--junit", f"{run}/metrics.csv"), "is a file of a run: name another"),
     ):
         done = run_in(tmp_path, *words)
         assert done.returncode == 1, words

@@ -56,6 +56,15 @@ def resolver(run, marker):
     edit(run / ".hydra" / "config.yaml", "seed: 0", "seed: ${oc.env:HOME}")
 
 
+def escaped_resolver(run, marker):
+    """Plain text to the reader of records, an interpolation to OmegaConf."""
+    edit(run / ".hydra" / "config.yaml", "init: he", "init: '\\${oc.env:HOME}'")
+
+
+def resolving_words(run, marker):
+    (run / ".hydra" / "overrides.yaml").write_text("- name=${oc.env:HOME}\n")
+
+
 def own_resolver(run, marker):
     edit(run / ".hydra" / "config.yaml", "name: digits", "name: ${bbbrun.run_folder:null,x}")
 
@@ -155,6 +164,7 @@ HARM = [
     (pickled, "checkpoint.pt cannot be read"),
     (bare_pickle, "checkpoint.pt cannot be read"),
     (resolver, "config.yaml: seed holds '${oc.env:HOME}', which is not looked up"),
+    (escaped_resolver, "network.init holds ${...}, which is not looked up"),
     (own_resolver, "holds '${bbbrun.run_folder:null,x}', which is not looked up"),
     (doubling, "which is not looked up"),
     (aliases, "config.yaml holds YAML aliases"),
@@ -199,6 +209,14 @@ def test_a_run_made_to_do_harm_is_refused(good, run_in, tmp_path, harm, text):
         assert time.monotonic() - start < 60
     assert not marker.exists()
     assert sorted(path.name for path in tmp_path.iterdir()) == ["run", "x.npy"]
+
+
+def test_words_that_look_something_up_are_not_composed(good, run_in, tmp_path):
+    shutil.copytree(good, tmp_path / "run")
+    resolving_words(tmp_path / "run", tmp_path / "marker")
+    done = run_in(tmp_path, "bench", "--variance", "run", "--rounds", "2")
+    assert (done.returncode, done.stderr.count("\n")) == (1, 1)
+    assert "overrides.yaml holds 'name=${oc.env:HOME}', which is not looked up" in done.stderr
 
 
 def test_a_report_runs_nothing_either(good, run_in, tmp_path):

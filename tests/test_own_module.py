@@ -145,6 +145,17 @@ def test_training_starts_from_weights_in_a_file(mine):
     torch.testing.assert_close(run.posterior().mu, start, atol=1e-6, rtol=0)
 
 
+def test_members_of_an_ensemble_that_would_stay_equal_are_refused(mine):
+    module = made_module(validated(composed([*WORDS, "network.target=own_networks.make"])).network, 9)
+    torch.save(module.state_dict(), mine / "start.pt")
+    words = ("method=ensemble", "method.members=2")
+    with pytest.raises(UserError, match="its members would start from the same weights and stay equal"):
+        trained(mine, "network.weights=start.pt", *words)
+    assert not (mine / "run").exists()
+    [members] = trained(mine, *words).parameters()
+    assert not torch.equal(*members.view(2, -1))
+
+
 FAULTS = {
     "nothing named": ((), None, "network.target must be package.factory"),
     "no such package": ((), "no_such_package.make", "network.target=no_such_package.make cannot be imported: Module"),

@@ -122,6 +122,15 @@ def test_what_the_paper_did_not_do_is_no_cell_of_its_table(runs, key, value):
     assert table1(finished_now, runs.parent / "out")[0].startswith("1 runs of another split")
 
 
+def test_a_network_of_another_kind_is_no_cell_of_its_table(runs):
+    (before,) = cells(finished_runs([runs / "d"]))
+    assert before.units == 400
+    config = OmegaConf.load(runs / "d" / ".hydra" / "config.yaml")
+    OmegaConf.update(config, "network.name", "lenet")
+    OmegaConf.save(config, runs / "d" / ".hydra" / "config.yaml")
+    assert not cells(finished_runs([runs / "d"]))
+
+
 def test_methods_are_compared_image_by_image_where_runs_keep_their_predictions(runs, tmp_path):
     out = tmp_path / "out"
     table1(finished_runs([runs]), out)

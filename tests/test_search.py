@@ -71,6 +71,11 @@ def test_an_objective_of_the_test_and_nothing_to_search_are_refused(bbbrun, tmp_
         (["optimizer.lrr=log(1e-4,1e-2)"], "unknown key 'optimizer.lrr'"),
         (["experiment=digits,nope"], "Could not find 'experiment/nope'"),
         (["seed=1,2", "nope=3"], "unknown key 'nope'"),
+        (
+            ["experiment=regression", "seed=1,2"],
+            "nothing to choose settings by: dataset=regression_curve has no validation",
+        ),
+        (["experiment=uci", "seed=1,2"], "has dataset.valid_share=0, so no validation part: set it"),
         (["train.batch_size=interval(16.5,64)"], "train.batch_size=16.5: Value '16.5' of type 'float'"),
     ):
         result = bbbrun("search", *words)

@@ -66,6 +66,21 @@ def test_tensorboard_reads_back_what_the_run_has(run, tmp_path):
     assert "abc" in events.Tensors("summary")[0].tensor_proto.string_val[0].decode()
 
 
+def test_two_runs_of_one_name_keep_their_event_files(tmp_path):
+    pytest.importorskip("tensorboard")
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    for place, rows in (("a", 2), ("b", 3)):
+        grow(tmp_path / place / "sweep" / "0000", rows)
+    board = tmp_path / "board"
+    for words in (["a"], ["b"], ["a", "b"]):
+        log.main([*(str(tmp_path / word) for word in words), "--to", "tensorboard", "-o", str(board)])
+    for name, rows in (("0000", 2), ("0000_2", 3)):
+        (file,) = (board / "sweep" / name).glob("events.out.tfevents.*")
+        steps = [each.step for each in EventAccumulator(str(file.parent)).Reload().Scalars("nll")]
+        assert steps == [10, 20, 30][:rows]
+
+
 def test_a_run_that_goes_on_is_followed(run, tmp_path, monkeypatch):
     pytest.importorskip("tensorboard")
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator

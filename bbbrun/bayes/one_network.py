@@ -16,6 +16,7 @@ from bbbrun.bayes.estimators import Batch, Gradients, batch_nll, flat
 from bbbrun.bayes.likelihoods import Likelihood
 from bbbrun.bayes.networks import Network, affine_maps
 from bbbrun.bayes.priors import Prior
+from bbbrun.errors import UserError
 from bbbrun.runtime.gradients import gradient_and_value
 from bbbrun.runtime.noise import Stream, uniform
 from bbbrun.schema.methods import DropoutConfig, EnsembleConfig, MaximumLikelihoodConfig, MonteCarloDropoutConfig
@@ -164,6 +165,13 @@ class Ensemble(OneNetwork):
     @property
     def copies(self) -> int:
         return self.config.members
+
+    def require_trainable(self, network: Network) -> None:
+        if network.start is not None and torch.equal(network.start(0), network.start(1)):
+            raise UserError(
+                f"method={self.name}: its members would start from the same weights and stay equal: leave out "
+                "network.weights, or let network.target draw weights by torch's generator"
+            )
 
     def draws(self, last: bool) -> int:
         return self.copies

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, cast
+from typing import cast
 
 import pandas as pd
 import torch
@@ -24,6 +24,7 @@ from bbbrun.report.groups import parameters
 from bbbrun.runs.files import RECORD
 from bbbrun.runs.identity import differing, setting
 from bbbrun.runs.reader import Run, finished_runs
+from bbbrun.runs.record import words_of
 from bbbrun.schema.config import Config, composed, plain
 from bbbrun.schema.datasets import ImageDatasetConfig
 from bbbrun.schema.methods import BayesByBackpropConfig, Estimator
@@ -41,8 +42,7 @@ def configuration(run: Run) -> Config:
     run.network()
     overrides = (run.folder / RECORD).with_name("overrides.yaml")
     try:
-        words: Any = OmegaConf.to_container(OmegaConf.load(overrides))
-        composition = composed(words)
+        composition = composed(words_of(overrides))
         current = setting(plain(composition))
     except (OSError, ValueError, TypeError, YAMLError, HydraException, OmegaConfBaseException) as error:
         raise UserError(f"{overrides} does not hold the words of a run of this version: name another run") from error

@@ -118,7 +118,7 @@ def replacing(path: Path, follow: bool = False) -> Iterator[IO[bytes]]:
         raise
 
 
-def require_not_of_a_run(path: Path) -> None:
+def require_not_of_a_run(path: Path, option: str = "--output") -> None:
     """Raise UserError for an output that would replace a file of a run, or fill its folder."""
     folder = path if path.is_dir() else path.absolute().parent
     own = path.name in (
@@ -133,7 +133,7 @@ def require_not_of_a_run(path: Path) -> None:
         ERROR,
     )
     if (own or path.is_dir()) and (folder / RECORD).exists():
-        raise UserError(f"--output {path} is {'the folder' if path.is_dir() else 'a file'} of a run: name another")
+        raise UserError(f"{option} {path} is {'the folder' if path.is_dir() else 'a file'} of a run: name another")
 
 
 def write_atomically(path: Path, content: bytes, follow: bool = False) -> None:

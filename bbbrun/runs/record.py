@@ -98,6 +98,28 @@ def configuration_of(path: Path) -> dict[str, Any]:
     Raises UserError for any other, such as a resolver's ${oc.env:HOME}, and for aliases, by which a small file can make
     a huge configuration; OSError, ValueError or yaml.YAMLError where the file cannot be read.
     """
+    tree = _tree(path)
+    if not isinstance(tree, dict):
+        raise ValueError(f"{path} holds no configuration")
+    plain: dict[str, Any] = _plain(tree, tree, "", path)
+    return plain
+
+
+def words_of(path: Path) -> list[str]:
+    """The words in the YAML file `path`, those that started a run.
+
+    Raises UserError where a word looks something up, as ${oc.env:HOME} does, and as `configuration_of`.
+    """
+    words = _tree(path)
+    if not isinstance(words, list) or not all(isinstance(each, str) for each in words):
+        raise ValueError(f"{path} holds no words")
+    if looked_up := [each for each in words if "${" in each]:
+        raise UserError(f"{path} holds {looked_up[0][:80]!r}, which is not looked up, since a run may be anybody's")
+    return words
+
+
+def _tree(path: Path) -> Any:
+    """The content of a YAML file of a record."""
     text = content_of(path, MOST_RECORD).decode("utf-8")
     if "*" in text and any(isinstance(token, yaml.AliasToken) for token in yaml.scan(text)):
         raise UserError(f"{path} holds YAML aliases, which no record of a run has: it is not read")
@@ -105,11 +127,7 @@ def configuration_of(path: Path) -> dict[str, Any]:
     indent = max((len(line) - len(line.lstrip(" \t-?:")) for line in text.splitlines()), default=0)
     if text.count("[") + text.count("{") + indent > _DEEPEST:
         raise ValueError(f"{path} is nested deeper than any record of a run")
-    tree: Any = yaml.load(text, _Loader)
-    if not isinstance(tree, dict):
-        raise ValueError(f"{path} holds no configuration")
-    plain: dict[str, Any] = _plain(tree, tree, "", path)
-    return plain
+    return yaml.load(text, _Loader)
 
 
 def _plain(node: Any, tree: dict[str, Any], key: str, path: Path) -> Any:

@@ -1,5 +1,6 @@
 """Event files, which TensorBoard shows: `tensorboard --logdir results/tensorboard`."""
 
+import itertools
 import json
 from pathlib import Path
 
@@ -15,43 +16,59 @@ from tensorboard.summary.writer.event_file_writer import EventFileWriter
 from bbbrun.runs.record import summary_of
 from bbbrun.trackers.tracked import Tracked
 
+_SOURCE = "run.txt"  # beside an event file: the folder of its run
+
 
 class TensorBoard:
-    """An event file for each run, in a folder of its name below `target`."""
+    """An event file for each run, in a folder of its name below `target`, numbered where another run has that name."""
 
     def __init__(self, target: str) -> None:
         self._target = Path(target)
-        self._writers: dict[str, EventFileWriter] = {}
-        self._rows: dict[str, int] = {}
+        self._writers: dict[Path, EventFileWriter] = {}
+        self._rows: dict[Path, int] = {}
 
     def update(self, run: Tracked) -> None:
         """Write the rows that are new since the last call; the first call replaces the event file."""
-        folder = self._target / run.name
-        if run.name not in self._writers:
+        if run.folder not in self._writers:
+            name = self._name(run)
+            folder = self._target / name
+            folder.mkdir(parents=True, exist_ok=True)
+            (folder / _SOURCE).write_text(f"{run.folder}\n", "utf-8")
             for path in folder.glob("events.out.tfevents.*"):
                 path.unlink()
-            self._writers[run.name], self._rows[run.name] = EventFileWriter(str(folder)), 0
+            self._writers[run.folder], self._rows[run.folder] = EventFileWriter(str(folder)), 0
             start = run.rows[0].moment if run.rows else None
-            self._add(run, summary_v2.hparams_pb(run.settings, trial_id=run.name, start_time_secs=start), 0)
-        for row in run.rows[self._rows[run.name] :]:
+            self._add(run, summary_v2.hparams_pb(run.settings, trial_id=name, start_time_secs=start), 0)
+        for row in run.rows[self._rows[run.folder] :]:
             values = [Summary.Value(tag=name, simple_value=value) for name, value in row.numbers.items()]
             self._add(run, Summary(value=values), row.step, row.moment)
-        self._rows[run.name] = len(run.rows)
+        self._rows[run.folder] = len(run.rows)
         if run.state == "finished":
             step = run.rows[-1].step if run.rows else 0
             values = [_image(path) for path in run.files if path.suffix == ".png"]
             values.append(_text("summary", json.dumps(summary_of(run.folder), indent=2)))
             self._add(run, Summary(value=values), step)
-        self._writers[run.name].flush()
+        self._writers[run.folder].flush()
+
+    def _name(self, run: Tracked) -> str:
+        """The run's name, with a number where another run's event file is there."""
+        names = itertools.chain([run.name], (f"{run.name}_{number}" for number in itertools.count(2)))
+        return next(name for name in names if _source(self._target / name) in (None, str(run.folder)))
 
     def _add(self, run: Tracked, summary: Summary, step: int, moment: float | None = None) -> None:
         moment = moment or (run.rows[-1].moment if run.rows else 0.0)
-        self._writers[run.name].add_event(Event(wall_time=moment, step=step, summary=summary))
+        self._writers[run.folder].add_event(Event(wall_time=moment, step=step, summary=summary))
 
     def close(self) -> None:
         """Close the event files."""
         for writer in self._writers.values():
             writer.close()
+
+
+def _source(folder: Path) -> str | None:
+    """The folder of the run whose event file is in `folder`; None where no file says it."""
+    path = folder / _SOURCE
+    return path.read_text("utf-8").removesuffix("\n") if path.exists() else None
 
 
 def _image(path: Path) -> Summary.Value:

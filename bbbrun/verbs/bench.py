@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bbbrun.errors import UserError
+from bbbrun.runs.files import require_not_of_a_run
 from bbbrun.schema.methods import Precision
 from bbbrun.verbs.predict import add_trust
 
@@ -138,6 +139,7 @@ def _require_writable(path: Path) -> None:
     """Before anything is timed: raise UserError where no file can be written at `path`."""
     if path.is_dir() or not path.parent.is_dir() or not os.access(path if path.exists() else path.parent, os.W_OK):
         raise UserError(f"--output must be a file in an existing folder that can be written to, not {path}")
+    require_not_of_a_run(path)
 
 
 def _printed(table: "pd.DataFrame") -> "pd.DataFrame":

@@ -12,7 +12,7 @@ from bbbrun.report.formats import as_json, as_junit
 from bbbrun.report.judge import ITEMS, SHOWN, SOURCES
 from bbbrun.report.published.paper import beyond, claims
 from bbbrun.report.smoke import smoke_of
-from bbbrun.runs.files import named_folder, write_atomically
+from bbbrun.runs.files import named_folder, require_not_of_a_run, write_atomically
 from bbbrun.runs.jobs import seeds_of
 
 
@@ -49,6 +49,9 @@ def main(words: Sequence[str] | None = None) -> None:
         parser.error("--seeds has no effect without --smoke")
     if arguments.json and arguments.json == arguments.junit:
         parser.error("--json and --junit take two files")
+    for option, file in (("--json", arguments.json), ("--junit", arguments.junit)):
+        if file:
+            require_not_of_a_run(file, option)
     table = _verdicts(arguments)
     for file, formatted in ((arguments.json, as_json), (arguments.junit, as_junit)):
         if file:

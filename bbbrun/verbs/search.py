@@ -20,6 +20,7 @@ from bbbrun.schema.messages import one_line
 from bbbrun.schema.own_files import SEARCHPATH, own_folders, require_sound, searchpath
 
 if TYPE_CHECKING:
+    from bbbrun.schema.datasets import DatasetConfig
     from bbbrun.sweeps.search import Search
 
 
@@ -114,7 +115,7 @@ def _new(arguments: argparse.Namespace) -> "Search":
     try:
         for values in examples(space):
             composed([*run_settings, *settings_of(values)])
-        name = validated(composed(run_settings)).name
+        config = validated(composed(run_settings))
         mode = mode_of(parsed(run_settings), __name__)
     except (HydraException, OmegaConfBaseException, YAMLError, UnicodeDecodeError) as error:
         raise UserError(one_line(error)) from None
@@ -122,7 +123,17 @@ def _new(arguments: argparse.Namespace) -> "Search":
         raise UserError(
             "a search's trial is one run, but hydra.mode is MULTIRUN: leave out hydra.mode and hydra.sweeper.params"
         )
+    _require_judged(config.dataset, keys)
     identity = json.dumps([sorted(arguments.settings), arguments.objective or OBJECTIVES[0]])
-    folder = (RUNS / name / f"search_{hashlib.sha256(identity.encode()).hexdigest()[:8]}").absolute()
+    folder = (RUNS / config.name / f"search_{hashlib.sha256(identity.encode()).hexdigest()[:8]}").absolute()
     storage = arguments.storage or f"sqlite:///{folder / 'study.db'}"
     return Search(folder, arguments.settings, arguments.objective, arguments.trials, storage, arguments.prune)
+
+
+def _require_judged(dataset: "DatasetConfig", searched: Sequence[str]) -> None:
+    """Raise UserError where runs on the data set have no metric of validation, before the first trial is trained."""
+    part = next((key for key in ("valid_size", "valid_share") if hasattr(dataset, key)), None)
+    if dataset.bandit or (part is not None and (getattr(dataset, part) or f"dataset.{part}" in searched)):
+        return
+    reason = "no validation part" if part is None else f"dataset.{part}=0, so no validation part: set it"
+    raise UserError(f"nothing to choose settings by: dataset={dataset.name} has {reason}")

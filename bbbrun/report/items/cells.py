@@ -41,8 +41,9 @@ class Cell(NamedTuple):
 
 
 def cell_of(run: Run) -> Cell | None:
-    """The run's cell; None unless it is of MNIST, by the paper's protocol and of a method that has a row."""
-    hidden = run.config["network"].get("hidden", []) if run.dataset == "mnist" else []
+    """The run's cell; None unless it is of MNIST, the paper's kind of network and protocol, and a method with a row."""
+    network = run.config["network"]
+    hidden = network.get("hidden", []) if run.dataset == "mnist" and network["name"] == "mlp" else []
     label = _LABELS.get((run.method, run.config["prior"]["name"]))
     if len(hidden) != 2 or hidden[0] != hidden[1] or label is None or not by_protocol(run.config):
         return None
