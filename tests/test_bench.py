@@ -123,7 +123,7 @@ def test_the_variance_is_that_of_the_draws():
         ("overrides.yaml", None, "overrides.yaml does not hold the words of a run"),
         ("overrides.yaml", "[1]", "overrides.yaml does not hold the words of a run"),
         ("overrides.yaml", "[experiment=gone]", "overrides.yaml does not hold the words of a run"),
-        ("overrides.yaml", "['seed=${gone}']", "overrides.yaml does not hold the words of a run"),
+        ("overrides.yaml", "['seed=${gone}']", "overrides.yaml holds 'seed=${gone}', which is not looked up"),
         ("overrides.yaml", "[train.epochs=3]", "or damaged: train.epochs differ by now"),
         ("config.yaml", "{", "the record of the run in"),
         ("config.yaml", None, "the record of the run in"),

@@ -38,7 +38,8 @@ RUNS = [
 ]
 # Two words for one thing, the order of the examples in an epoch: a bandit's are drawn, and it has no permutation.
 TWO_WAYS = {Stream.SHUFFLE}
-# A row's log densities are of the first of the draws that its predictions average.
+# A row's log densities are of the first of the draws that its predictions average. A bandit's are drawn at the number
+# of the training step, where the interaction of that number draws its action (see Stream).
 SHARED = {Stream.EVALUATE}
 
 
