@@ -56,15 +56,15 @@ def run(config: DictConfig, folder: str | Path) -> "TrainedRun":
     checked, path = validated(config), Path(folder).absolute()
     if checked.replicas != 1:
         raise UserError("replicas must be 1 from Python: call run once for each seed")
+    [replica] = replicas_of(config, 1)
     if checked.resume is None:
         require_unused(path)
     else:
         require_same_run(config, path)
+        if is_finished(path, [replica]):
+            return load_runs(path, trust=True)[0]
     words = words_of(config)
     record = {"config.yaml": yaml_text(config), "overrides.yaml": yaml_text(OmegaConf.create(words))}
-    [replica] = replicas_of(config, 1)
-    if checked.resume is not None and is_finished(path, [replica]):
-        return load_runs(path, trust=True)[0]
     train([Planned(replica.folder, checked, record)], path, f"bbbrun.run({words}, {str(folder)!r})", record)
     return load_runs(path, trust=True)[0]
 

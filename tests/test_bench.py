@@ -72,6 +72,15 @@ def test_the_cost_over_size_is_a_table_and_a_figure(tmp_path):
     assert (tmp_path / "out" / "scaling.svg").stat().st_size > 10_000
 
 
+def test_a_table_is_not_written_over_a_file_of_a_run(tmp_path):
+    (tmp_path / ".hydra").mkdir()
+    (tmp_path / ".hydra" / "config.yaml").touch()
+    for name in ("metrics.csv", ".hydra/overrides.yaml"):
+        result = bench("--output", name, cwd=tmp_path)
+        assert result.returncode == 2
+        assert f"--output {name} is a file of a run: name another" in result.stderr.splitlines()[-1]
+
+
 def test_every_axis_of_the_cost_varies_one_number():
     found = list(places(6, small=False))
     middle = found[3]

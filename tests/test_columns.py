@@ -206,6 +206,7 @@ def test_an_output_never_replaces_what_is_not_its_own(coded, run_in, tmp_path):
     (tmp_path / "out.csv.tmp").write_text("mine")
     run = str(coded.folder)
     before = (coded.folder / "checkpoint.pt").read_bytes()
+    (tmp_path / "link.xml").symlink_to(coded.folder / "metrics.csv")
     for words, message in (
         (("predict", run, "new.csv", "-o", f"{run}/metrics.csv"), "is a file of a run: name another"),
         (("export", run, "-o", f"{run}/checkpoint.pt"), "is a file of a run: name another"),
@@ -214,7 +215,9 @@ def test_an_output_never_replaces_what_is_not_its_own(coded, run_in, tmp_path):
             ("check", run, "--json", f"{run}/summary.json"),
             f"--json {run}/summary.json is a file of a run: name another",
         ),
-        (("check", run, "--junit", f"{run}/metrics.csv"), "is a file of a run: name another"),
+        (("check", run, "--junit", "link.xml"), "is a file of a run: name another"),
+        (("check", run, "--json", f"{run}/.hydra/config.yaml"), "is a file of a run: name another"),
+        (("export", run, "-o", f"{run}/.hydra/net.pt"), "is a file of a run: name another"),
     ):
         done = run_in(tmp_path, *words)
         assert done.returncode == 1, words

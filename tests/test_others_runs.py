@@ -18,6 +18,7 @@ import bbbrun
 from bbbrun.errors import UserError
 from bbbrun.runs.reader import Run, read
 from bbbrun.runs.record import configuration_of
+from bbbrun.schema.config import option
 from bbbrun.tasks.evaluation_sets import parts_of
 
 FAST = ("network.hidden=[8]", "threads=1", "compile=false", "train.epochs=2", "train.evaluate_every=2")
@@ -59,10 +60,6 @@ def resolver(run, marker):
 def escaped_resolver(run, marker):
     """Plain text to the reader of records, an interpolation to OmegaConf."""
     edit(run / ".hydra" / "config.yaml", "init: he", "init: '\\${oc.env:HOME}'")
-
-
-def resolving_words(run, marker):
-    (run / ".hydra" / "overrides.yaml").write_text("- name=${oc.env:HOME}\n")
 
 
 def own_resolver(run, marker):
@@ -164,7 +161,7 @@ HARM = [
     (pickled, "checkpoint.pt cannot be read"),
     (bare_pickle, "checkpoint.pt cannot be read"),
     (resolver, "config.yaml: seed holds '${oc.env:HOME}', which is not looked up"),
-    (escaped_resolver, "network.init holds ${...}, which is not looked up"),
+    (escaped_resolver, "Invalid value '${oc.env:HOME}', expected one of [he, uniform]"),
     (own_resolver, "holds '${bbbrun.run_folder:null,x}', which is not looked up"),
     (doubling, "which is not looked up"),
     (aliases, "config.yaml holds YAML aliases"),
@@ -211,12 +208,19 @@ def test_a_run_made_to_do_harm_is_refused(good, run_in, tmp_path, harm, text):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["run", "x.npy"]
 
 
-def test_words_that_look_something_up_are_not_composed(good, run_in, tmp_path):
+@pytest.mark.parametrize("word", ["name=${oc.env:HOME}", "hydra.searchpath=[file:///tmp/evil]", "+hydra/a=b"])
+def test_words_that_look_something_up_are_not_composed(good, run_in, tmp_path, word):
     shutil.copytree(good, tmp_path / "run")
-    resolving_words(tmp_path / "run", tmp_path / "marker")
+    (tmp_path / "run" / ".hydra" / "overrides.yaml").write_text(f"- '{word}'\n")
     done = run_in(tmp_path, "bench", "--variance", "run", "--rounds", "2")
     assert (done.returncode, done.stderr.count("\n")) == (1, 1)
-    assert "overrides.yaml holds 'name=${oc.env:HOME}', which is not looked up" in done.stderr
+    assert f"overrides.yaml holds '{word}', which is not looked up" in done.stderr
+
+
+@pytest.mark.parametrize("text", ["cost ${EUR}", "\\${oc.env:HOME}", "a\\\\${x} ${b}", "${a:${b}}", "${"])
+def test_a_text_of_a_record_is_read_as_it_stands(text):
+    mnist = {"name": "mnist", "root": text, "valid_size": 10, "pixel_divisor": 126.0, "test": True}
+    assert option("dataset", mnist).root == text
 
 
 def test_a_report_runs_nothing_either(good, run_in, tmp_path):

@@ -409,12 +409,13 @@ def test_the_table_of_an_h200_is_that_of_its_measurement() -> None:
     assert f"The bandit's step takes {cell('119-100-100-1', 'float32')}." in text
     sgd = steps.xs("sgd, PyTorch eager", level="name").drop("119-100-100-1", level="network")["median_ms"]
     assert f"eager SGD in the same run, whose {sgd.min():.2f} to {sgd.max():.2f} ms" in text
-    assert f"(commit `{machine['commit'][:7]}`;" in text
+    assert machine["commit"].endswith("+changes")
+    assert f"(commit `{machine['commit'][:7]}` with changes, none in the code;" in text
     seconds = pd.read_csv(folder / "wide.csv").set_index("epoch")["seconds"]
     rest = seconds[600] - seconds[20]
     step = 1e3 * rest / (580 * 391)
-    assert f"took {seconds[600]:.0f} s: {seconds[20]:.0f} s to the end of epoch 20, compilations included" in text
-    assert f"and {rest:.0f} s for the other 580, or {step:.3f} ms a step with the evaluations" in text
+    assert f"took {seconds[600]:.1f} s: {seconds[20]:.1f} s to the end of epoch 20, compilations included" in text
+    assert f"and {rest:.1f} s for the other 580, or {step:.3f} ms a step with the evaluations" in text
 
 
 def test_the_grid_of_the_baselines_is_that_of_its_records() -> None:

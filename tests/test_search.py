@@ -75,7 +75,10 @@ def test_an_objective_of_the_test_and_nothing_to_search_are_refused(bbbrun, tmp_
             ["experiment=regression", "seed=1,2"],
             "nothing to choose settings by: dataset=regression_curve has no validation",
         ),
-        (["experiment=uci", "seed=1,2"], "has dataset.valid_share=0, so no validation part: set it"),
+        (["experiment=uci", "seed=1,2"], "dataset=boston has no validation part: set dataset.valid_share"),
+        (["experiment=mnist", "seed=1,2", "dataset.valid_size=0"], "has no validation part: set dataset.valid_size"),
+        (["experiment=digits,regression"], "dataset=regression_curve has no validation part"),
+        (["experiment=uci", "dataset.valid_share=0,0.1"], "set dataset.valid_share"),
         (["train.batch_size=interval(16.5,64)"], "train.batch_size=16.5: Value '16.5' of type 'float'"),
     ):
         result = bbbrun("search", *words)

@@ -73,8 +73,10 @@ def test_two_runs_of_one_name_keep_their_event_files(tmp_path):
     for place, rows in (("a", 2), ("b", 3)):
         grow(tmp_path / place / "sweep" / "0000", rows)
     board = tmp_path / "board"
-    for words in (["a"], ["b"], ["a", "b"]):
+    (tmp_path / "link").symlink_to(tmp_path / "a")
+    for words in (["a"], ["b"], ["a", "b"], ["b/../a"], ["link"]):
         log.main([*(str(tmp_path / word) for word in words), "--to", "tensorboard", "-o", str(board)])
+    assert sorted(path.name for path in (board / "sweep").iterdir()) == ["0000", "0000_2"]
     for name, rows in (("0000", 2), ("0000_2", 3)):
         (file,) = (board / "sweep" / name).glob("events.out.tfevents.*")
         steps = [each.step for each in EventAccumulator(str(file.parent)).Reload().Scalars("nll")]

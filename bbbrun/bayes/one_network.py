@@ -167,6 +167,7 @@ class Ensemble(OneNetwork):
         return self.config.members
 
     def require_trainable(self, network: Network) -> None:
+        """Raise UserError where all members would start equal."""
         if network.start is not None and torch.equal(network.start(0), network.start(1)):
             raise UserError(
                 f"method={self.name}: its members would start from the same weights and stay equal: leave out "

@@ -24,7 +24,7 @@ from bbbrun.report.groups import parameters
 from bbbrun.runs.files import RECORD
 from bbbrun.runs.identity import differing, setting
 from bbbrun.runs.reader import Run, finished_runs
-from bbbrun.runs.record import words_of
+from bbbrun.runs.record import recorded_words
 from bbbrun.schema.config import Config, composed, plain
 from bbbrun.schema.datasets import ImageDatasetConfig
 from bbbrun.schema.methods import BayesByBackpropConfig, Estimator
@@ -42,7 +42,7 @@ def configuration(run: Run) -> Config:
     run.network()
     overrides = (run.folder / RECORD).with_name("overrides.yaml")
     try:
-        composition = composed(words_of(overrides))
+        composition = composed(recorded_words(overrides))
         current = setting(plain(composition))
     except (OSError, ValueError, TypeError, YAMLError, HydraException, OmegaConfBaseException) as error:
         raise UserError(f"{overrides} does not hold the words of a run of this version: name another run") from error

@@ -120,8 +120,11 @@ def replacing(path: Path, follow: bool = False) -> Iterator[IO[bytes]]:
 
 def require_not_of_a_run(path: Path, option: str = "--output") -> None:
     """Raise UserError for an output that would replace a file of a run, or fill its folder."""
-    folder = path if path.is_dir() else path.absolute().parent
-    own = path.name in (
+    place = Path(os.path.realpath(path))  # an output may be written through a link
+    folder = place if place.is_dir() else place.parent
+    if folder.name in (Path(RECORD).parent.name, FIGURES):
+        folder = folder.parent
+    own = place.parent != folder or place.name in (
         METRICS,
         CHECKPOINT,
         PREVIOUS,
@@ -132,8 +135,8 @@ def require_not_of_a_run(path: Path, option: str = "--output") -> None:
         LOG,
         ERROR,
     )
-    if (own or path.is_dir()) and (folder / RECORD).exists():
-        raise UserError(f"{option} {path} is {'the folder' if path.is_dir() else 'a file'} of a run: name another")
+    if (own or place.is_dir()) and (folder / RECORD).exists():
+        raise UserError(f"{option} {path} is {'the folder' if place.is_dir() else 'a file'} of a run: name another")
 
 
 def write_atomically(path: Path, content: bytes, follow: bool = False) -> None:

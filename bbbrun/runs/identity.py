@@ -2,8 +2,8 @@
 
 from typing import Any
 
-# Keys that may differ between a run and its resumption: they decide where and how fast it runs, and its result by
-# rounding alone.
+# Keys that may differ between a run and its resumption: they decide where and how fast it runs. Threads and device
+# change its result by rounding.
 FREE_ON_RESUME = ("resume", "objective", "device", "threads", "dataset.root", "train.checkpoint_seconds")
 # Runs of one setting may also differ in seed, name and how often they report.
 _FREE = (*FREE_ON_RESUME, "seed", "replicas", "name", "compile", "train.evaluate_every")

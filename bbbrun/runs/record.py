@@ -105,16 +105,20 @@ def configuration_of(path: Path) -> dict[str, Any]:
     return plain
 
 
-def words_of(path: Path) -> list[str]:
+def recorded_words(path: Path) -> list[str]:
     """The words in the YAML file `path`, those that started a run.
 
-    Raises UserError where a word looks something up, as ${oc.env:HOME} does, and as `configuration_of`.
+    Raises UserError for a word with an interpolation ${...}, for one of Hydra's own, which could name files to compose,
+    and for aliases; OSError, ValueError or yaml.YAMLError where the file cannot be read.
     """
     words = _tree(path)
     if not isinstance(words, list) or not all(isinstance(each, str) for each in words):
         raise ValueError(f"{path} holds no words")
-    if looked_up := [each for each in words if "${" in each]:
-        raise UserError(f"{path} holds {looked_up[0][:80]!r}, which is not looked up, since a run may be anybody's")
+    if looked_up := [each for each in words if "${" in each or each.lstrip("+~").startswith("hydra")]:
+        raise UserError(
+            f"{path} holds {looked_up[0][:80]!r}, which is not looked up, since a run may be anybody's: name a run "
+            "that was started with plain values"
+        )
     return words
 
 

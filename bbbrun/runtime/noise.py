@@ -41,9 +41,9 @@ _SINE = (
 class Stream(IntEnum):
     """What the noise is for, added to the number of the draw or layer, so that no two uses share a value.
 
-    A use that adds a number has 2^24 of them to itself. A row's log densities are of its evaluation's first draw. A
-    bandit's actions draw at the number of the interaction, its rows at that of the training step: the row at step s
-    shares its draw with the action of interaction s, which comes later, and nothing learns from it.
+    A use that adds a number has 2^24 of them to itself. A row's log densities are of its evaluation's first draw.
+    One exception: a bandit's row at training step s and its action at interaction s have the same draw. No training
+    reads the row.
     """
 
     TRAIN = 0  # + draw

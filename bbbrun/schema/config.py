@@ -5,7 +5,7 @@ Imports nothing heavy: a wrong key is found before torch is loaded or data is re
 
 import math
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import fields, is_dataclass
 from functools import cache, cached_property
 from typing import Any
@@ -187,22 +187,19 @@ def option(group: str, values: dict[str, Any]) -> Any:
     kind = OPTIONS[group].get(str(values.get("name")))
     if kind is None:
         raise UserError(f"{group}={values.get('name')} is not among {', '.join(OPTIONS[group])}")
-    # A text that is no interpolation as it stands may become one when OmegaConf reads it.
-    if looked_up := [key for key, text in _texts(values, group) if "${" in text]:
-        raise UserError(f"{looked_up[0]} holds ${{...}}, which is not looked up, since a run may be anybody's")
     try:
-        return OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(kind), values))
+        return OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(kind), _escaped(values)))
     except OmegaConfBaseException as error:
         raise UserError(f"{group}={values.get('name')} of another version of bbbrun: {error}") from error
 
 
-def _texts(node: Any, key: str) -> Iterator[tuple[str, str]]:
-    """The texts in nested values, each with its dotted key."""
-    if isinstance(node, str):
-        yield key, node
-    elif isinstance(node, dict | list):
-        for name, part in node.items() if isinstance(node, dict) else enumerate(node):
-            yield from _texts(part, f"{key}.{name}")
+def _escaped(node: Any) -> Any:
+    """Nested values whose texts OmegaConf reads as they stand: a record may be anybody's, and nothing is looked up."""
+    if isinstance(node, dict):
+        return {name: _escaped(part) for name, part in node.items()}
+    if isinstance(node, list):
+        return [_escaped(part) for part in node]
+    return re.sub(r"(\\*)\$\{", lambda found: f"{found[1] * 2}\\${{", node) if isinstance(node, str) else node
 
 
 def require_ours(config: DictConfig) -> None:

@@ -16,6 +16,7 @@ from tensorboard.summary.writer.event_file_writer import EventFileWriter
 from bbbrun.runs.record import summary_of
 from bbbrun.trackers.tracked import Tracked
 
+_EVENTS = "events.out.tfevents.*"
 _SOURCE = "run.txt"  # beside an event file: the folder of its run
 
 
@@ -34,7 +35,7 @@ class TensorBoard:
             folder = self._target / name
             folder.mkdir(parents=True, exist_ok=True)
             (folder / _SOURCE).write_text(f"{run.folder}\n", "utf-8")
-            for path in folder.glob("events.out.tfevents.*"):
+            for path in folder.glob(_EVENTS):
                 path.unlink()
             self._writers[run.folder], self._rows[run.folder] = EventFileWriter(str(folder)), 0
             start = run.rows[0].moment if run.rows else None
@@ -53,7 +54,7 @@ class TensorBoard:
     def _name(self, run: Tracked) -> str:
         """The run's name, with a number where another run's event file is there."""
         names = itertools.chain([run.name], (f"{run.name}_{number}" for number in itertools.count(2)))
-        return next(name for name in names if _source(self._target / name) in (None, str(run.folder)))
+        return next(name for name in names if _is_free(self._target / name, run.folder))
 
     def _add(self, run: Tracked, summary: Summary, step: int, moment: float | None = None) -> None:
         moment = moment or (run.rows[-1].moment if run.rows else 0.0)
@@ -65,10 +66,12 @@ class TensorBoard:
             writer.close()
 
 
-def _source(folder: Path) -> str | None:
-    """The folder of the run whose event file is in `folder`; None where no file says it."""
-    path = folder / _SOURCE
-    return path.read_text("utf-8").removesuffix("\n") if path.exists() else None
+def _is_free(folder: Path, run: Path) -> bool:
+    """Whether `folder` may take the event file of this run: it has none, or this run's."""
+    source = folder / _SOURCE
+    if source.exists():
+        return source.read_text("utf-8") == f"{run}\n"
+    return not list(folder.glob(_EVENTS))
 
 
 def _image(path: Path) -> Summary.Value:

@@ -50,7 +50,7 @@ def _tracked(folder: Path) -> Tracked:
         raise UserError(f"the run in {folder} cannot be read: leave its folder out") from error
     files = [*sorted((folder / FIGURES).glob("*.png")), folder / METRICS, folder / RECORD, folder / SUMMARY]
     return Tracked(
-        folder.absolute(),
+        folder.resolve(),
         _name(folder.absolute()),
         standing(folder).state,
         settings,

@@ -55,7 +55,7 @@ def fit(configs: list[Config], tasks: list[Task], runs: list[RunFolder], device:
         first = (session.step - within) // minibatches
         open_epoch = first
         if trainer.compiled and first < epochs:
-            session.progress.say("compiling the training step: half a minute to two, cached afterwards")
+            session.progress.say("compiling the training step: 0.5 to 2 minutes, cached afterwards")
 
         def make_checkpoint() -> dict[str, Any] | None:
             step, nll = int(trainer.state.step), trainer.state.nll.cpu()

@@ -15,13 +15,16 @@ from yaml import YAMLError
 
 from bbbrun.errors import UserError
 from bbbrun.runs.files import RUNS, named_folder, write_atomically
-from bbbrun.schema.config import OBJECTIVES
+from bbbrun.schema.config import OBJECTIVES, OPTIONS
 from bbbrun.schema.messages import one_line
 from bbbrun.schema.own_files import SEARCHPATH, own_folders, require_sound, searchpath
 
 if TYPE_CHECKING:
-    from bbbrun.schema.datasets import DatasetConfig
+    from omegaconf import DictConfig
+
     from bbbrun.sweeps.search import Search
+
+_VALIDATION = ("valid_size", "valid_share", "valid_path", "split_column")  # keys of data sets that hold rows out
 
 
 def main(words: Sequence[str] | None = None) -> None:
@@ -114,8 +117,8 @@ def _new(arguments: argparse.Namespace) -> "Search":
     require_sound(own_folders(None, arguments.settings), arguments.settings)
     try:
         for values in examples(space):
-            composed([*run_settings, *settings_of(values)])
-        config = validated(composed(run_settings))
+            _require_judged(composed([*run_settings, *settings_of(values)]).dataset)
+        name = validated(composed(run_settings)).name
         mode = mode_of(parsed(run_settings), __name__)
     except (HydraException, OmegaConfBaseException, YAMLError, UnicodeDecodeError) as error:
         raise UserError(one_line(error)) from None
@@ -123,17 +126,17 @@ def _new(arguments: argparse.Namespace) -> "Search":
         raise UserError(
             "a search's trial is one run, but hydra.mode is MULTIRUN: leave out hydra.mode and hydra.sweeper.params"
         )
-    _require_judged(config.dataset, keys)
     identity = json.dumps([sorted(arguments.settings), arguments.objective or OBJECTIVES[0]])
-    folder = (RUNS / config.name / f"search_{hashlib.sha256(identity.encode()).hexdigest()[:8]}").absolute()
+    folder = (RUNS / name / f"search_{hashlib.sha256(identity.encode()).hexdigest()[:8]}").absolute()
     storage = arguments.storage or f"sqlite:///{folder / 'study.db'}"
     return Search(folder, arguments.settings, arguments.objective, arguments.trials, storage, arguments.prune)
 
 
-def _require_judged(dataset: "DatasetConfig", searched: Sequence[str]) -> None:
+def _require_judged(dataset: "DictConfig") -> None:
     """Raise UserError where runs on the data set have no metric of validation, before the first trial is trained."""
-    part = next((key for key in ("valid_size", "valid_share") if hasattr(dataset, key)), None)
-    if dataset.bandit or (part is not None and (getattr(dataset, part) or f"dataset.{part}" in searched)):
+    kind = OPTIONS["dataset"].get(dataset.name)
+    if kind is None or kind.bandit or any(dataset.get(key) for key in _VALIDATION if key in dataset):
         return
-    reason = "no validation part" if part is None else f"dataset.{part}=0, so no validation part: set it"
-    raise UserError(f"nothing to choose settings by: dataset={dataset.name} has {reason}")
+    share = next((key for key in _VALIDATION if key in dataset), None)
+    remedy = f": set dataset.{share}" if share else ""
+    raise UserError(f"nothing to choose settings by: dataset={dataset.name} has no validation part{remedy}")
