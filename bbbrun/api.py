@@ -32,7 +32,7 @@ from bbbrun.training.task import Problem
 from bbbrun.training.trainer import Plan, Trainer
 
 _FIT_KEYS = ("method", "optimizer", "train.batch_size", "seed", "device", "precision", "compile")
-_OF_PREDICTIONS = ("method.test_samples=", "method.final_samples=")  # fit makes none
+_OF_PREDICTIONS = ("method.test_samples", "method.final_samples")  # fit makes none
 
 
 def compose(*words: str) -> DictConfig:
@@ -162,9 +162,10 @@ def fit(
     if len(inputs) != len(targets) or not len(inputs):
         raise ValueError(f"inputs and targets must be as many, and some: not {len(inputs)} and {len(targets)}")
     for word in overrides:
-        if word.lstrip("+").startswith(_OF_PREDICTIONS):
+        text = word.lstrip("+")
+        if text.partition("=")[0] in _OF_PREDICTIONS:
             raise UserError(f"overrides: fit does not read {word}: bbbrun.predict takes the number of draws")
-        if not word.lstrip("+").startswith(tuple(f"{key}{mark}" for key in _FIT_KEYS for mark in ".=")):
+        if not text.startswith(tuple(f"{key}{mark}" for key in _FIT_KEYS for mark in ".=")):
             raise UserError(f"overrides: fit takes no word {word}, only words of {', '.join(_FIT_KEYS)}")
     try:
         config = validated(composed(["experiment=digits", *overrides, f"train.epochs={epochs}"]))

@@ -71,7 +71,7 @@ def _is_free(folder: Path, run: Path) -> bool:
     source = folder / _SOURCE
     if source.exists():
         return source.read_text("utf-8") == f"{run}\n"
-    return not list(folder.glob(_EVENTS))
+    return not any(folder.glob(_EVENTS))
 
 
 def _image(path: Path) -> Summary.Value:

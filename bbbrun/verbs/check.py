@@ -49,13 +49,13 @@ def main(words: Sequence[str] | None = None) -> None:
         parser.error("--seeds has no effect without --smoke")
     if arguments.json and arguments.json == arguments.junit:
         parser.error("--json and --junit take two files")
-    for option, file in (("--json", arguments.json), ("--junit", arguments.junit)):
-        if file:
-            require_not_of_a_run(file, option)
+    asked = (("--json", arguments.json, as_json), ("--junit", arguments.junit, as_junit))
+    outputs = [(option, file, formatted) for option, file, formatted in asked if file]
+    for option, file, _ in outputs:
+        require_not_of_a_run(file, option)
     table = _verdicts(arguments)
-    for file, formatted in ((arguments.json, as_json), (arguments.junit, as_junit)):
-        if file:
-            write_atomically(file, formatted(table).encode(), follow=True)
+    for _, file, formatted in outputs:
+        write_atomically(file, formatted(table).encode(), follow=True)
     print((table if arguments.smoke else table[SHOWN]).to_string(index=False, na_rep=""))
     counts = table["verdict"].value_counts()
     print(", ".join(f"{counts.get(name, 0)} {name}" for name in ("pass", "miss", "not run")))

@@ -135,8 +135,8 @@ def _new(arguments: argparse.Namespace) -> "Search":
 def _require_judged(dataset: "DictConfig") -> None:
     """Raise UserError where runs on the data set have no metric of validation, before the first trial is trained."""
     kind = OPTIONS["dataset"].get(dataset.name)
-    if kind is None or kind.bandit or any(dataset.get(key) for key in _VALIDATION if key in dataset):
+    parts = [key for key in _VALIDATION if key in dataset]
+    if kind is None or kind.bandit or any(dataset[key] for key in parts):
         return
-    share = next((key for key in _VALIDATION if key in dataset), None)
-    remedy = f": set dataset.{share}" if share else ""
+    remedy = f": set dataset.{parts[0]}" if parts else ""
     raise UserError(f"nothing to choose settings by: dataset={dataset.name} has no validation part{remedy}")
