@@ -13,6 +13,7 @@ class DatasetConfig:
 
     name: str
     bandit: ClassVar[bool] = False  # whether an agent acts on it; else training goes through it in epochs
+    validation: ClassVar[tuple[str, ...]] = ()  # the keys that hold rows out for validation, where one is set
 
 
 @structured
@@ -22,6 +23,7 @@ class ImageDatasetConfig(DatasetConfig):
     test: whether a run is judged on the test images as well.
     """
 
+    validation: ClassVar[tuple[str, ...]] = ("valid_size",)
     valid_size: int
     pixel_divisor: float
     test: bool = True  # by default, so that files of one's own need not have the key

@@ -1,7 +1,7 @@
 """The options of `dataset` that are tables: a user's own file, and the UCI regression sets."""
 
 from enum import StrEnum
-from typing import Any
+from typing import Any, ClassVar
 
 from bbbrun.schema.checks import require, require_deviation
 from bbbrun.schema.datasets import DatasetConfig
@@ -23,6 +23,7 @@ class TabularConfig(DatasetConfig):
     sigma_floor: its lower bound, in deviations of the training part's target.
     """
 
+    validation: ClassVar[tuple[str, ...]] = ("valid_share",)
     valid_share: float
     noise: Noise
     sigma_floor: float
@@ -36,6 +37,7 @@ class TabularConfig(DatasetConfig):
 class TableConfig(TabularConfig):
     """A user's file, and how its rows become training, validation and test parts."""
 
+    validation: ClassVar[tuple[str, ...]] = ("valid_share", "valid_path", "split_column")
     path: str | None
     target: str | None
     kind: Kind

@@ -24,8 +24,6 @@ if TYPE_CHECKING:
 
     from bbbrun.sweeps.search import Search
 
-_VALIDATION = ("valid_size", "valid_share", "valid_path", "split_column")  # keys of data sets that hold rows out
-
 
 def main(words: Sequence[str] | None = None) -> None:
     """Run `bbbrun search`; exit code 0 when the study has its trials, 1 on an error, 2 for wrong words."""
@@ -135,8 +133,7 @@ def _new(arguments: argparse.Namespace) -> "Search":
 def _require_judged(dataset: "DictConfig") -> None:
     """Raise UserError where runs on the data set have no metric of validation, before the first trial is trained."""
     kind = OPTIONS["dataset"].get(dataset.name)
-    parts = [key for key in _VALIDATION if key in dataset]
-    if kind is None or kind.bandit or any(dataset[key] for key in parts):
+    if kind is None or kind.bandit or any(dataset[key] for key in kind.validation):
         return
-    remedy = f": set dataset.{parts[0]}" if parts else ""
+    remedy = f": set dataset.{kind.validation[0]}" if kind.validation else ""
     raise UserError(f"nothing to choose settings by: dataset={dataset.name} has no validation part{remedy}")
