@@ -142,6 +142,10 @@ def test_methods_are_compared_image_by_image_where_runs_keep_their_predictions(r
     (row,) = pd.read_csv(out / "paired.csv").to_dict("records")
     assert (row["units"], row["method"], row["other"], row["difference"]) == (400, "SGD", "SGD, dropout", -2.0)
     assert "| 400 | SGD | SGD, dropout | 1 | 0 | 2 | -2 | unknown |" in (out / "table1.md").read_text()
+    for name in "de":
+        (runs / name / "predictions.csv").unlink()
+    table1(finished_runs([runs]), out)
+    assert not (out / "paired.csv").exists()
 
 
 def test_methods_are_compared_over_the_runs_of_one_size_and_seed(runs, tmp_path):
@@ -154,7 +158,7 @@ def test_methods_are_compared_over_the_runs_of_one_size_and_seed(runs, tmp_path)
     assert (row["pairs"], row["lower"], row["equal"], row["higher"]) == (2, 1, 0, 1)
     assert row["difference"] == row["1200 units"] == pytest.approx(0.5)
     assert math.isnan(row["400 units"])
-    line = "| SGD | SGD, dropout | 1 | 1 | 0 | 0 | -0.05 | unknown | -0.05 |  |"
+    line = "| SGD | SGD, dropout | 1 | 1 | 0 | 0 | -0.05 | 0 | unknown | -0.05 |  |"
     assert line in (tmp_path / "table1.md").read_text()
 
 

@@ -9,12 +9,13 @@ import pandas as pd
 
 from bbbrun.bayes.methods import BayesByBackprop
 from bbbrun.errors import UserError, line_of
-from bbbrun.report.compare import Ours, against_published, between_ours
+from bbbrun.report.compare import Difference, Ours, against_published, between_ours
 from bbbrun.report.items.cells import Cell
 from bbbrun.report.published.paper import TEST_IMAGES
 
 Claim = Mapping[Any, Any]  # a row of paper.csv, or one like it
 Numbers = dict[tuple[str, int], Ours]  # (row, column of the paper's table or figure) -> ours
+Paired = dict[tuple[str, str, int], tuple[Difference, int]]  # (row, other row, column) -> difference, number of seeds
 
 
 def _table1(table: pd.DataFrame) -> Numbers:
@@ -77,16 +78,27 @@ def judge(folder: Path, items: Sequence[str], claimed: Sequence[Claim]) -> pd.Da
 
     Columns: SHOWN, and published, half, standard_errors. folder: what `bbbrun report` wrote. claimed: rows as of the
     paper's `claims`. verdict: pass, miss, or not run, by the claim's rule. difference: from the claim's number, with
-    its 95 % interval. compared: the verdict of that, see `Difference`. published: the claim's number, NaN of an order.
-    half: half our number's 95 % interval over seeds. standard_errors: the difference in these, the tolerance being two.
+    its 95 % interval; of an order of Table 1 image by image, where all runs of both rows keep their predictions.
+    compared: the verdict of that, see `Difference`. published: the claim's number, NaN of an order. half: half our
+    number's 95 % interval over seeds. standard_errors: the difference in these, the tolerance being two.
     """
-    numbers = {item: _read(folder, item) for item in items}
-    return pd.DataFrame([_verdict(claim, numbers[claim["item"]]) for claim in claimed if claim["item"] in items])
+    numbers = {item: _read(folder / item / SOURCES[item][0], SOURCES[item][1]) for item in items}
+    paired = {item: _read(folder / item / "paired.csv", _paired) for item in items}
+    about = [(claim, claim["item"]) for claim in claimed if claim["item"] in items]
+    return pd.DataFrame([_verdict(claim, numbers[item], paired[item]) for claim, item in about])
 
 
-def _read(folder: Path, item: str) -> Numbers:
-    name, read = SOURCES[item]
-    path = folder / item / name
+def _paired(table: pd.DataFrame) -> Paired:
+    """Each two rows in both orders."""
+    paired: Paired = {}
+    for _, row in table.iterrows():
+        one, two, units, seeds = row["method"], row["other"], int(row["units"]), int(row["seeds"])
+        paired[one, two, units] = Difference(row["difference"], row["half"]), seeds
+        paired[two, one, units] = Difference(-row["difference"], row["half"]), seeds
+    return paired
+
+
+def _read(path: Path, read: Callable[[pd.DataFrame], dict[Any, Any]]) -> dict[Any, Any]:
     if not path.is_file():
         return {}
     try:
@@ -101,7 +113,16 @@ def _error(claim: Claim, ours: Ours) -> float:
     return deviation / math.sqrt(claim["runs"])
 
 
-def _verdict(claim: Claim, numbers: Numbers) -> dict[str, object]:
+def _between(claim: Claim, ours: Ours, other: Ours, paired: Paired, images: int) -> Difference:
+    """The difference of two rows: image by image where all seeds of both are there, else as of independent seeds."""
+    independent = between_ours(ours, other, images)
+    difference, seeds = paired.get((claim["row"], claim["other"], claim["column"]), (independent, 0))
+    # Of other values it would be of another report.
+    same = ours.seeds == other.seeds == seeds and math.isclose(difference.value, independent.value, abs_tol=1e-4)
+    return difference if same else independent
+
+
+def _verdict(claim: Claim, numbers: Numbers, paired: Paired) -> dict[str, object]:
     ours, other = (numbers.get((claim[name], claim["column"])) if name in claim else None for name in ("row", "other"))
     # Regret is read off a figure; error rates are of test images.
     reading = claim["tolerance"] if claim["item"] == "figure6" else 0.0
@@ -110,7 +131,7 @@ def _verdict(claim: Claim, numbers: Numbers) -> dict[str, object]:
     if claim["rule"] == "below":
         expected, margin = f"below {claim['other']}", 0.0
         if ours and other:
-            difference = between_ours(ours, other, images)
+            difference = _between(claim, ours, other, paired, images)
         passed = difference is not None and difference.value < 0
     else:
         expected, margin = f"{claim['value']:g} + {claim['tolerance']:g}", claim["tolerance"]

@@ -15,8 +15,8 @@ _PLACES = {
 }
 _ITEMS = {"table1": "Table 1", "table2": "Table 2", "figure6": "Figure 6"}
 _NOTE = (
-    "± is the 95 % interval over seeds, from three on. That of a difference takes test images or interactions that "
-    "both share as different ones. A standard error is half the tolerance of the check."
+    "± is the 95 % interval over seeds, from three on. That of a difference from a published number takes test images "
+    "that both share as different ones. A standard error is half the tolerance of the check."
 )
 _PROVENANCE = ["command", "commit", "device", "seconds"]
 

@@ -9,8 +9,8 @@ from matplotlib.figure import Figure
 
 from bbbrun.bayes.methods import BayesByBackprop
 from bbbrun.bayes.one_network import MaximumLikelihood
-from bbbrun.report.compare import over_pairs, write_pairs
 from bbbrun.report.groups import NothingToShow, markdown, mean_and_spread, one_setting, write_table
+from bbbrun.report.items.pairs import over_pairs, write_pairs
 from bbbrun.report.plots import REGRETS, label_of, log_regret, save, seeds_label
 from bbbrun.report.published.paper import points
 from bbbrun.report.spread import summary_of
