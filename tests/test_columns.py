@@ -218,6 +218,10 @@ def test_an_output_never_replaces_what_is_not_its_own(coded, run_in, tmp_path):
         (("check", run, "--junit", "link.xml"), "is a file of a run: name another"),
         (("check", run, "--json", f"{run}/.hydra/config.yaml"), "is a file of a run: name another"),
         (("export", run, "-o", f"{run}/.hydra/net.pt"), "is a file of a run: name another"),
+        (("report", run, "--by", "seed", "-o", run), "is the folder of a run: name another"),
+        (("log", run, "--to", "tensorboard", "-o", run), "is the folder of a run: name another"),
+        (("export", run, "-o", "."), "--output must end in .pt or .pt2, not ."),
+        (("predict", run, "new.csv", "-o", "."), "--output must end in .csv or .parquet, not ."),
     ):
         done = run_in(tmp_path, *words)
         assert done.returncode == 1, words
@@ -225,6 +229,13 @@ def test_an_output_never_replaces_what_is_not_its_own(coded, run_in, tmp_path):
     assert (coded.folder / "checkpoint.pt").read_bytes() == before
     assert run_in(tmp_path, "predict", run, "new.csv", "-o", "out.csv", "--draws", "2").returncode == 0
     assert (tmp_path / "out.csv.tmp").read_text() == "mine"
+    done = run_in(tmp_path, "check", run, "--json", ".")
+    assert (done.returncode, "--json takes a file, and . is a folder" in done.stderr) == (2, True)
+    for ending in ("pt", "py"):
+        (tmp_path / f"link.{ending}").symlink_to(tmp_path / f"real.{ending}")
+    assert run_in(tmp_path, "export", run, "-o", "link.pt").returncode == 0
+    assert all((tmp_path / f"link.{ending}").is_symlink() for ending in ("pt", "py"))
+    assert "link.pt" in (tmp_path / "real.py").read_text()
     os.mkfifo(tmp_path / "net.py")
     done = run_in(tmp_path, "export", run, "-o", "net.pt")
     assert done.returncode == 1

@@ -241,6 +241,8 @@ def test_a_launcher_gets_what_remains_once_and_goes_on_with_what_was_begun(liste
     assert given == [(words, {job.folder for job in jobs})]
     assert not begun.exists()
     assert (sweep / jobs[1].folder / "checkpoint.pt").exists()
+    assert run("--launcher", "nope", "--list") == 2
+    assert "--launcher: In 'hydra/config': Could not find 'hydra/launcher/nope'" in capfd.readouterr().err
     # Once more: the same jobs.
     assert run("--launcher", "joblib") == 1
     assert read_sweep(sweep).jobs == jobs

@@ -10,23 +10,39 @@ from yaml import YAMLError
 
 from bbbrun.errors import UserError, line_of
 from bbbrun.runs.checkpoints import has_checkpoint, remove_checkpoints
-from bbbrun.runs.files import CHECKPOINT, ERROR, METRICS, PREVIOUS, RECORD, SUMMARY, is_replica
+from bbbrun.runs.files import (
+    CHECKPOINT,
+    ERROR,
+    FIGURES,
+    INPUTS,
+    METRICS,
+    PREDICTIONS,
+    PREVIOUS,
+    RECORD,
+    SUMMARY,
+    is_replica,
+)
 from bbbrun.runs.identity import differing_on_resume
 from bbbrun.schema.replicas import Replica
 
 
 def require_unused(folder: Path) -> None:
-    """Raise UserError where `folder` holds a run; files that a kill left before there was a record are none."""
-    traces = (METRICS, str(RECORD)) if _has_rows(folder) else (str(RECORD),)
-    for name in (CHECKPOINT, PREVIOUS, SUMMARY, *traces):
-        if (folder / name).exists():
+    """Raise UserError where `folder` holds a run, or files that a run would replace.
+
+    The empty metrics.csv that a kill left before there was a record is none.
+    """
+    for name in (CHECKPOINT, PREVIOUS, SUMMARY, str(RECORD), METRICS):
+        if (folder / name).exists() and (name != METRICS or _has_text(folder)):
             raise UserError(f"{folder} holds another run ({name}): continue it with resume=, or name another folder")
+    for name in (PREDICTIONS, INPUTS, FIGURES):
+        if (folder / name).is_file() or any((folder / name).glob("*")):
+            raise UserError(f"{folder} holds {name}, where a run writes: name another folder")
 
 
-def _has_rows(folder: Path) -> bool:
-    """Whether metrics.csv has more than its header."""
+def _has_text(folder: Path) -> bool:
+    """Whether metrics.csv is there and not empty: its header is written after the record."""
     try:
-        return len((folder / METRICS).read_bytes().splitlines()) > 1
+        return (folder / METRICS).stat().st_size > 0
     except OSError:
         return False
 
@@ -34,7 +50,7 @@ def _has_rows(folder: Path) -> bool:
 def require_same_run(config: DictConfig, folder: Path) -> list[str]:
     """The overrides that started the run in `folder`; raises UserError unless its configuration is this one."""
     record = folder / RECORD
-    if not record.is_file() and (folder / METRICS).exists() and not has_checkpoint(folder) and not _has_rows(folder):
+    if not record.is_file() and (folder / METRICS).exists() and not has_checkpoint(folder) and not _has_text(folder):
         raise UserError(
             f"resume: the run in {folder} was stopped before anything was recorded: "
             f"begin it with hydra.run.dir={folder}"

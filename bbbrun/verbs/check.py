@@ -52,6 +52,8 @@ def main(words: Sequence[str] | None = None) -> None:
     asked = (("--json", arguments.json, as_json), ("--junit", arguments.junit, as_junit))
     outputs = [(option, file, formatted) for option, file, formatted in asked if file]
     for option, file, _ in outputs:
+        if file.is_dir():
+            parser.error(f"{option} takes a file, and {file} is a folder")
         require_not_of_a_run(file, option)
     table = _verdicts(arguments)
     for _, file, formatted in outputs:

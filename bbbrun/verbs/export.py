@@ -52,9 +52,9 @@ def _is_own(path: Path, header: str) -> bool:
 
 def _export(arguments: argparse.Namespace) -> None:
     output: Path = arguments.output
-    code_path = output.with_suffix(".py")
     if output.suffix not in (".pt", ".pt2"):
-        raise UserError(f"--output must end in .pt or .pt2, not {output.name}")
+        raise UserError(f"--output must end in .pt or .pt2, not {output}")
+    code_path = output.with_suffix(".py")
     if output.is_dir() or not output.absolute().parent.is_dir():
         raise UserError(f"--output {output}: {'it is a folder' if output.is_dir() else f'there is no {output.parent}'}")
     if output.suffix == ".pt" and output.stem == "torch":
@@ -91,7 +91,7 @@ def _export(arguments: argparse.Namespace) -> None:
         lines = network.lines(output.name)
         comments = [HEADER, *(f"# {' '.join(text.split())}" for text in (origin, *remarks))]
         write_atomically(output, content.getvalue(), follow=True)
-        write_atomically(code_path, ("\n".join([*comments, *lines]) + "\n").encode())
+        write_atomically(code_path, ("\n".join([*comments, *lines]) + "\n").encode(), follow=True)
     else:
         torch.export.save(program_of(network), content)
         lines = ["import torch", f"module = torch.export.load({output.name!r}).module()"]

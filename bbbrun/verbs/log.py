@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from bbbrun.errors import UserError
-from bbbrun.runs.files import named_folder
+from bbbrun.runs.files import named_folder, require_not_of_a_run
 from bbbrun.trackers.tracked import tracked_runs
 
 # name -> module and class, default target, and packages to install.
@@ -38,6 +38,8 @@ def main(words: Sequence[str] | None = None) -> None:
             raise UserError(f"{folder} is not a folder: name one that holds runs, such as results/runs")
     module, name, default, packages = TRACKERS[arguments.to]
     target = arguments.output or default
+    if arguments.to == "tensorboard":
+        require_not_of_a_run(Path(target))
     tracked_runs(arguments.runs[0])  # before a store is created
     if target.startswith("sqlite:///"):
         Path(target.removeprefix("sqlite:///")).absolute().parent.mkdir(parents=True, exist_ok=True)

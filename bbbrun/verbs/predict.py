@@ -115,7 +115,7 @@ def _predict(runs: Sequence[Path], file: Path, output: Path, options: DrawOption
     from bbbrun.training.progress import Progress
 
     if output.suffix not in (".csv", ".parquet"):
-        raise UserError(f"--output must end in .csv or .parquet, not {output.name}")
+        raise UserError(f"--output must end in .csv or .parquet, not {output}")
     if output.suffix == ".parquet":
         require_parquet(output)
     if output.is_dir() or (output.exists() and file.exists() and output.samefile(file)):

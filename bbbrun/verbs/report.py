@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from bbbrun.report.makers import MAKERS, write_by, write_report
-from bbbrun.runs.files import named_folder, naming
+from bbbrun.runs.files import named_folder, naming, require_not_of_a_run
 from bbbrun.runs.reader import finished_runs
 from bbbrun.verbs.predict import add_trust
 
@@ -36,6 +36,7 @@ def main(words: Sequence[str] | None = None) -> None:
             parser.error("--by takes keys, such as seed or prior.pi")
     if not arguments.runs:
         parser.error("name the folders of runs")
+    require_not_of_a_run(arguments.output)
     if arguments.by and arguments.tried:
         parser.error("--tried has no effect with --by")
     with naming(arguments.output):

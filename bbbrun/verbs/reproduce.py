@@ -10,6 +10,8 @@ from datetime import datetime
 from hashlib import sha256
 from pathlib import Path
 
+from hydra.errors import HydraException
+
 from bbbrun.errors import UserError
 from bbbrun.runs.checkpoints import has_checkpoint
 from bbbrun.runs.files import RUNS, lock, named_folder
@@ -19,7 +21,8 @@ from bbbrun.runs.on_disk import RunOnDisk, runs_on_disk
 from bbbrun.runs.slurm import queued
 from bbbrun.runs.sweep import enroll, is_sweep, read_sweep, settings
 from bbbrun.runtime import stops
-from bbbrun.schema.config import require_device
+from bbbrun.schema.config import composed, require_device
+from bbbrun.schema.messages import one_line
 from bbbrun.schema.quoting import word
 from bbbrun.sweeps.shares import cores, jobs_at_once, threads_each
 
@@ -61,6 +64,8 @@ def main(words: Sequence[str] | None = None) -> None:
         jobs = wanted(only, seeds)
         if arguments.records:
             _require_folder(arguments.records)
+        if arguments.launcher:
+            _require_launcher(arguments.launcher)
     except UserError as error:
         parser.error(str(error))
     remaining = _remaining(jobs, arguments.records)
@@ -122,10 +127,9 @@ def _launched(jobs: list[Job], launcher: list[str], device: str) -> list[str]:
         if run is not None and elsewhere and has_checkpoint(run.folder) and not folder.exists():
             print(f"moved, to continue there: {run.folder} -> {folder}", file=sys.stderr)
             run.folder.rename(folder)
-    name, *others = launcher
     try:
         only = {each.folder for each in enrolled}
-        train.main([word("resume", str(_SWEEP)), f"hydra/launcher={name}", *others], only)
+        train.main([word("resume", str(_SWEEP)), f"hydra/launcher={launcher[0]}", *launcher[1:]], only)
     except SystemExit as end:
         if end.code == stops.CODE:
             raise
@@ -166,6 +170,13 @@ def _require_device(device: str) -> None:
 
         require_device(device)
         choose_device(device)
+
+
+def _require_launcher(launcher: list[str]) -> None:
+    try:
+        composed([f"hydra/launcher={launcher[0]}", *launcher[1:]])
+    except HydraException as error:
+        raise UserError(f"--launcher: {one_line(error)}") from None
 
 
 def _remaining(jobs: list[Job], records: Path | None) -> list[Job]:
