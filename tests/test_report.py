@@ -243,6 +243,7 @@ def test_the_pages_open_with_what_is_met_and_missed_and_how_long_it_took(runs, t
     text, page = (out / "REPORT.md").read_text(), (out / "report.html").read_text()
     for line in (
         "2 of 4 published numbers are met, 8 not run. 1 of 2 orders of two rows are met, 16 not run.",
+        "Of those met 0 are told apart by the 95 % interval of the difference.",
         # SGD, 1.90 for 1.83, and the mixture, 1.35 for 1.32; not dropout and the Gaussian.
         "Within the tolerance on both sides lie 2 of 4.",
         "The 5 runs shown took 0.1 hours in all.",

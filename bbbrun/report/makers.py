@@ -29,7 +29,7 @@ MAKERS: dict[str, tuple[str, Maker]] = {
     "figure3": ("Figure 3: density of the trained weights", figure3),
     "figure4": ("Figure 4: signal-to-noise of the weights", figure4),
     "table2": ("Table 2: removing weights of low signal-to-noise", table2),
-    "tradeoff": ("Error and removable weights of some settings", tradeoff),
+    "tradeoff": ("Validation error (w = mu) and percent of weights removable for 0.1 points of it", tradeoff),
     "figure5": ("Figure 5: the regression curve", figure5),
     "figure6": ("Figure 6: regret on the mushrooms", figure6),
     "uci": ("UCI regression", uci),

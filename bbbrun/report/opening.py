@@ -17,7 +17,10 @@ def opening(verdicts: pd.DataFrame, sections: Iterable[Path], tried: Iterable[Pa
     if verdicts.empty or (verdicts["verdict"] == "not run").all():
         return []
     numbers = verdicts["published"].notna()
-    met = f"{_met(verdicts[numbers], 'published numbers')} {_met(verdicts[~numbers], 'orders of two rows')}"
+    orders = verdicts[~numbers]
+    apart = (orders["verdict"] == "pass") & (orders["compared"] == "better")
+    met = f"{_met(verdicts[numbers], 'published numbers')} {_met(orders, 'orders of two rows')}"
+    met += f" Of those met {apart.sum()} are told apart by the 95 % interval of the difference."
     met += f" A number is met that is at most the paper's plus a tolerance. {_near(verdicts[numbers])}"
     return [part for part in (met, misses(verdicts), _compute(sections, tried)) if part]
 
