@@ -599,7 +599,9 @@ def test_a_full_traceback_on_request(bbbrun, words):
     assert "Traceback" in result.stderr
 
 
-@pytest.mark.parametrize("name", ["metrics.csv", "predictions.csv", "inputs.json", "figures/learning_curve.png"])
+@pytest.mark.parametrize(
+    "name", ["metrics.csv", "predictions.csv", "inputs.json", "writer.json", "figures/learning_curve.png"]
+)
 def test_a_new_run_replaces_no_file_of_the_users(bbbrun, tmp_path, name):
     file = tmp_path / "mine" / name
     file.parent.mkdir(parents=True)
@@ -607,8 +609,7 @@ def test_a_new_run_replaces_no_file_of_the_users(bbbrun, tmp_path, name):
     result = bbbrun(*FAST, "hydra.run.dir=mine")
     assert result.returncode == 1
     (line,) = result.stderr.splitlines()
-    assert f"mine holds {'another run (metrics.csv)' if name == 'metrics.csv' else name.partition('/')[0]}" in line
-    assert "name another folder" in line
+    assert f"mine holds {name.partition('/')[0]}, where a run writes: move it, or name another folder" in line
     assert [path for path in (tmp_path / "mine").rglob("*") if path.is_file()] == [file]
     assert file.read_text() == "mine"
 

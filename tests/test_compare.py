@@ -68,7 +68,7 @@ def run_of(folder, seed, wrong, images=1000):
     guess = label.copy()
     guess[list(wrong)] = 1
     pd.DataFrame({"label": label, "class": guess, "probability": 0.5}).to_csv(folder / "predictions.csv", index=False)
-    return Run(folder, {"seed": seed}, {})
+    return Run(folder, {"seed": seed}, {"metrics": {"test_error": 100 * len(guess[guess > 0]) / images}})
 
 
 def test_two_methods_are_compared_image_by_image_on_the_seeds_of_both(tmp_path):
@@ -118,12 +118,14 @@ def test_two_methods_are_compared_over_the_pairs_that_both_have():
     assert (two["pairs"], two["compared"]) == (2, "unknown")
 
 
-def test_predictions_that_are_not_of_classes_are_named(tmp_path):
+def test_predictions_of_other_images_errors_or_kinds_are_named(tmp_path):
     run = run_of(tmp_path / "a", 0, {})
     pd.DataFrame({"x": [0.0], "median": [1.0]}).to_csv(run.folder / "predictions.csv", index=False)
     other = run_of(tmp_path / "b", 1, {}, images=999)
     with pytest.raises(UserError, match="b: its predictions are of 999 images, others' of 1000"):
         wrong_images({(400, "SGD"): [run_of(tmp_path / "c", 0, {}), other]})
+    with pytest.raises(UserError, match=r"d: its predictions have 0.1 % wrong, its summary 5"):
+        wrong_images({(400, "SGD"): [run_of(tmp_path / "d", 0, {1})._replace(summary={"metrics": {"test_error": 5}})]})
     with pytest.raises(UserError, match="not of classes"):
         wrong_images({(400, "SGD"): [run]})
 

@@ -10,12 +10,14 @@ from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import OmegaConf
 from scipy import stats
 
+from bbbrun.report.items.pairs import crossed
 from bbbrun.report.judge import judge
 from bbbrun.report.published.paper import claims
 from bbbrun.report.readme import TABLES, between, renewed
@@ -215,20 +217,30 @@ def test_what_results_paper_says_of_misses_is_what_the_records_say() -> None:
         assert by_units.size().tolist() == [3, 3, 3]
         return list(zip(by_units.mean(), by_units.sem() * stats.t.ppf(0.975, 2), strict=True))
 
+    surprise = {
+        (run.config["method"]["temperature"], run.config["network"]["hidden"][0], run.seed): -np.log(
+            run.predictions()["probability"].clip(lower=np.finfo(np.float32).tiny).to_numpy(float)
+        )
+        for run in mixed
+        if run.method == "bbb" and run.config["prior"]["name"] == "scale_mixture"
+    }
+    assert len(surprise) == 18
     nll, ece = ours["nll"], ours["ece"]
+    points = [surprise[0.05, units, seed] - surprise[1.0, units, seed] for units in nll.index for seed in range(3)]
+    more = [crossed(np.stack(each)) for each in (points[:3], points[3:6], points[6:], points)]
+    assert [difference.value > difference.half for difference in more] == [False, False, True, True]
+    differences = [f"{difference.value:.3f} ± {difference.half:.3f}" for difference in more]
     both = [f"({nll[0.05][units]:.3f} against {nll[1.0][units]:.3f})" for units in nll.index]
-    more = [f"{mean:.3f} ± {half:.3f}" for mean, half in less("test_nll")]
-    worse = (
-        f"Over three seeds each its nll is worse, by {more[0]} nats at 400 units {both[0]}, {more[1]} at 800 {both[1]}"
-    )
-    assert f"{worse} and {more[2]} at 1200 {both[2]}." in text
+    said = f"Its nll is higher by {differences[0]} nats at 400 units {both[0]}, {differences[1]} at 800 {both[1]} and"
+    assert f"{said} {differences[2]} at 1200 {both[2]}, over the nine pairs by {differences[3]}: told apart at" in text
     eces = [f"{ece[0.05][units]:.2f} against {ece[1.0][units]:.2f}" for units in ece.index]
     (small, small_half), (middle, middle_half), (large, large_half) = less("test_ece")
     assert abs(large) < large_half
     lower = (
         f"lower by {-small:.2f} ± {small_half:.2f} points at 400 ({eces[0]} %) and {-middle:.2f} ± {middle_half:.2f}"
     )
-    assert f"{lower} at 800 ({eces[1]}); at 1200 the two are not told apart ({eces[2]})" in text
+    assert f"{lower} at 800 ({eces[1]}), over three seeds alone" in text
+    assert f"At 1200 the two are not ({eces[2]})." in text
     excess = -cells["difference_in_standard_errors"]
     better = cells[excess > 2]
     assert better["method"].unique().tolist() == ["Bayes by Backprop, Gaussian"]
@@ -443,9 +455,8 @@ def test_what_is_said_of_the_regression_inside_the_data_is_what_its_records_say(
     assert said in " ".join((folder / "README.md").read_text().split())
     shown = worse(pd.read_csv(ROOT / "results" / "paper" / "figure5" / "summary.csv"), "test_nll")
     assert shown[2] == 5
-    said = (
-        f"its test nll is lower on each of the five seeds, by {shown[0]:.3f} ± {shown[1]:.3f} nats, and on 18 of twenty"
-    )
+    said = "its test nll is lower on each of the five seeds, "
+    said += f"in the mean by {shown[0]:.3f} ± {shown[1]:.3f} nats, and on 18 of twenty"
     assert said in " ".join((ROOT / "results" / "paper" / "README.md").read_text().split())
 
 
@@ -526,7 +537,7 @@ def test_the_grid_of_the_baselines_is_that_of_its_records() -> None:
                     ("mle", "sgd", 6e-3, "diverged at once (no record)"),
                 }
     adam = pd.read_csv(folder / "plain_adam" / "by" / "by.csv").iloc[0]
-    assert f"by Adam the first has {adam['test_error']:.2f} % at 400 units." in " ".join(README.split())
+    assert f"By Adam the first has {adam['test_error']:.2f} % at 400 units." in " ".join(README.split())
     (row,) = re.findall(r"^\| Adam, 1e-3 \(`plain_adam/`\) \| (.*) \|$", text, re.MULTILINE)
     errors_of_seeds, mean, nll, valid = row.split(" | ")
     assert (mean, nll) == (f"{adam['test_error']:.2f}", f"{adam['test_nll']:.3f}")

@@ -297,6 +297,11 @@ def test_the_folder_of_replicas_is_nobody_elses(bbbrun, tmp_path):
     again = bbbrun(*words, "seed=5", "replicas=2", "hydra.run.dir=group")
     assert (again.returncode, "group holds another run (.hydra/config.yaml)" in again.stderr) == (1, True)
     before = (tmp_path / "group" / "seed-0" / "metrics.csv").read_text()
+    (tmp_path / "mine" / "seed-1").mkdir(parents=True)
+    (tmp_path / "mine" / "seed-1" / "metrics.csv").write_text("my notes")
+    refused = bbbrun(*words, "replicas=2", "hydra.run.dir=mine")
+    assert (refused.returncode, "mine/seed-1 holds metrics.csv, where a run writes" in refused.stderr) == (1, True)
+    assert (tmp_path / "mine" / "seed-1" / "metrics.csv").read_text() == "my notes"
     shutil.rmtree(tmp_path / "group" / "seed-1")
     lacking = bbbrun(*words, "replicas=2", "resume=group")
     assert (lacking.returncode, "one has gone: run seed=1 by itself" in lacking.stderr) == (1, True)

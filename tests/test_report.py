@@ -135,13 +135,13 @@ def test_methods_are_compared_image_by_image_where_runs_keep_their_predictions(r
     out = tmp_path / "out"
     table1(finished_runs([runs]), out)
     assert not (out / "paired.csv").exists()
-    for name, wrong in (("d", 3), ("e", 5)):
-        table = pd.DataFrame({"label": 0, "class": [1] * wrong + [0] * (100 - wrong), "probability": 0.5})
+    for name, wrong in (("d", 38), ("e", 39)):
+        table = pd.DataFrame({"label": 0, "class": [1] * wrong + [0] * (2000 - wrong), "probability": 0.5})
         table.to_csv(runs / name / "predictions.csv", index=False)
     table1(finished_runs([runs]), out)
     (row,) = pd.read_csv(out / "paired.csv").to_dict("records")
-    assert (row["units"], row["method"], row["other"], row["difference"]) == (400, "SGD", "SGD, dropout", -2.0)
-    assert "| 400 | SGD | SGD, dropout | 1 | 0 | 2 | -2 | unknown |" in (out / "table1.md").read_text()
+    assert (row["units"], row["method"], row["other"], row["difference"]) == (400, "SGD", "SGD, dropout", -0.05)
+    assert "| 400 | SGD | SGD, dropout | 1 | 0 | 1 | -0.05 | unknown |" in (out / "table1.md").read_text()
     for name in "de":
         (runs / name / "predictions.csv").unlink()
     table1(finished_runs([runs]), out)

@@ -27,7 +27,7 @@ pytestmark = [
 ]
 
 FAST = ("network.hidden=[4]", "threads=1", "compile=false", "device=cpu", "method=mle", "prior=none")
-# 4,000 steps of a hundredth of a second: longer than Slurm takes to see a limit, on any processor.
+# A hundredth of a second a step, on any processor: with 400 epochs longer than Slurm takes to see a limit.
 SLOW = """
 import time
 from torch import nn
@@ -125,7 +125,8 @@ def test_requeued_signalled_killed_and_out_of_time_all_end_as_if_nothing_had_bee
 
 
 def test_a_preempted_job_goes_on_once_the_urgent_one_has_ended(slurm, tmp_path):
-    words = ["train.epochs=400", *FAST, "seed=0"]
+    (tmp_path / "slow.py").write_text(SLOW)
+    words = ["train.epochs=150", *WORDS[1:], "seed=0"]
     command = [sys.executable, "-m", "bbbrun", "-m", *words, "hydra/launcher=slurm", "hydra.sweep.dir=sweep"]
     run = tmp_path / "sweep" / "0000"
     with subprocess.Popen([*command, "hydra.launcher.partition=main"], cwd=tmp_path) as call:
@@ -146,7 +147,8 @@ def test_a_preempted_job_goes_on_once_the_urgent_one_has_ended(slurm, tmp_path):
 
 
 def test_a_stop_leaves_jobs_in_the_queue_and_says_so_and_a_failed_job_is_failed(slurm, tmp_path):
-    words = [*FAST, "train.epochs=150", "dataset.valid_size=100,5000"]
+    (tmp_path / "slow.py").write_text(SLOW)
+    words = ["train.epochs=150", *WORDS[1:], "dataset.valid_size=100,5000"]
     command = [sys.executable, "-m", "bbbrun", "-m", *words, "hydra/launcher=slurm", "hydra.sweep.dir=sweep"]
     sweep = tmp_path / "sweep"
     with subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True) as call:

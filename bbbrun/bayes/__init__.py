@@ -1,1 +1,1 @@
-"""The paper section by section as pure functions of tensors, with no configuration beyond its own options."""
+"""The paper section by section as pure functions of tensors: no files but first weights, no outer configuration."""

@@ -117,7 +117,7 @@ def _between(claim: Claim, ours: Ours, other: Ours, paired: Paired, images: int)
     """The difference of two rows: image by image where all seeds of both are there, else as of independent seeds."""
     independent = between_ours(ours, other, images)
     difference, seeds = paired.get((claim["row"], claim["other"], claim["column"]), (independent, 0))
-    # Of other values it would be of another report.
+    # A paired.csv of another report has another difference.
     same = ours.seeds == other.seeds == seeds and math.isclose(difference.value, independent.value, abs_tol=1e-4)
     return difference if same else independent
 

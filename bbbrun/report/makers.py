@@ -15,7 +15,7 @@ from bbbrun.report.items.figure5 import figure5
 from bbbrun.report.items.figure6 import figure6
 from bbbrun.report.items.table1 import table1
 from bbbrun.report.items.table2 import table2
-from bbbrun.report.items.tradeoff import tradeoff
+from bbbrun.report.items.tradeoff import TOLERATED, tradeoff
 from bbbrun.report.items.uci import uci
 from bbbrun.report.page import TITLE, write_page
 from bbbrun.runs.reader import Run
@@ -29,7 +29,10 @@ MAKERS: dict[str, tuple[str, Maker]] = {
     "figure3": ("Figure 3: density of the trained weights", figure3),
     "figure4": ("Figure 4: signal-to-noise of the weights", figure4),
     "table2": ("Table 2: removing weights of low signal-to-noise", table2),
-    "tradeoff": ("Validation error (w = mu) and percent of weights removable for 0.1 points of it", tradeoff),
+    "tradeoff": (
+        f"Validation error with w = mu, and percent of weights removable for {TOLERATED} points of it",
+        tradeoff,
+    ),
     "figure5": ("Figure 5: the regression curve", figure5),
     "figure6": ("Figure 6: regret on the mushrooms", figure6),
     "uci": ("UCI regression", uci),

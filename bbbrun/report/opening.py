@@ -18,7 +18,7 @@ def opening(verdicts: pd.DataFrame, sections: Iterable[Path], tried: Iterable[Pa
         return []
     numbers = verdicts["published"].notna()
     orders = verdicts[~numbers]
-    apart = (orders["verdict"] == "pass") & (orders["compared"] == "better")
+    apart = orders["compared"] == "better"
     met = f"{_met(verdicts[numbers], 'published numbers')} {_met(orders, 'orders of two rows')}"
     met += f" Of those met {apart.sum()} are told apart by the 95 % interval of the difference."
     met += f" A number is met that is at most the paper's plus a tolerance. {_near(verdicts[numbers])}"

@@ -16,13 +16,10 @@ _PLACES = {
 _ITEMS = {"table1": "Table 1", "table2": "Table 2", "figure6": "Figure 6"}
 _NOTE = (
     "± is the 95 % interval over seeds, from three on. That of a difference from a published number takes test images "
-    "that both share as different ones; the published number counts as of one run, in Figure 6 of five, with our "
+    "that both share as different ones. The published number counts as of one run, in Figure 6 of five, of our "
     "deviation. A standard error is half the tolerance of the check."
 )
-_MISSES_NOTE = (
-    "The difference is that from a published number or another row; of two rows of Table 1 it is image by image, where "
-    "all their runs keep predictions."
-)
+_ORDERS_NOTE = "Two rows of Table 1 are compared image by image, where all their runs keep predictions."
 _PROVENANCE = ["command", "commit", "device", "seconds"]
 
 
@@ -60,7 +57,7 @@ def misses(verdicts: pd.DataFrame) -> str:
         }
         for row in rows
     ]
-    return f"{markdown(pd.DataFrame(table))}\n{_MISSES_NOTE}" if table else ""
+    return f"{markdown(pd.DataFrame(table))}\n{_ORDERS_NOTE}" if table else ""
 
 
 def runs_table(section: Path) -> pd.DataFrame:

@@ -20,6 +20,7 @@ from bbbrun.runs.files import (
     PREVIOUS,
     RECORD,
     SUMMARY,
+    WRITER,
     is_replica,
 )
 from bbbrun.runs.identity import differing_on_resume
@@ -27,30 +28,32 @@ from bbbrun.schema.replicas import Replica
 
 
 def require_unused(folder: Path) -> None:
-    """Raise UserError where `folder` holds a run, or files that a run would replace.
+    """Raise UserError where `folder` holds a run, or files in a place where a run may write.
 
     The empty metrics.csv that a kill left before there was a record is none.
     """
-    for name in (CHECKPOINT, PREVIOUS, SUMMARY, str(RECORD), METRICS):
-        if (folder / name).exists() and (name != METRICS or _has_text(folder)):
+    for name in (CHECKPOINT, PREVIOUS, SUMMARY, str(RECORD)):
+        if (folder / name).exists():
             raise UserError(f"{folder} holds another run ({name}): continue it with resume=, or name another folder")
-    for name in (PREDICTIONS, INPUTS, FIGURES):
-        if (folder / name).is_file() or any((folder / name).glob("*")):
-            raise UserError(f"{folder} holds {name}, where a run writes: name another folder")
+    for name in (METRICS, PREDICTIONS, INPUTS, WRITER, FIGURES):
+        if _has_text(folder / name) or any((folder / name).glob("*")):
+            raise UserError(f"{folder} holds {name}, where a run writes: move it, or name another folder")
 
 
-def _has_text(folder: Path) -> bool:
-    """Whether metrics.csv is there and not empty: its header is written after the record."""
-    try:
-        return (folder / METRICS).stat().st_size > 0
-    except OSError:
-        return False
+def _has_text(path: Path) -> bool:
+    """Whether `path` is a file that is not empty. metrics.csv gets its header after there is a record."""
+    return path.is_file() and path.stat().st_size > 0
 
 
 def require_same_run(config: DictConfig, folder: Path) -> list[str]:
     """The overrides that started the run in `folder`; raises UserError unless its configuration is this one."""
     record = folder / RECORD
-    if not record.is_file() and (folder / METRICS).exists() and not has_checkpoint(folder) and not _has_text(folder):
+    if (
+        not record.is_file()
+        and (folder / METRICS).exists()
+        and not has_checkpoint(folder)
+        and not _has_text(folder / METRICS)
+    ):
         raise UserError(
             f"resume: the run in {folder} was stopped before anything was recorded: "
             f"begin it with hydra.run.dir={folder}"

@@ -64,15 +64,14 @@ def main(words: Sequence[str] | None = None) -> None:
         jobs = wanted(only, seeds)
         if arguments.records:
             _require_folder(arguments.records)
-        if arguments.launcher:
-            _require_launcher(arguments.launcher)
+        launcher = _launcher_words(arguments.launcher) if arguments.launcher else []
     except UserError as error:
         parser.error(str(error))
     remaining = _remaining(jobs, arguments.records)
     at_once = min(arguments.jobs or jobs_at_once(arguments.device), max(len(remaining), 1))
     failures: list[str] = []
-    if arguments.launcher and remaining and not arguments.list:
-        failures, remaining = _launched(remaining, arguments.launcher, arguments.device), []
+    if launcher and remaining and not arguments.list:
+        failures, remaining = _launched(remaining, launcher, arguments.device), []
     if not arguments.list:
         failures += _run(jobs, remaining, arguments.records, arguments.device, at_once)
     for failure in failures:
@@ -129,7 +128,7 @@ def _launched(jobs: list[Job], launcher: list[str], device: str) -> list[str]:
             run.folder.rename(folder)
     try:
         only = {each.folder for each in enrolled}
-        train.main([word("resume", str(_SWEEP)), f"hydra/launcher={launcher[0]}", *launcher[1:]], only)
+        train.main([word("resume", str(_SWEEP)), *launcher], only)
     except SystemExit as end:
         if end.code == stops.CODE:
             raise
@@ -145,14 +144,8 @@ def _queued(job: Job) -> str | None:
     from bbbrun.sweeps.command import job_words
 
     key = settings(job_words(job.words))
-    return next(
-        (
-            numbers[each.folder]
-            for each in read_sweep(_SWEEP).jobs
-            if each.folder in numbers and settings(each.words) == key
-        ),
-        None,
-    )
+    jobs = [each for each in read_sweep(_SWEEP).jobs if each.folder in numbers and settings(each.words) == key]
+    return numbers[jobs[0].folder] if jobs else None
 
 
 def _require_folder(records: Path) -> None:
@@ -172,11 +165,13 @@ def _require_device(device: str) -> None:
         choose_device(device)
 
 
-def _require_launcher(launcher: list[str]) -> None:
+def _launcher_words(launcher: list[str]) -> list[str]:
+    words = [f"hydra/launcher={launcher[0]}", *launcher[1:]]
     try:
-        composed([f"hydra/launcher={launcher[0]}", *launcher[1:]])
+        composed(words)
     except HydraException as error:
         raise UserError(f"--launcher: {one_line(error)}") from None
+    return words
 
 
 def _remaining(jobs: list[Job], records: Path | None) -> list[Job]:

@@ -16,8 +16,8 @@ from bbbrun.runs.reader import Run
 
 _DIFFERENCES = (
     "The first method's test error less the second's, over the pairs of runs of one size and seed: in how many it is "
-    "lower, equal and higher; the difference in points, with its 95 % interval over the pairs and so many test images, "
-    "with 0 over the pairs alone, all on the same images; its mean at each size."
+    "lower, equal and higher; the difference in points, with its 95 % interval; the number of test images that the "
+    "interval covers beside the pairs, 0 where it covers the pairs alone; the mean difference at each size."
 )
 _PAIRED = (
     "Image by image, means over the seeds that both have; the difference in points, with its 95 % interval over seeds "
@@ -37,7 +37,6 @@ def table1(runs: list[Run], output: Path) -> list[str]:
     if not chosen:
         raise NothingToShow("no finished run of experiment=mnist with two equal hidden layers")
     table = pd.DataFrame([row(cell, group) for cell, group in chosen.items()])
-    # Before anything is written: tables of two reports would be judged as one.
     wrong = wrong_images({(cell.units, cell.row): group for cell, group in chosen.items()})
     write_table(table, output, "table1")
     text = _markdown(table)
