@@ -27,11 +27,16 @@ from bbbrun.runs.identity import differing_on_resume
 from bbbrun.schema.replicas import Replica
 
 
-def require_unused(folder: Path) -> None:
-    """Raise UserError where `folder` holds a run, or files in a place where a run may write.
+def require_unused(folder: Path, replicas: Sequence[Replica] = ()) -> None:
+    """Raise UserError where `folder` or a replica's holds a run, or files in a place where a run may write.
 
     The empty metrics.csv that a kill left before there was a record is none.
     """
+    for place in dict.fromkeys([folder, *(folder / replica.folder for replica in replicas)]):
+        _require_unused(place)
+
+
+def _require_unused(folder: Path) -> None:
     for name in (CHECKPOINT, PREVIOUS, SUMMARY, str(RECORD)):
         if (folder / name).exists():
             raise UserError(f"{folder} holds another run ({name}): continue it with resume=, or name another folder")
@@ -47,13 +52,8 @@ def _has_text(path: Path) -> bool:
 
 def require_same_run(config: DictConfig, folder: Path) -> list[str]:
     """The overrides that started the run in `folder`; raises UserError unless its configuration is this one."""
-    record = folder / RECORD
-    if (
-        not record.is_file()
-        and (folder / METRICS).exists()
-        and not has_checkpoint(folder)
-        and not _has_text(folder / METRICS)
-    ):
+    record, metrics = folder / RECORD, folder / METRICS
+    if not record.is_file() and metrics.exists() and not has_checkpoint(folder) and not _has_text(metrics):
         raise UserError(
             f"resume: the run in {folder} was stopped before anything was recorded: "
             f"begin it with hydra.run.dir={folder}"

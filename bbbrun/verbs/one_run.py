@@ -38,8 +38,7 @@ def run_composed(composed: DictConfig) -> dict[str, float]:
         configs = [validated(replica.composed) for replica in replicas]
         of_sweep = hydra_config.mode is RunMode.MULTIRUN
         if config.resume is None and not (of_sweep and (folder / RECORD).is_file()):
-            for place in dict.fromkeys([folder, *(folder / replica.folder for replica in replicas)]):
-                require_unused(place)
+            require_unused(folder, replicas)
         else:
             # A sweep's job that finds its own record is resumed: another process may have begun it.
             folder = folder if config.resume is None else Path(config.resume).expanduser().absolute()
