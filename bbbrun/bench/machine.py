@@ -139,7 +139,8 @@ def write_table(folder: Path, parts: Sequence[Part], device: str) -> str:
     for row in ours.to_dict("records"):
         times = " | ".join(f"{row[column]:.3g}" for column in ("median_ms", "to_eager_sgd", "to_eager_dropout"))
         lines.append(f"| {row['network']} | {row['batch']} | {row['precision']} | {times} |")
-    lines += ["", "| training | replicas | steps/s | seconds in all | test error, % |", "|---|---|---|---|---|"]
+    if runs:
+        lines += ["", "| training | replicas | steps/s | seconds in all | test error, % |", "|---|---|---|---|---|"]
     for run in runs:
         errors = ", ".join(f"{error:.2f}" for error in run["test_errors"])
         rate, seconds = run["steps_per_second"], run["seconds"]

@@ -84,12 +84,12 @@ def row(cell: Cell, group: list[Run]) -> dict[str, Any]:
 
 def _markdown(table: pd.DataFrame) -> str:
     """Errors in the paper's layout, w = mu after a slash, the paper's in brackets; nll and calibration below."""
-    counts = [f"{name} {least_to_most(table[name])}" for name in ("epochs", "seeds")]
-    draws = f"draws of the posterior predictive {least_to_most(table['draws'])}" if table["draws"].notna().any() else ""
+    counts = f"{least_to_most(table['epochs'])} epochs, {least_to_most(table['seeds'])} seeds in a cell"
+    draws = f", {least_to_most(table['draws'])} draws of the posterior predictive" if table["draws"].notna().any() else ""
     note = "Error of the posterior predictive, after a slash that with w = mu; the paper's in brackets."
     errors = _by_size(table, "test error, percent", _error)
     scores = _by_size(table, "nll, nats / calibration error, percent", _scores)
-    return "\n".join([*errors, "", " ".join([note, ", ".join(filter(None, [*counts, draws])) + "."]), "", *scores, ""])
+    return "\n".join([*errors, "", f"{note} {counts}{draws}.", "", *scores, ""])
 
 
 def _differences(chosen: dict[Cell, list[Run]], wrong: dict[str, Wrong]) -> pd.DataFrame:
