@@ -85,11 +85,12 @@ def row(cell: Cell, group: list[Run]) -> dict[str, Any]:
 def _markdown(table: pd.DataFrame) -> str:
     """Errors in the paper's layout, w = mu after a slash, the paper's in brackets; nll and calibration below."""
     counts = f"{least_to_most(table['epochs'])} epochs, {least_to_most(table['seeds'])} seeds in a cell"
-    draws = f", {least_to_most(table['draws'])} draws of the posterior predictive" if table["draws"].notna().any() else ""
+    if table["draws"].notna().any():
+        counts += f", {least_to_most(table['draws'])} draws of the posterior predictive"
     note = "Error of the posterior predictive, after a slash that with w = mu; the paper's in brackets."
     errors = _by_size(table, "test error, percent", _error)
     scores = _by_size(table, "nll, nats / calibration error, percent", _scores)
-    return "\n".join([*errors, "", f"{note} {counts}{draws}.", "", *scores, ""])
+    return "\n".join([*errors, "", f"{note} {counts}.", "", *scores, ""])
 
 
 def _differences(chosen: dict[Cell, list[Run]], wrong: dict[str, Wrong]) -> pd.DataFrame:
