@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from bbbrun.bayes.draws import Draws
 from bbbrun.bayes.likelihoods import Likelihood
 from bbbrun.bayes.methods import BayesByBackprop, build_method
-from bbbrun.bayes.modules import from_module
+from bbbrun.bayes.modules import from_module, require_function
 from bbbrun.bayes.posterior import DiagonalGaussian
 from bbbrun.bayes.predictive import network_outputs
 from bbbrun.bayes.priors import Prior, placed
@@ -150,14 +150,15 @@ def fit(
     """Train a posterior over all parameters of a stateless module by Bayes by Backprop; return it, on the CPU.
 
     The objective is equation 8 of the paper, on the summed likelihood of minibatches. mu starts at the module's own
-    parameters, which stay as they are. inputs (N, ...), targets (N, ...). likelihood: (outputs (B, K), targets
-    (B, ...)) -> nll of each example (B,), nats, such as bbbrun.likelihoods.categorical. overrides: words of the command
+    parameters, which stay as they are. inputs (N, ...), targets (N, ...). likelihood: (outputs (B, K), targets (B,
+    ...)) -> nll of each example (B,), nats, such as bbbrun.likelihoods.categorical. overrides: words of the command
     line for method, optimizer, train.batch_size, seed, device, precision and compile, such as "optimizer.lr=1e-2"; what
     they leave open is as in experiment=digits. Parameters are float32, so inputs of floating point must be. Raises
-    ValueError for a module without parameters, with buffers, batch normalisation or dropout in training mode, and for
-    inputs and targets that are not as many; bbbrun.errors.UserError for an override out of its range, of another key or
-    of the draws of predictions, for an estimator that takes affine maps apart (method.estimator=local or flipout), of
-    which a module need not be made, and where the objective stops being finite.
+    ValueError for a module without parameters, with buffers, batch normalisation or dropout in training mode, or whose
+    output is no function of its parameters and one input; and for inputs and targets that are not as many;
+    bbbrun.errors.UserError for an override out of its range, of another key or of the draws of predictions, for an
+    estimator that takes affine maps apart (method.estimator=local or flipout), of which a module need not be made, and
+    where the objective stops being finite.
     """
     if len(inputs) != len(targets) or not len(inputs):
         raise ValueError(f"inputs and targets must be as many, and some: not {len(inputs)} and {len(targets)}")
@@ -174,6 +175,7 @@ def fit(
     device = choose_device(config.device)
     set_products(config.precision, device)
     network, weights = from_module(module)
+    require_function(network, weights.float().cpu(), inputs[:2].cpu())
     plan = Plan(
         seed=config.seed,
         method=build_method(config.method),

@@ -11,7 +11,7 @@ import torch
 
 from bbbrun.errors import UserError
 from bbbrun.runs.checkpoints import remove_checkpoints
-from bbbrun.runs.files import FIGURES, METRICS, naming
+from bbbrun.runs.files import ERROR, FIGURES, METRICS, naming, write_atomically
 from bbbrun.runs.provenance import commit
 from bbbrun.runs.record import means
 from bbbrun.runs.writer import RunFolder, keep_record
@@ -104,7 +104,12 @@ def _run(planned: list[Planned], folder: Path, command: str, record: dict[str, s
             "replicas": len(runs),
             "command": command,
         }
-        outcomes = prepared.play(runs)
+        (folder / ERROR).unlink(missing_ok=True)  # of an earlier call
+        try:
+            outcomes = prepared.play(runs)
+        except UserError as error:
+            write_atomically(folder / ERROR, f"{error}\n".encode())
+            raise
         for config, one, outcome in zip(configs, runs, outcomes, strict=True):
             if outcome.diverged is None:
                 _finish(config, one, outcome, details)

@@ -182,6 +182,14 @@ def test_fit_refuses_what_it_cannot_train():
     stateless = nn.BatchNorm1d(3, track_running_stats=False)
     with pytest.raises(ValueError, match="normalises over its batch"):
         bbbrun.fit(stateless, bbbrun.likelihoods.categorical, x, y, **words)
+    for forward, text in (
+        (lambda x: nn.functional.dropout(x), "are random"),
+        (lambda x: x - x.mean(0), "depends on the other"),
+    ):
+        module = nn.Linear(3, 2)
+        module.forward = lambda x, module=module, forward=forward: forward(nn.functional.linear(x, module.weight))
+        with pytest.raises(ValueError, match=text):
+            bbbrun.fit(module, bbbrun.likelihoods.categorical, x, y, **words)
     for word in ("method.test_samples=3", "+method.final_samples=3"):
         with pytest.raises(UserError, match=f"fit does not read {re.escape(word)}: bbbrun.predict takes"):
             bbbrun.fit(nn.Linear(3, 2), bbbrun.likelihoods.categorical, x, y, overrides=[word], **words)

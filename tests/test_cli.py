@@ -600,7 +600,7 @@ def test_a_full_traceback_on_request(bbbrun, words):
 
 
 @pytest.mark.parametrize(
-    "name", ["metrics.csv", "predictions.csv", "inputs.json", "writer.json", "figures/learning_curve.png"]
+    "name", ["metrics.csv", "predictions.csv", "inputs.json", "writer.json", "figures/learning_curve.png", "error.txt"]
 )
 def test_a_new_run_replaces_no_file_of_the_users(bbbrun, tmp_path, name):
     file = tmp_path / "mine" / name
@@ -614,11 +614,20 @@ def test_a_new_run_replaces_no_file_of_the_users(bbbrun, tmp_path, name):
     assert file.read_text() == "mine"
 
 
-def test_training_that_diverges_says_so(bbbrun):
-    result = bbbrun(*FAST, "method=mle", "optimizer.lr=1e20")
+def test_training_that_diverges_says_so_and_is_waited_for_no_longer(bbbrun, tmp_path):
+    words = (*FAST, "method=mle", "optimizer.lr=1e20")
+    result = bbbrun(*words, "hydra.run.dir=lost")
     assert result.returncode == 1
-    assert "training diverged" in result.stderr.splitlines()[-1]
+    line = result.stderr.splitlines()[-1].removeprefix("bbbrun: error: ")
+    assert line.startswith("training diverged")
     assert "Traceback" not in result.stderr
+    assert (tmp_path / "lost" / "error.txt").read_text() == f"{line}\n"
+    watched = bbbrun("status", "lost", "--watch")
+    assert (watched.returncode, "failed" in watched.stdout, line in watched.stdout) == (0, True, True)
+    # The error of an earlier call goes once training goes on.
+    (tmp_path / "lost" / "error.txt").write_text("old\n")
+    assert bbbrun(*words, "resume=lost").returncode == 1
+    assert (tmp_path / "lost" / "error.txt").read_text() == f"{line}\n"
 
 
 def test_corrupt_and_truncated_mnist(bbbrun, data_root, tmp_path):

@@ -24,6 +24,7 @@ from bbbrun.data.corruptions import CORRUPTIONS, corrupted, rotated, shifted, sh
 from bbbrun.data.foreign import foreign_images, noise_images
 from bbbrun.data.images import IMAGES
 from bbbrun.report.evaluation import evaluate
+from bbbrun.report.page import require_replaceable
 from bbbrun.schema.datasets import DigitsConfig
 from bbbrun.tasks.evaluation import class_scores, risks
 
@@ -209,6 +210,18 @@ def test_harder_images_and_files_have_their_rows(evaluated):
     page = (folder / "out" / "REPORT.md").read_text()
     assert "Bayes by Backprop, ensemble of 2" in page
     assert "(corrupted/" not in page
+
+
+def test_tables_of_the_users_are_not_replaced_and_those_of_an_earlier_call_are(runs, evaluated, run_in, tmp_path):
+    out = evaluated[0] / "out"
+    require_replaceable(out, evaluate.TABLES)
+    for name in evaluate.TABLES:
+        (tmp_path / "out").mkdir(exist_ok=True)
+        (tmp_path / "out" / name).write_text("mine")
+        done = run_in(tmp_path, "evaluate", str(runs["bbb0"].folder), "--on", "noise", "-o", "out")
+        assert (done.returncode, f"{name} is there, and is not bbbrun's" in done.stderr) == (1, True), done.stderr
+        assert [(path.name, path.read_text()) for path in (tmp_path / "out").iterdir()] == [(name, "mine")]
+        (tmp_path / "out" / name).unlink()
 
 
 def test_a_page_has_no_set_that_an_earlier_call_left(evaluated, tmp_path):

@@ -166,7 +166,7 @@ HARM = [
     (doubling, "which is not looked up"),
     (aliases, "config.yaml holds YAML aliases"),
     (python_object, "cannot be read"),
-    (target, "unknown key '_target_'"),
+    (target, "run: network=mlp of another version of bbbrun: Key '_target_' not in 'MlpConfig'"),
     (module, "its network is os.system, code that would be imported and run: say --trust"),
     (deep_record, "cannot be read"),
     (deep_summary, "cannot be read"),

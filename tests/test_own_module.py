@@ -37,6 +37,15 @@ def normalised():
 def dropped():
     return nn.Sequential(nn.Flatten(), nn.Dropout(0.1), nn.Linear(64, 10))
 
+class Called(nn.Linear):
+    # What a list of the module's parts does not show.
+    def __init__(self, what):
+        super().__init__(64, 10)
+        self.what = what
+    def forward(self, x):
+        x = super().forward(x.flatten(1))
+        return nn.functional.dropout(x, 0.5, True) if self.what == "dropout" else x - x.mean(0)
+
 def recurrent():
     return nn.Sequential(nn.Flatten(), nn.LSTM(64, 10, num_layers=2, dropout=0.1))
 
@@ -169,6 +178,8 @@ FAULTS = {
     "dropout": ((), "own_networks.dropped", "the module drops out at random"),
     "dropout between layers": ((), "own_networks.recurrent", "the module drops out at random"),
     "dropout of attention": ((), "own_networks.attending", "the module drops out at random"),
+    "dropout within": (("network.args={what:dropout}",), "own_networks.Called", "the module's outputs are random"),
+    "the batch's mean": (("network.args={what:mean}",), "own_networks.Called", "depends on the other inputs of its"),
     "no such pattern": (("network.deterministic=['x.*']",), "own_networks.Two", "'x.*' is none of the parameters body"),
     "all single": (("network.deterministic=['*']",), "own_networks.Two", "leaves no parameter a posterior"),
     "no file": (("network.weights=no.pt",), "own_networks.Two", "network.weights=no.pt: there is no such file"),

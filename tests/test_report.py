@@ -741,6 +741,22 @@ def test_what_an_earlier_report_left_is_told_and_stays(runs, tmp_path, capsys):
     assert "| earlier |" in (out / "REPORT.md").read_text()
 
 
+@pytest.mark.parametrize("name", ["REPORT.md", "report.html"])
+@pytest.mark.parametrize(
+    "words", [["--only", "figure2"], ["--by", "method", "prior", "optimizer.lr", "train.epochs"]], ids=str
+)
+def test_a_page_of_the_users_is_not_replaced_and_one_of_an_earlier_report_is(runs, tmp_path, capsys, words, name):
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / name).write_text("mine")
+    with pytest.raises(SystemExit):
+        report([str(runs), "-o", str(tmp_path / "mine"), *words])
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.endswith(f"{name} is there, and is not bbbrun's: move it, or name another folder by --output")
+    assert [(path.name, path.read_text()) for path in (tmp_path / "mine").iterdir()] == [(name, "mine")]
+    for _ in range(2):
+        report([str(runs), "-o", str(tmp_path / "new"), *words])
+
+
 def test_a_group_as_key_does_not_hide_what_differs_in_it(runs, tmp_path, capsys):
     path = runs / "b" / ".hydra" / "config.yaml"
     config = OmegaConf.load(path)

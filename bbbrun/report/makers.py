@@ -17,7 +17,7 @@ from bbbrun.report.items.table1 import table1
 from bbbrun.report.items.table2 import table2
 from bbbrun.report.items.tradeoff import TOLERATED, tradeoff
 from bbbrun.report.items.uci import uci
-from bbbrun.report.page import TITLE, write_page
+from bbbrun.report.page import COMPARED, TITLE, write_page
 from bbbrun.runs.reader import Run
 
 Maker = Callable[[list[Run], Path], list[str]]  # (finished runs, folder to write into) -> messages
@@ -74,7 +74,7 @@ def write_by(runs: list[Run], output: Path, keys: list[str]) -> Report:
     """Write one table of the runs by these keys of their configurations, and the pages that show it."""
     report = Report(["by"], {"by": by_keys(runs, keys, output / "by")}, [])
     shows_paper = any((output / name).is_dir() for name in MAKERS)
-    write_page(output, _TITLES, title=TITLE if shows_paper else "Runs compared")
+    write_page(output, _TITLES, title=TITLE if shows_paper else COMPARED)
     return report
 
 

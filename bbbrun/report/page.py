@@ -4,15 +4,21 @@ import base64
 import html
 import itertools
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
+from bbbrun.errors import UserError
 from bbbrun.report.judge import ITEMS, judge
 from bbbrun.report.opening import opening
 from bbbrun.report.published.paper import claims
 from bbbrun.report.sections import against_paper, provenance, runs_table
 
-TITLE = "Weight Uncertainty in Neural Networks, reproduced"
+TITLE, COMPARED, EVALUATED, SEARCH = (
+    "Weight Uncertainty in Neural Networks, reproduced",
+    "Runs compared",
+    "Trained networks, evaluated",
+    "Search",
+)
 _VERDICTS = {"pass": "pass", "miss": "miss", "better": "pass", "equivalent": "pass", "worse": "miss"}  # cell -> class
 _STYLE = """
 :root{color-scheme:light dark}
@@ -28,6 +34,25 @@ tr+tr{border-top:1px solid light-dark(#ddd,#444)}
 .miss{background:light-dark(#fadcd9,#6b211c)}
 summary{cursor:pointer}
 """
+
+
+_HEAD = "<!doctype html><html lang='en'><meta charset='utf-8'><meta name='viewport' content='width=device-width'>"
+
+
+def require_replaceable(folder: Path, tables: Mapping[str, str] | None = None) -> None:
+    """Raise UserError where a page in `folder`, or one of `tables`, would replace a file that is not bbbrun's.
+
+    tables: what bbbrun's own files begin with, by their names.
+    """
+    pages = {
+        "REPORT.md": tuple(f"# {title}\n" for title in (TITLE, COMPARED, EVALUATED, SEARCH)),
+        "report.html": (_HEAD,),
+    }
+    for name, beginnings in (pages | {name: (text,) for name, text in (tables or {}).items()}).items():
+        path = folder / name
+        text = path.read_text("utf-8", "replace") if path.is_file() else ""
+        if text and not text.startswith(beginnings):
+            raise UserError(f"{path} is there, and is not bbbrun's: move it, or name another folder by --output")
 
 
 def write_page(
@@ -60,10 +85,7 @@ def write_page(
             text.append(f"<details><summary>{summary}</summary>\n\n{table}\n</details>\n")
             body.append(f"<details><summary>{html.escape(summary)}</summary>{_html(table)}</details>")
     (folder / "REPORT.md").write_text("\n".join(text), "utf-8")
-    head = (
-        "<!doctype html><html lang='en'><meta charset='utf-8'><meta name='viewport' content='width=device-width'>"
-        f"<title>bbbrun</title><style>{_STYLE}</style>"
-    )
+    head = f"{_HEAD}<title>bbbrun</title><style>{_STYLE}</style>"
     (folder / "report.html").write_text("\n".join([head, *body, "</html>", ""]), "utf-8")
 
 

@@ -77,9 +77,16 @@ class Run(NamedTuple):
         """Whether the folder holds predictions.csv."""
         return (self.folder / PREDICTIONS).exists()
 
+    def options(self, group: str) -> Any:
+        """What its record holds of a group, such as dataset, typed and checked; raises UserError naming the run."""
+        try:
+            return option(group, self.config[group])
+        except UserError as error:
+            raise UserError(f"{self.folder}: {error}") from None
+
     def network(self) -> Any:
         """The options of its network; raises UserError for code that the record names, unless the run is trusted."""
-        options = option("network", self.config["network"])
+        options = self.options("network")
         if options.imports and not self.trusted:
             raise UserError(
                 f"{self.folder}: its network is {str(options.target)[:80]}, code that would be imported and run: say "

@@ -40,7 +40,7 @@ def _require_unused(folder: Path) -> None:
     for name in (CHECKPOINT, PREVIOUS, SUMMARY, str(RECORD)):
         if (folder / name).exists():
             raise UserError(f"{folder} holds another run ({name}): continue it with resume=, or name another folder")
-    for name in (METRICS, PREDICTIONS, INPUTS, WRITER, FIGURES):
+    for name in (METRICS, PREDICTIONS, INPUTS, WRITER, FIGURES, ERROR):
         if _has_text(folder / name) or any((folder / name).glob("*")):
             raise UserError(f"{folder} holds {name}, where a run writes: move it, or name another folder")
 

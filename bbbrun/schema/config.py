@@ -190,7 +190,7 @@ def option(group: str, values: dict[str, Any]) -> Any:
     try:
         return OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(kind), _escaped(values)))
     except OmegaConfBaseException as error:
-        raise UserError(f"{group}={values.get('name')} of another version of bbbrun: {error}") from error
+        raise UserError(f"{group}={values.get('name')} of another version of bbbrun: {error}") from None
 
 
 def _escaped(node: Any) -> Any:

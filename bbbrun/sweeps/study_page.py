@@ -9,7 +9,7 @@ import optuna
 from optuna.trial import TrialState
 
 from bbbrun.report.groups import markdown
-from bbbrun.report.page import write_page
+from bbbrun.report.page import SEARCH, write_page
 
 _SECTIONS = {"trials": "Trials", "history": "History", "importance": "Importance of each key", "slices": "Each key"}
 
@@ -52,4 +52,4 @@ def write_study_page(study: optuna.Study, output: Path, paragraphs: list[str], o
     table = table.rename(columns={"value": objective}).sort_values(objective, na_position="last")
     table.to_csv(output / "trials" / "trials.csv", index=False, lineterminator="\n")
     (output / "trials" / "trials.md").write_text(markdown(table), "utf-8")
-    write_page(output, _SECTIONS, title="Search", paragraphs=paragraphs)
+    write_page(output, _SECTIONS, title=SEARCH, paragraphs=paragraphs)

@@ -20,7 +20,6 @@ from bbbrun.data.tables.load import rows_of, target_values
 from bbbrun.data.tables.rows import read_table
 from bbbrun.errors import UserError
 from bbbrun.runs.reader import Run
-from bbbrun.schema.config import option
 from bbbrun.schema.datasets import ImageDatasetConfig, MnistConfig, RegressionCurveConfig
 from bbbrun.schema.tables import TabularConfig, UciConfig
 from bbbrun.tasks.kinds import form_in
@@ -52,7 +51,7 @@ def parts_of(run: Run, names: Sequence[str], root: str | None) -> list[Part]:
     cache, of a user's table for the record's own dataset.path. Raises UserError for a set that the run does not have,
     and for a missing file.
     """
-    dataset = option("dataset", run.config["dataset"])
+    dataset = run.options("dataset")
     if isinstance(dataset, ImageDatasetConfig):
         if isinstance(dataset, MnistConfig):
             dataset = replace(dataset, root=root)

@@ -14,7 +14,6 @@ from bbbrun.bayes.pruning import pruning_mask
 from bbbrun.data.tables.form import Form
 from bbbrun.errors import UserError
 from bbbrun.runs.reader import Run
-from bbbrun.schema.config import option
 from bbbrun.schema.datasets import ImageDatasetConfig, RegressionCurveConfig
 from bbbrun.schema.methods import ModuleConfig
 from bbbrun.schema.tables import Noise, TabularConfig
@@ -65,7 +64,7 @@ def weights_of(run: Run, draw: int | None, seed: int, prune: float | None) -> Te
 
     A run without a posterior has a single vector. Raises UserError for a draw or a pruning that the run lacks.
     """
-    network, method = predictor(run).network, build_method(option("method", run.config["method"]))
+    network, method = predictor(run).network, build_method(run.options("method"))
     parameters = parameters_of(run, network.size)
     if draw is not None:
         if draw >= method.available(draw + 1) or method.available(2) == 1:
@@ -106,7 +105,7 @@ def exported(run: Run, weights: Tensor) -> Exported:
     predicts = predictor(run)
     options, module, usage = run.network(), nn.Module(), _usage(run)
     shapes, parts = predicts.network.shapes, predicts.network.unflatten(weights)
-    dataset = option("dataset", run.config["dataset"])
+    dataset = run.options("dataset")
     if isinstance(dataset, TabularConfig) and dataset.noise is Noise.constant and not predicts.classes:
         # The common deviation of all rows is no part of the module.
         deviation = predicts.components(torch.stack([torch.zeros(1), parts[-1]], dim=1))[1].item()
@@ -201,7 +200,7 @@ def _scaling(usage: Usage) -> str:
 
 
 def _usage(run: Run) -> Usage:
-    dataset = option("dataset", run.config["dataset"])
+    dataset = run.options("dataset")
     shape = ", ".join(map(str, predictor(run).layout.shape))
     if isinstance(dataset, ImageDatasetConfig):
         comment = f"images (N, {shape}) in pixel values; logits (N, K)"

@@ -13,7 +13,7 @@ from bbbrun.errors import UserError
 from bbbrun.runs.files import INPUTS
 from bbbrun.runs.reader import Run
 from bbbrun.runs.writer import RunFolder
-from bbbrun.schema.config import Config, option
+from bbbrun.schema.config import Config
 from bbbrun.schema.datasets import BanditDatasetConfig, DatasetConfig, ImageDatasetConfig, RegressionCurveConfig
 from bbbrun.schema.methods import NetworkConfig
 from bbbrun.schema.tables import TabularConfig
@@ -116,7 +116,7 @@ def predictor(run: Run) -> Predictor:
 
     Raises UserError for a bandit, whose network judges actions.
     """
-    dataset, network = option("dataset", run.config["dataset"]), run.network()
+    dataset, network = run.options("dataset"), run.network()
     build = _kind(dataset).predictor
     if build is None:
         raise UserError(f"dataset={dataset.name}: its network judges actions; name runs of images, curves or tables")

@@ -14,7 +14,6 @@ from bbbrun.bayes.methods import METHODS, build_method, drawn
 from bbbrun.bayes.networks import Network
 from bbbrun.errors import UserError
 from bbbrun.runs.reader import Run
-from bbbrun.schema.config import option
 from bbbrun.tasks.kinds import predictor
 from bbbrun.tasks.predictor import Mixture, Predictor
 
@@ -44,7 +43,7 @@ def parameters_of(run: Run, size: int | None) -> list[Tensor]:
 
     Raises UserError where the weights are missing, of another network than the record's, or not finite.
     """
-    count, copies = METHODS[run.method].tensors, build_method(option("method", run.config["method"])).copies
+    count, copies = METHODS[run.method].tensors, build_method(run.options("method")).copies
     tensors = run.tensors()[:count]
     total = copies * size if size is not None else tensors[0].numel() if tensors and _is_plain(tensors[0]) else 0
     valid = [_is_plain(each) and each.shape == (total,) and each.dtype == torch.float32 for each in tensors]
@@ -66,7 +65,7 @@ def member_of(run: Run, draws: int, seed: int, mean: bool) -> Member:
     mean: w = mu in place of draws. Raises UserError for a run that does not predict, and for an ensemble's mean.
     """
     predicts = predictor(run)
-    network, method = predicts.network, build_method(option("method", run.config["method"]))
+    network, method = predicts.network, build_method(run.options("method"))
     parameters = parameters_of(run, network.size)
     at_mean = method.mean(parameters) if mean else None
     if mean and at_mean is None and method.copies > 1:

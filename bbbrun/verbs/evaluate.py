@@ -34,13 +34,15 @@ def main(words: Sequence[str] | None = None) -> None:
 
 
 def _evaluate(arguments: argparse.Namespace, options: DrawOptions) -> None:
-    from bbbrun.report.evaluation.evaluate import evaluate, judged_of
+    from bbbrun.report.evaluation.evaluate import TABLES, evaluate, judged_of
+    from bbbrun.report.page import require_replaceable
     from bbbrun.runtime.device import keep_freed_memory
     from bbbrun.training.progress import Progress
 
     if arguments.output.exists() and not arguments.output.is_dir():
         raise UserError(f"--output {arguments.output} is no folder")
     require_not_of_a_run(arguments.output)
+    require_replaceable(arguments.output, TABLES)
     judged = judged_of(members_of(arguments.runs, options))
     keep_freed_memory()
     progress: list[Progress] = []

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from bbbrun.report.makers import MAKERS, write_by, write_report
+from bbbrun.report.page import require_replaceable
 from bbbrun.runs.files import named_folder, naming, require_not_of_a_run
 from bbbrun.runs.reader import finished_runs
 from bbbrun.verbs.predict import add_trust
@@ -37,6 +38,7 @@ def main(words: Sequence[str] | None = None) -> None:
     if not arguments.runs:
         parser.error("name the folders of runs")
     require_not_of_a_run(arguments.output)
+    require_replaceable(arguments.output)
     if arguments.by and arguments.tried:
         parser.error("--tried has no effect with --by")
     with naming(arguments.output):

@@ -120,6 +120,8 @@ def main(words: Sequence[str], only: Collection[str] | None = None) -> None:
         if debug or (started and not of_the_user):
             raise
         if not failed:
+            if isinstance(error, OSError) and error.filename is None and sweep and sweep.calls.folder:
+                error.filename = str(sweep.calls.folder)  # Hydra writes there, and a full disk names no file
             _show_error(error)
         failed = True
         if sweep and not started:

@@ -14,7 +14,7 @@ from bbbrun.errors import UserError
 from bbbrun.report.evaluation.figures import draw_foreign, draw_levels, draw_reliability, draw_risk
 from bbbrun.report.formats import plain_value
 from bbbrun.report.groups import by_setting, markdown, one_per_seed, write_runs, write_table
-from bbbrun.report.page import write_page
+from bbbrun.report.page import EVALUATED, write_page
 from bbbrun.report.spread import mean_half_width, with_interval
 from bbbrun.runs.identity import differing, setting
 from bbbrun.runs.reader import Run
@@ -44,9 +44,11 @@ _TITLES = {
     "corrupted": "Corrupted test images",
     "file": "Files with labels",
 }
-_HEADING = "Trained networks, evaluated"
 _ENSEMBLE = "ensemble"
 _KEYS = ["method", "members", "set", "part", "level"]
+# What the files of an evaluation begin with.
+TABLES = {"scores.csv": ",".join(_KEYS), "summary.csv": "method,set,part,level,runs"}
+TABLES |= {"runs.csv": "seed,seconds,command,commit", "evaluation.json": '[\n {\n  "method":'}
 _LEVELS = ("error", "nll", "entropy", "epistemic")
 
 
@@ -219,7 +221,7 @@ def _write(scores: pd.DataFrame, runs: list[Run], output: Path) -> list[str]:
         "An ensemble is the equal mixture of a method's seeds."
     ]
     titles = {name: _TITLES[name] for name in means["set"].unique()}  # no set that an earlier call left in the folder
-    write_page(output, titles, title=_HEADING, paragraphs=paragraphs)
+    write_page(output, titles, title=EVALUATED, paragraphs=paragraphs)
     return [f"runs: {len(runs)}, sets: {', '.join(means['set'].unique())}, page: {output / 'REPORT.md'}"]
 
 

@@ -13,7 +13,6 @@ from bbbrun.report.groups import NothingToShow, network_of, parameters, write_ru
 from bbbrun.report.items.cells import DROPOUT, MIXTURE, NO_RUN, SGD, main_cells
 from bbbrun.report.plots import density, save
 from bbbrun.runs.reader import Run
-from bbbrun.schema.config import option
 
 _BINS = 200
 
@@ -43,5 +42,5 @@ def figure3(runs: list[Run], output: Path) -> list[str]:
 
 def _weights(run: Run) -> NDArray[np.float32]:
     """The weights (P,) of a single network, or one draw of them from the posterior."""
-    method = build_method(option("method", run.config["method"]))
+    method = build_method(run.options("method"))
     return method.draw(network_of(run), parameters(run), Draws(run.seed, 0, 1), 0).numpy()

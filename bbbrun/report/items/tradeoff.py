@@ -30,7 +30,6 @@ from bbbrun.report.groups import (
 from bbbrun.report.plots import color_and_variant, label_of, labels_of_settings, save
 from bbbrun.runs.identity import differing, setting
 from bbbrun.runs.reader import Run
-from bbbrun.schema.config import option
 
 REMOVED = (0, 50, 75, 90, 95, 98, 99)  # percent
 _COLUMN = 60  # characters that half the figure's width holds
@@ -82,7 +81,7 @@ def _measurements(run: Run, images: dict[str, Images]) -> dict[str, Any]:
     """valid_error and removable of one run. images: those loaded so far, by their configuration; grows."""
     dataset = run.config["dataset"]
     if str(dataset) not in images:
-        images[str(dataset)] = load_images(option("dataset", dataset), torch.device("cpu"))
+        images[str(dataset)] = load_images(run.options("dataset"), torch.device("cpu"))
     loaded = images[str(dataset)]
     errors = pruned_errors(network_of(run), DiagonalGaussian(*parameters(run)), loaded.valid)
     return {"valid_error": errors[0], "removable": removable(errors)}
