@@ -17,12 +17,13 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import OmegaConf
 from scipy import stats
 
+from bbbrun.report.items.cells import cells
 from bbbrun.report.items.pairs import crossed
 from bbbrun.report.judge import judge
 from bbbrun.report.published.paper import claims
 from bbbrun.report.readme import TABLES, between, renewed
 from bbbrun.report.spread import mean_half_width
-from bbbrun.runs.reader import finished_runs
+from bbbrun.runs.reader import Run, finished_runs
 from bbbrun.schema.config import OPTIONS, composed
 from bbbrun.verbs import VERBS
 
@@ -601,3 +602,49 @@ def test_the_table_of_the_tables_settings_is_that_of_its_records() -> None:
     better = (means["test_nll", 1.0] - means["test_nll", 0.5]).mean()
     assert f"lower by {better:.2f} in the mean" in text
     assert f"lower by {better:.2f} in the mean" in (ROOT / "CHANGELOG.md").read_text()
+
+
+def test_what_other_trainings_of_the_same_seeds_change_is_what_their_records_say() -> None:
+    sweep, paper = ROOT / "results" / "sweep", ROOT / "results" / "paper"
+    text = (paper / "README.md").read_text()
+    mixture, gaussian, dropout = "Bayes by Backprop, scale mixture", "Bayes by Backprop, Gaussian", "SGD, dropout"
+
+    def shown(*folders: Path) -> dict[tuple[str, int, int], Run]:
+        found = cells(finished_runs([paper / "runs" / "mnist", *others, *folders]))
+        return {(cell.row, cell.units, run.seed): run for cell, group in found.items() for run in group}
+
+    def compared(runs: dict[tuple[str, int, int], Run], one: str, other: str, units: int | None = None) -> str:
+        pairs = [
+            (runs[key], runs[other, *key[1:]]) for key in sorted(runs) if key[0] == one and units in (None, key[1])
+        ]
+        if all(run.has_predictions for pair in pairs for run in pair):
+            wrong = [[100.0 * (t["class"] != t["label"]) for t in map(Run.predictions, pair)] for pair in pairs]
+            value, half = crossed(np.array([first - second for first, second in wrong]))
+        else:
+            errors = [[run.summary["metrics"]["test_error"] for run in pair] for pair in pairs]
+            less = pd.Series(np.subtract(*np.transpose(errors)))
+            value, half = less.mean(), mean_half_width(less)
+        lower = sum(np.subtract(*(run.summary["metrics"]["test_error"] for run in pair)) < 0 for pair in pairs)
+        assert len(pairs) == (3 if units else 9)
+        return f"{value:.2f} ± {half:.2f}" + (f", lower in {lower}" if units is None else "")
+
+    others = [paper / "runs" / name for name in ("mnist_gaussian", "mnist_dropout", "mnist_mle")]
+    now = shown()
+    wide, first = shown(sweep / "rounding"), shown(sweep / "no_predictions")
+    assert {key for key in now if now[key].folder != wide[key].folder} == {(mixture, 1200, seed) for seed in range(3)}
+    rounded = now | {
+        (mixture, 400, run.seed): run
+        for run in finished_runs([sweep / "bfloat16"])
+        if run.config["precision"] == "float32"
+    }
+    cases = [
+        (wide, gaussian, mixture, None),
+        (wide, dropout, mixture, None),
+        (wide, dropout, mixture, 1200),
+        (first, dropout, "SGD", 800),
+        (rounded, gaussian, mixture, None),
+        (rounded, dropout, mixture, None),
+    ]
+    table = text.split("| other trainings |")[1].split("\n\n")[0].splitlines()[2:]
+    said = [[cell.strip() for cell in line.strip("|").split("|")][2:] for line in table]
+    assert said == [[compared(now, *case), compared(runs, *case)] for runs, *case in cases]
