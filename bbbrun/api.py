@@ -150,8 +150,8 @@ def fit(
     """Train a posterior over all parameters of a stateless module by Bayes by Backprop; return it, on the CPU.
 
     The objective is equation 8 of the paper, on the summed likelihood of minibatches. mu starts at the module's own
-    parameters, which stay as they are. inputs (N, ...), targets (N, ...). likelihood: (outputs (B, K), targets (B,
-    ...)) -> nll of each example (B,), nats, such as bbbrun.likelihoods.categorical. overrides: words of the command
+    parameters, which stay as they are. inputs (N, ...), targets (N, ...). likelihood: (outputs (B, K), targets
+    (B, ...)) -> nll of each example (B,), nats, such as bbbrun.likelihoods.categorical. overrides: words of the command
     line for method, optimizer, train.batch_size, seed, device, precision and compile, such as "optimizer.lr=1e-2"; what
     they leave open is as in experiment=digits. Parameters are float32, so inputs of floating point must be. Raises
     ValueError for a module without parameters, with buffers, batch normalisation or dropout in training mode, or whose
@@ -175,7 +175,7 @@ def fit(
     device = choose_device(config.device)
     set_products(config.precision, device)
     network, weights = from_module(module)
-    require_function(network, weights.float().cpu(), inputs[:2].cpu())
+    require_function(network, weights.float().to(device), inputs.to(device))
     plan = Plan(
         seed=config.seed,
         method=build_method(config.method),

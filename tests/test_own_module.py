@@ -37,6 +37,13 @@ def normalised():
 def dropped():
     return nn.Sequential(nn.Flatten(), nn.Dropout(0.1), nn.Linear(64, 10))
 
+class Grey(nn.Embedding):
+    # Takes what its data have alone: whole grey levels, none of them below 0.
+    def __init__(self):
+        super().__init__(17, 10)
+    def forward(self, x):
+        return super().forward(x.flatten(1).long()).mean(1)
+
 class Called(nn.Linear):
     # What a list of the module's parts does not show.
     def __init__(self, what):
@@ -193,6 +200,10 @@ def test_a_rate_that_drops_nothing_is_trained_with(mine):
     with pytest.warns(UserWarning, match="dropout option adds dropout after all but last recurrent layer"):
         trained(mine, target="own_networks.single")
     trained(mine / "attending", target="own_networks.Attending")
+
+
+def test_a_module_may_rely_on_the_range_of_its_data(mine):
+    trained(mine, "dataset.pixel_divisor=1", target="own_networks.Grey")
 
 
 @pytest.mark.parametrize("name", FAULTS)

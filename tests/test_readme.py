@@ -513,20 +513,21 @@ def test_the_table_of_an_h200_is_that_of_its_measurement() -> None:
     assert f"and {rest:.1f} s for the other 580, or {step:.3f} ms a step with the evaluations" in text
 
 
-def test_the_mixtures_errors_by_both_optimizers_are_those_of_the_records() -> None:
+def test_both_priors_errors_by_both_optimizers_are_those_of_the_records() -> None:
     folder = ROOT / "results" / "sweep" / "search"
     by_sgd = pd.read_csv(folder / "sgd" / "by" / "by.csv")
-    by_adam = pd.read_csv(folder / "by" / "by.csv").query("prior == 'scale_mixture' and `prior.pi` == 0.5")
+    by_adam = pd.read_csv(folder / "by" / "by.csv").query("`prior.pi` == 0.5 or `prior.sigma` == 1")
     lines = (folder / "README.md").read_text().splitlines()
-    for weighting, words in (("paper", "the paper's weighting"), ("uniform", "spread evenly")):
-        (line,) = [line for line in lines if line.startswith(f"| {words} |")]
-        cells = [cell.strip() for cell in line.strip("| ").split(" | ")[1:]]
-        assert "(no record)" in cells.pop(2)
-        expected = []
-        for table in (by_sgd, by_adam):
-            rows = table[table["method.minibatch_weights"] == weighting].sort_values("optimizer.lr")
-            expected += [f"{error:.2f}" for error in rows["valid_error"]]
-        assert cells == expected
+    for prior, name in (("scale_mixture", "mixture"), ("gaussian", "Gaussian")):
+        for weighting, words in (("paper", "the paper's"), ("uniform", "spread evenly")):
+            (line,) = [line for line in lines if line.startswith(f"| {name}, {words} |")]
+            cells = [cell.strip() for cell in line.strip("| ").split(" | ")[1:]]
+            expected = []
+            for table in (by_sgd, by_adam):
+                alike = table[(table["method.minibatch_weights"] == weighting) & (table["prior"] == prior)]
+                errors = alike.set_index("optimizer.lr")["valid_error"]
+                expected += [f"{errors[rate]:.2f}" if rate in errors else "(no record)" for rate in (3e-4, 1e-3, 3e-3)]
+            assert [re.sub(r"diverged in epoch \d+ ", "", cell) for cell in cells] == expected
 
 
 def test_the_grid_of_the_baselines_is_that_of_its_records() -> None:

@@ -13,6 +13,7 @@ from bbbrun.bayes.likelihoods import categorical
 from bbbrun.bayes.networks import mlp
 from bbbrun.data.images import Split
 from bbbrun.errors import UserError
+from bbbrun.runs.standing import Standing, standing
 from bbbrun.schema.config import composed, plain
 from bbbrun.schema.replicas import replicas_of, require_replicas
 from bbbrun.training.task import Problem
@@ -288,6 +289,18 @@ def test_the_others_go_on_without_a_replica_that_diverged(bbbrun, tmp_path):
     report = bbbrun("report", "group", "-o", "out", "--by", "optimizer.lr")
     assert report.returncode == 0, report.stderr
     assert pd.read_csv(tmp_path / "out" / "by" / "by.csv")["optimizer.lr"].sort_values().tolist() == [0.01, 0.02]
+
+
+def test_replicas_of_which_none_is_left_are_waited_for_no_longer(bbbrun, tmp_path):
+    words = (*FAST, "method=mle", "optimizer.lr=1e20", "replicas=2")
+    result = bbbrun(*words, "hydra.run.dir=group")
+    line = result.stderr.splitlines()[-1].removeprefix("bbbrun: error: ")
+    assert (result.returncode, line.startswith("all 2 replicas diverged: training diverged: nll of seed-")) == (1, True)
+    assert (tmp_path / "group" / "error.txt").read_text() == f"{line}\n"
+    for folder in (tmp_path / "group", tmp_path / "group" / "seed-0"):
+        assert standing(folder) == Standing("failed", detail=line)
+    again = bbbrun(*words, "resume=group")
+    assert (again.returncode, again.stderr.splitlines()[-1]) == (1, f"bbbrun: error: {line}")
 
 
 @pytest.mark.slow

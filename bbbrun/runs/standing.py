@@ -8,7 +8,7 @@ from collections.abc import Collection, Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from bbbrun.runs.files import ERROR, LOG, METRICS, RECORD, SUMMARY, WRITER, in_use, replica_folders
+from bbbrun.runs.files import ERROR, LOG, METRICS, RECORD, SUMMARY, WRITER, in_use, is_replica, replica_folders
 from bbbrun.runs.sweep import is_sweep, labels, read_sweep
 
 # The states of a run, in the order in which they are counted.
@@ -73,7 +73,7 @@ def standing(folder: Path) -> Standing:
 def _alone(folder: Path) -> Standing:
     """The progress of an unfinished run that has begun its table."""
     running = in_use(folder)
-    if not running and (failed := _failed(folder)):
+    if not running and (failed := _failed(folder) or _failed_together(folder)):
         return failed
     total = _total(folder)
     completed, seconds, unit = _progress(folder)
@@ -95,6 +95,12 @@ def _together(folder: Path, parts: list[Standing]) -> Standing:
         diverged = sum(part.state == "failed" for part in parts)
         return Standing("finished", 1.0, seconds, f"{diverged} of {len(parts)} replicas diverged")
     return _failed(folder) or Standing("interrupted", done, seconds)
+
+
+def _failed_together(folder: Path) -> Standing | None:
+    """The failed standing of a replica of which none was left; None of any other run."""
+    failed = _failed(folder.parent)
+    return failed if failed and is_replica(folder) else None
 
 
 def _failed(folder: Path) -> Standing | None:

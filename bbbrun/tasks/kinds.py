@@ -6,6 +6,8 @@ from typing import Any, NamedTuple
 import torch
 
 from bbbrun.bayes.methods import build_method
+from bbbrun.bayes.modules import require_function
+from bbbrun.bayes.networks import starting_weights
 from bbbrun.data.images import load_images
 from bbbrun.data.tables.form import Form, form_of, text_of
 from bbbrun.data.tables.load import load_table
@@ -15,7 +17,7 @@ from bbbrun.runs.reader import Run
 from bbbrun.runs.writer import RunFolder
 from bbbrun.schema.config import Config
 from bbbrun.schema.datasets import BanditDatasetConfig, DatasetConfig, ImageDatasetConfig, RegressionCurveConfig
-from bbbrun.schema.methods import NetworkConfig
+from bbbrun.schema.methods import ModuleConfig, NetworkConfig
 from bbbrun.schema.tables import TabularConfig
 from bbbrun.tasks import bandit, classification, regression, table
 from bbbrun.tasks.agent import agent_network
@@ -44,7 +46,14 @@ Prepare = Callable[[list[Config], torch.device], Prepared]
 
 
 def _by_epochs(configs: list[Config], tasks: list[Task], device: torch.device) -> Prepared:
-    build_method(configs[0].method).require_trainable(tasks[0].problem.network)
+    problem, options = tasks[0].problem, configs[0].network
+    build_method(configs[0].method).require_trainable(problem.network)
+    if isinstance(options, ModuleConfig):
+        weights = starting_weights(problem.network, options, configs[0].seed).to(device)
+        try:
+            require_function(problem.network, weights, problem.inputs)
+        except ValueError as error:
+            raise UserError(f"network.target={options.target}: {error}") from None
     return Prepared(columns(tasks[0]), lambda runs: fit(configs, tasks, runs, device))
 
 

@@ -75,7 +75,8 @@ def fit(configs: list[Config], tasks: list[Task], runs: list[RunFolder], device:
             lost = _newly_diverged(trainer, epoch + 1, runs, diverged)
             diverged |= lost
             if len(diverged) == len(runs):
-                raise UserError(list(lost.values())[-1])
+                text = list(lost.values())[-1]
+                raise UserError(f"all {len(runs)} replicas diverged: {text}" if len(runs) > 1 else text)
             for text in lost.values():
                 session.progress.say(f"{text}; the other replicas go on")
             seconds = session.seconds
