@@ -614,11 +614,11 @@ def test_what_other_trainings_of_the_same_seeds_change_is_what_their_records_say
         found = cells(finished_runs([paper / "runs" / "mnist", *others, *folders]))
         return {(cell.row, cell.units, run.seed): run for cell, group in found.items() for run in group}
 
-    def compared(runs: dict[tuple[str, int, int], Run], one: str, other: str, units: int | None = None) -> str:
+    def compared(runs: dict[tuple[str, int, int], Run], alone: bool, one: str, other: str, units: int | None) -> str:
         pairs = [
             (runs[key], runs[other, *key[1:]]) for key in sorted(runs) if key[0] == one and units in (None, key[1])
         ]
-        if all(run.has_predictions for pair in pairs for run in pair):
+        if not alone:
             wrong = [[100.0 * (t["class"] != t["label"]) for t in map(Run.predictions, pair)] for pair in pairs]
             value, half = crossed(np.array([first - second for first, second in wrong]))
         else:
@@ -633,18 +633,24 @@ def test_what_other_trainings_of_the_same_seeds_change_is_what_their_records_say
     now = shown()
     wide, first = shown(sweep / "rounding"), shown(sweep / "no_predictions")
     assert {key for key in now if now[key].folder != wide[key].folder} == {(mixture, 1200, seed) for seed in range(3)}
-    rounded = now | {
-        (mixture, 400, run.seed): run
-        for run in finished_runs([sweep / "bfloat16"])
-        if run.config["precision"] == "float32"
-    }
+    single, half = (
+        now
+        | {
+            (mixture, 400, run.seed): run
+            for run in finished_runs([sweep / "bfloat16"])
+            if run.config["precision"] == precision
+        }
+        for precision in ("float32", "bfloat16")
+    )
     cases = [
-        (wide, gaussian, mixture, None),
-        (wide, dropout, mixture, None),
-        (wide, dropout, mixture, 1200),
-        (first, dropout, "SGD", 800),
-        (rounded, gaussian, mixture, None),
-        (rounded, dropout, mixture, None),
+        (wide, False, gaussian, mixture, None),
+        (wide, False, dropout, mixture, None),
+        (wide, False, dropout, mixture, 1200),
+        (single, False, gaussian, mixture, None),
+        (single, False, dropout, mixture, None),
+        (half, False, gaussian, mixture, 400),
+        (first, True, dropout, "SGD", 800),
+        (first, True, dropout, mixture, None),
     ]
     table = text.split("| other trainings |")[1].split("\n\n")[0].splitlines()[2:]
     said = [[cell.strip() for cell in line.strip("|").split("|")][2:] for line in table]
