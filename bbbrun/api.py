@@ -155,7 +155,7 @@ def fit(
     line for method, optimizer, train.batch_size, seed, device, precision and compile, such as "optimizer.lr=1e-2"; what
     they leave open is as in experiment=digits. Parameters are float32, so inputs of floating point must be. Raises
     ValueError for a module without parameters, with buffers, batch normalisation or dropout in training mode, or whose
-    output is no function of its parameters and one input; and for inputs and targets that are not as many;
+    outputs of two of the inputs are random or depend on each other, and for inputs and targets that are not as many;
     bbbrun.errors.UserError for an override out of its range, of another key or of the draws of predictions, for an
     estimator that takes affine maps apart (method.estimator=local or flipout), of which a module need not be made, and
     where the objective stops being finite.
@@ -175,7 +175,8 @@ def fit(
     device = choose_device(config.device)
     set_products(config.precision, device)
     network, weights = from_module(module)
-    require_function(network, weights.float().to(device), inputs.to(device))
+    inputs = inputs.to(device)
+    require_function(network, weights.float().to(device), inputs)
     plan = Plan(
         seed=config.seed,
         method=build_method(config.method),
@@ -188,7 +189,7 @@ def fit(
     )
     if plan.method.name != BayesByBackprop.name:
         raise UserError(f"fit trains a posterior: method={plan.method.name} has none")
-    problem = Problem(inputs.to(device), targets.to(device), network, likelihood)
+    problem = Problem(inputs, targets.to(device), network, likelihood)
     trainer = Trainer([plan], [problem], device, epochs)
     progress = Progress(epochs * trainer.minibatches, 0, "fit")
     try:

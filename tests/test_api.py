@@ -183,7 +183,7 @@ def test_fit_refuses_what_it_cannot_train():
     with pytest.raises(ValueError, match="normalises over its batch"):
         bbbrun.fit(stateless, bbbrun.likelihoods.categorical, x, y, **words)
     for forward, text in (
-        (lambda x: nn.functional.dropout(x), "are random"),
+        (lambda x: nn.functional.dropout(x), "differ between two calls"),
         (lambda x: x - x.mean(0), "depends on the other"),
     ):
         module = nn.Linear(3, 2)

@@ -614,6 +614,14 @@ def test_a_new_run_replaces_no_file_of_the_users(bbbrun, tmp_path, name):
     assert file.read_text() == "mine"
 
 
+def test_an_error_file_to_which_a_shell_writes_is_not_taken(bbbrun, tmp_path):
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "error.txt").touch()
+    result = bbbrun(*FAST, "hydra.run.dir=mine")
+    assert (result.returncode, "holds error.txt, where a run writes" in result.stderr) == (1, True)
+    assert (tmp_path / "mine" / "error.txt").exists()
+
+
 def test_training_that_diverges_says_so_and_is_waited_for_no_longer(bbbrun, tmp_path):
     words = (*FAST, "method=mle", "optimizer.lr=1e20")
     result = bbbrun(*words, "hydra.run.dir=lost")

@@ -58,16 +58,17 @@ def _drops(part: nn.Module) -> bool:
 def require_function(network: Network, weights: Tensor, inputs: Tensor) -> None:
     """Raise ValueError where the output of the first input is no function of the weights and of it alone.
 
-    It compares batches of two of the inputs (N, ...), and so sees what `forward` calls, such as
-    torch.nn.functional.dropout, where `from_module` sees the parts of a module.
+    It calls the module on batches of two of the inputs (N, ...), since `from_module` sees the module's parts alone.
     """
-    with torch.no_grad(), torch.random.fork_rng(devices=[]):
+    with torch.random.fork_rng(devices=[]):
         batches = inputs[[0, -1]], inputs[[0, -1]], inputs[[0, 0]]
-        outputs, again, other = (network(weights, batch)[0].nan_to_num() for batch in batches)
+        outputs, again, other = (network(weights, batch)[0].detach().nan_to_num() for batch in batches)
     # Sums within batches are rounded.
     least = 1e-3 * float(outputs.abs().max())
     if not torch.allclose(outputs, again, rtol=1e-2, atol=least):
-        raise ValueError("the module's outputs are random: the weights are what is random here")
+        raise ValueError(
+            "the module's outputs differ between two calls: leave noise and state out of it, or call eval() on it"
+        )
     if not torch.allclose(outputs, other, rtol=1e-2, atol=least):
         raise ValueError("the module's output of an input depends on the other inputs of its batch")
 

@@ -6,6 +6,7 @@ import itertools
 import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
+from types import MappingProxyType
 
 from bbbrun.errors import UserError
 from bbbrun.report.judge import ITEMS, judge
@@ -13,13 +14,12 @@ from bbbrun.report.opening import opening
 from bbbrun.report.published.paper import claims
 from bbbrun.report.sections import against_paper, provenance, runs_table
 
-TITLE, COMPARED, EVALUATED, SEARCH = (
-    "Weight Uncertainty in Neural Networks, reproduced",
-    "Runs compared",
-    "Trained networks, evaluated",
-    "Search",
-)
+TITLE = "Weight Uncertainty in Neural Networks, reproduced"
+COMPARED = "Runs compared"
+EVALUATED = "Trained networks, evaluated"
+SEARCH = "Search"
 _VERDICTS = {"pass": "pass", "miss": "miss", "better": "pass", "equivalent": "pass", "worse": "miss"}  # cell -> class
+_HEAD = "<!doctype html><html lang='en'><meta charset='utf-8'><meta name='viewport' content='width=device-width'>"
 _STYLE = """
 :root{color-scheme:light dark}
 body{font:16px/1.5 sans-serif;max-width:60em;margin:2em auto;padding:0 1em}
@@ -36,21 +36,18 @@ summary{cursor:pointer}
 """
 
 
-_HEAD = "<!doctype html><html lang='en'><meta charset='utf-8'><meta name='viewport' content='width=device-width'>"
-
-
-def require_replaceable(folder: Path, tables: Mapping[str, str] | None = None) -> None:
+def require_replaceable(folder: Path, tables: Mapping[str, tuple[str, ...]] = MappingProxyType({})) -> None:
     """Raise UserError where a page in `folder`, or one of `tables`, would replace a file that is not bbbrun's.
 
-    tables: what bbbrun's own files begin with, by their names.
+    tables: what bbbrun's own files may begin with, by their names.
     """
-    pages = {
-        "REPORT.md": tuple(f"# {title}\n" for title in (TITLE, COMPARED, EVALUATED, SEARCH)),
-        "report.html": (_HEAD,),
-    }
-    for name, beginnings in (pages | {name: (text,) for name, text in (tables or {}).items()}).items():
+    titles = tuple(f"# {title}\n" for title in (TITLE, COMPARED, EVALUATED, SEARCH))
+    for name, beginnings in {"REPORT.md": titles, "report.html": (_HEAD,), **tables}.items():
         path = folder / name
-        text = path.read_text("utf-8", "replace") if path.is_file() else ""
+        text = ""
+        if path.is_file():
+            with path.open(encoding="utf-8", errors="replace") as file:
+                text = file.read(max(map(len, beginnings)))
         if text and not text.startswith(beginnings):
             raise UserError(f"{path} is there, and is not bbbrun's: move it, or name another folder by --output")
 

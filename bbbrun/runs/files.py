@@ -25,7 +25,7 @@ INPUTS = "inputs.json"  # of a table: how its columns became inputs
 FIGURES = "figures"
 PREVIOUS = "checkpoint.previous.pt"
 WRITER = "writer.json"  # who writes the run; counts only while metrics.csv is locked
-LOG, ERROR = "log.txt", "error.txt"  # of a sweep's job: output and error; error.txt also where training failed
+LOG, ERROR = "log.txt", "error.txt"  # of a sweep's job: output and error; error.txt also where training diverged
 RECORD = Path(".hydra") / "config.yaml"
 RUNS = Path("results") / "runs"  # the default folder of runs, below the current one
 

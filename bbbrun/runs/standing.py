@@ -73,7 +73,7 @@ def standing(folder: Path) -> Standing:
 def _alone(folder: Path) -> Standing:
     """The progress of an unfinished run that has begun its table."""
     running = in_use(folder)
-    if not running and (failed := _failed(folder) or _failed_together(folder)):
+    if not running and (failed := _failed(folder) or _failed_as_all(folder)):
         return failed
     total = _total(folder)
     completed, seconds, unit = _progress(folder)
@@ -97,7 +97,7 @@ def _together(folder: Path, parts: list[Standing]) -> Standing:
     return _failed(folder) or Standing("interrupted", done, seconds)
 
 
-def _failed_together(folder: Path) -> Standing | None:
+def _failed_as_all(folder: Path) -> Standing | None:
     """The failed standing of a replica of which none was left; None of any other run."""
     failed = _failed(folder.parent)
     return failed if failed and is_replica(folder) else None

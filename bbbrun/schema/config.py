@@ -190,7 +190,8 @@ def option(group: str, values: dict[str, Any]) -> Any:
     try:
         return OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(kind), _escaped(values)))
     except OmegaConfBaseException as error:
-        raise UserError(f"{group}={values.get('name')} of another version of bbbrun: {error}") from None
+        reason = str(error).partition("\n")[0]
+        raise UserError(f"{group}={values.get('name')} of another version of bbbrun: {reason}") from None
 
 
 def _escaped(node: Any) -> Any:

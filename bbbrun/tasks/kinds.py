@@ -11,7 +11,7 @@ from bbbrun.bayes.networks import starting_weights
 from bbbrun.data.images import load_images
 from bbbrun.data.tables.form import Form, form_of, text_of
 from bbbrun.data.tables.load import load_table
-from bbbrun.errors import UserError
+from bbbrun.errors import UserError, line_of
 from bbbrun.runs.files import INPUTS
 from bbbrun.runs.reader import Run
 from bbbrun.runs.writer import RunFolder
@@ -52,8 +52,8 @@ def _by_epochs(configs: list[Config], tasks: list[Task], device: torch.device) -
         weights = starting_weights(problem.network, options, configs[0].seed).to(device)
         try:
             require_function(problem.network, weights, problem.inputs)
-        except ValueError as error:
-            raise UserError(f"network.target={options.target}: {error}") from None
+        except (Exception, SystemExit) as error:
+            raise UserError(f"network.target={options.target}: {line_of(error)}") from error
     return Prepared(columns(tasks[0]), lambda runs: fit(configs, tasks, runs, device))
 
 

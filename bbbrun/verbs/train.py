@@ -4,6 +4,7 @@ import os
 import sys
 from collections.abc import Collection, Sequence
 from contextlib import nullcontext
+from errno import ENOSPC
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -120,8 +121,8 @@ def main(words: Sequence[str], only: Collection[str] | None = None) -> None:
         if debug or (started and not of_the_user):
             raise
         if not failed:
-            if isinstance(error, OSError) and error.filename is None and sweep and sweep.calls.folder:
-                error.filename = str(sweep.calls.folder)  # Hydra writes there, and a full disk names no file
+            if isinstance(error, OSError) and error.errno == ENOSPC and sweep and sweep.calls.folder:
+                error.filename = error.filename or str(sweep.calls.folder)  # where Hydra writes
             _show_error(error)
         failed = True
         if sweep and not started:

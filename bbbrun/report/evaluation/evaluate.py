@@ -46,9 +46,12 @@ _TITLES = {
 }
 _ENSEMBLE = "ensemble"
 _KEYS = ["method", "members", "set", "part", "level"]
-# What the files of an evaluation begin with.
-TABLES = {"scores.csv": ",".join(_KEYS), "summary.csv": "method,set,part,level,runs"}
-TABLES |= {"runs.csv": "seed,seconds,command,commit", "evaluation.json": '[\n {\n  "method":'}
+TABLES = {  # what the files of an evaluation begin with
+    "scores.csv": (",".join(_KEYS),),
+    "summary.csv": ("method,set,part,level,runs",),
+    "runs.csv": ("seed,seconds,command,commit",),
+    "evaluation.json": ('[\n {\n  "method":',),
+}
 _LEVELS = ("error", "nll", "entropy", "epistemic")
 
 

@@ -15,7 +15,6 @@ from bbbrun.report.groups import NothingToShow, markdown, one_setting
 from bbbrun.report.plots import draw_predictive, save
 from bbbrun.report.spread import mean_half_width, with_interval
 from bbbrun.runs.reader import Run
-from bbbrun.schema.config import option
 from bbbrun.schema.datasets import RegressionCurveConfig
 
 # Columns of summary.csv, in words.
@@ -117,5 +116,5 @@ def _draw(panels: list[tuple[Run, str]], output: Path) -> None:
 
 
 def _dataset(run: Run) -> RegressionCurveConfig:
-    dataset: RegressionCurveConfig = option("dataset", run.config["dataset"])
+    dataset: RegressionCurveConfig = run.options("dataset")
     return dataset

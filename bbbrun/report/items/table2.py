@@ -20,7 +20,6 @@ from bbbrun.report.plots import seeds_label
 from bbbrun.report.published.paper import published
 from bbbrun.runs.reader import Run
 from bbbrun.runtime.device import choose_device
-from bbbrun.schema.config import option
 
 REMOVED = (0, 50, 75, 95, 98, 99)  # percent; the paper has all but the last
 _DRAWS = 100
@@ -35,7 +34,7 @@ def table2(runs: list[Run], output: Path) -> list[str]:
     networks = mixture_networks(runs)
     device, rows = choose_device("auto"), []
     for cell, group in networks.items():
-        images = load_images(option("dataset", group[0].config["dataset"]), device)
+        images = load_images(group[0].options("dataset"), device)
         own = {"temperature": cell.temperature, "units": cell.units}
         rows += [own | row for run in group for row in prune(run, images)]
     keys = ["temperature", "removed", "units"]
