@@ -642,6 +642,11 @@ def test_what_other_trainings_of_the_same_seeds_change_is_what_their_records_say
         }
         for precision in ("float32", "bfloat16")
     )
+    fewer = now | {
+        (mixture, run.config["network"]["hidden"][0], run.seed): run
+        for run in finished_runs([sweep / "hundred_draws"])
+        if not run.cold
+    }
     cases = [
         (wide, False, gaussian, mixture, None),
         (wide, False, dropout, mixture, None),
@@ -649,6 +654,8 @@ def test_what_other_trainings_of_the_same_seeds_change_is_what_their_records_say
         (single, False, gaussian, mixture, None),
         (single, False, dropout, mixture, None),
         (half, False, gaussian, mixture, 400),
+        (fewer, True, gaussian, mixture, None),
+        (fewer, True, dropout, mixture, None),
         (first, True, dropout, "SGD", 800),
         (first, True, dropout, mixture, None),
     ]
