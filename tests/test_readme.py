@@ -618,47 +618,47 @@ def test_what_other_trainings_of_the_same_seeds_change_is_what_their_records_say
         pairs = [
             (runs[key], runs[other, *key[1:]]) for key in sorted(runs) if key[0] == one and units in (None, key[1])
         ]
-        if not alone:
-            wrong = [[100.0 * (t["class"] != t["label"]) for t in map(Run.predictions, pair)] for pair in pairs]
-            value, half = crossed(np.array([first - second for first, second in wrong]))
-        else:
-            errors = [[run.summary["metrics"]["test_error"] for run in pair] for pair in pairs]
-            less = pd.Series(np.subtract(*np.transpose(errors)))
-            value, half = less.mean(), mean_half_width(less)
-        lower = sum(np.subtract(*(run.summary["metrics"]["test_error"] for run in pair)) < 0 for pair in pairs)
         assert len(pairs) == (3 if units else 9)
-        return f"{value:.2f} ± {half:.2f}" + (f", lower in {lower}" if units is None else "")
+        less = pd.Series([np.subtract(*(run.summary["metrics"]["test_error"] for run in pair)) for pair in pairs])
+        if alone:
+            half = mean_half_width(less)
+        else:
+            wrong = [[100.0 * (t["class"] != t["label"]) for t in map(Run.predictions, pair)] for pair in pairs]
+            half = crossed(np.array([first - second for first, second in wrong])).half
+        return f"{less.mean():.2f} ± {half:.2f}" + (f" ({(less < 0).sum()})" if units is None else "")
 
     others = [paper / "runs" / name for name in ("mnist_gaussian", "mnist_dropout", "mnist_mle")]
-    now = shown()
-    wide, first = shown(sweep / "rounding"), shown(sweep / "no_predictions")
+    now, wide, first = shown(), shown(sweep / "rounding"), shown(sweep / "no_predictions")
     assert {key for key in now if now[key].folder != wide[key].folder} == {(mixture, 1200, seed) for seed in range(3)}
-    single, half = (
-        now
-        | {
-            (mixture, 400, run.seed): run
-            for run in finished_runs([sweep / "bfloat16"])
-            if run.config["precision"] == precision
-        }
-        for precision in ("float32", "bfloat16")
-    )
-    fewer = now | {
-        (mixture, run.config["network"]["hidden"][0], run.seed): run
-        for run in finished_runs([sweep / "hundred_draws"])
-        if not run.cold
-    }
-    cases = [
-        (wide, False, gaussian, mixture, None),
-        (wide, False, dropout, mixture, None),
-        (wide, False, dropout, mixture, 1200),
-        (single, False, gaussian, mixture, None),
-        (single, False, dropout, mixture, None),
-        (half, False, gaussian, mixture, 400),
-        (fewer, True, gaussian, mixture, None),
-        (fewer, True, dropout, mixture, None),
-        (first, True, dropout, "SGD", 800),
-        (first, True, dropout, mixture, None),
+
+    def with_mixtures(folder: str, **chosen: str) -> dict[tuple[str, int, int], Run]:
+        found = [
+            run for run in finished_runs([sweep / folder]) if not run.cold and chosen.items() <= run.config.items()
+        ]
+        return now | {(mixture, run.config["network"]["hidden"][0], run.seed): run for run in found}
+
+    rows = [
+        ("shown", now, False),
+        ("`rounding`: mixture, 1200 units", wide, False),
+        (
+            "`bfloat16`: mixture, 400 units, 100 draws, in float32",
+            with_mixtures("bfloat16", precision="float32"),
+            False,
+        ),
+        ("the same in bfloat16", with_mixtures("bfloat16", precision="bfloat16"), False),
+        ("shown, intervals over the pairs alone", now, True),
+        ("`hundred_draws`: mixture, six of nine, 100 draws, the same", with_mixtures("hundred_draws"), True),
+        ("`no_predictions`: dropout and SGD, six of nine each, the same", first, True),
     ]
-    table = text.split("| other trainings |")[1].split("\n\n")[0].splitlines()[2:]
-    said = [[cell.strip() for cell in line.strip("|").split("|")][2:] for line in table]
-    assert said == [[compared(now, *case), compared(runs, *case)] for runs, *case in cases]
+    columns = [
+        (gaussian, mixture, None),
+        (gaussian, mixture, 400),
+        (dropout, mixture, None),
+        (dropout, mixture, 1200),
+        (dropout, "SGD", 800),
+    ]
+    for name, runs, alone in rows:
+        cells_of_row = [compared(runs, alone, *column) for column in columns]
+        assert f"\n| {' | '.join([name, *cells_of_row])} |\n" in text
+        over_all = [compared(runs, alone, row, "SGD", None) for row in (dropout, mixture, gaussian)]
+        assert all(float(cell.split(" ± ")[0]) + float(cell.split()[2]) < 0 for cell in over_all)
