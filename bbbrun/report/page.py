@@ -24,7 +24,7 @@ _STYLE = """
 :root{color-scheme:light dark}
 body{font:16px/1.5 sans-serif;max-width:60em;margin:2em auto;padding:0 1em}
 img{max-width:100%;height:auto;background:#fff}
-.wide{overflow-x:auto;margin:1em 0}
+.wide{overflow-x:auto;margin:1em 0;width:max-content;max-width:min(100vw - 2em,50vw + 28em)}
 table{border-collapse:collapse;font-size:.9em}
 td,th{padding:.25em .7em;text-align:left;vertical-align:top}
 td+td{white-space:nowrap}
