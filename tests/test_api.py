@@ -186,7 +186,7 @@ def test_fit_refuses_what_it_cannot_train():
         (lambda x: nn.functional.dropout(x), "differ between two calls"),
         (lambda x: x - x.mean(0), "depends on the other"),
     ):
-        module = nn.Linear(3, 2)
+        module = nn.Linear(3, 50)
         module.forward = lambda x, module=module, forward=forward: forward(nn.functional.linear(x, module.weight))
         with pytest.raises(ValueError, match=text):
             bbbrun.fit(module, bbbrun.likelihoods.categorical, x, y, **words)

@@ -13,6 +13,7 @@ from bbbrun.runtime.imports import imported, read_state
 from bbbrun.schema.methods import ModuleConfig
 
 _DROPOUT = (nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, nn.AlphaDropout, nn.FeatureAlphaDropout)
+_TRIED = 64  # inputs; two draws of dropout on a few outputs may be the same
 _BATCH_NORM = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
 
 
@@ -56,20 +57,22 @@ def _drops(part: nn.Module) -> bool:
 
 
 def require_function(network: Network, weights: Tensor, inputs: Tensor) -> None:
-    """Raise ValueError where the output of the first input is no function of the weights and of it alone.
+    """Raise ValueError where outputs are seen to be no function of the weights and of one input each.
 
-    It calls the module on batches of two of the inputs (N, ...), since `from_module` sees the module's parts alone.
+    It calls the module on a batch of the inputs (N, ...) twice, then on two batches that share their first input, since
+    `from_module` sees the module's parts alone.
     """
+    some = inputs[:_TRIED]
     with torch.random.fork_rng(devices=[]):
-        batches = inputs[[0, -1]], inputs[[0, -1]], inputs[[0, 0]]
-        outputs, again, other = (network(weights, batch)[0].detach().nan_to_num() for batch in batches)
+        batches = some, some, inputs[[0, -1]], inputs[[0, 0]]
+        outputs, again, first, same = (network(weights, batch).detach().nan_to_num() for batch in batches)
     # Sums within batches are rounded.
     least = 1e-3 * float(outputs.abs().max())
     if not torch.allclose(outputs, again, rtol=1e-2, atol=least):
         raise ValueError(
             "the module's outputs differ between two calls: leave noise and state out of it, or call eval() on it"
         )
-    if not torch.allclose(outputs, other, rtol=1e-2, atol=least):
+    if not torch.allclose(first[0], same[0], rtol=1e-2, atol=least):
         raise ValueError("the module's output of an input depends on the other inputs of its batch")
 
 
