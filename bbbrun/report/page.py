@@ -6,7 +6,6 @@ import itertools
 import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from types import MappingProxyType
 
 from bbbrun.errors import UserError
 from bbbrun.report.judge import ITEMS, judge
@@ -36,13 +35,13 @@ summary{cursor:pointer}
 """
 
 
-def require_replaceable(folder: Path, tables: Mapping[str, tuple[str, ...]] = MappingProxyType({})) -> None:
+def require_replaceable(folder: Path, tables: Mapping[str, tuple[str, ...]] | None = None) -> None:
     """Raise UserError where a page in `folder`, or one of `tables`, would replace a file that is not bbbrun's.
 
     tables: what bbbrun's own files may begin with, by their names.
     """
     titles = tuple(f"# {title}\n" for title in (TITLE, COMPARED, EVALUATED, SEARCH))
-    for name, beginnings in {"REPORT.md": titles, "report.html": (_HEAD,), **tables}.items():
+    for name, beginnings in {"REPORT.md": titles, "report.html": (_HEAD,), **(tables or {})}.items():
         path = folder / name
         text = ""
         if path.is_file():

@@ -41,8 +41,9 @@ def _require_unused(folder: Path) -> None:
         if (folder / name).exists():
             raise UserError(f"{folder} holds another run ({name}): continue it with resume=, or name another folder")
     for name in (METRICS, PREDICTIONS, INPUTS, WRITER, FIGURES, ERROR):
+        path = folder / name
         # error.txt may be empty yet: a shell writes the run's own messages there.
-        if _has_text(folder / name) or any((folder / name).glob("*")) or (name == ERROR and (folder / name).exists()):
+        if _has_text(path) or any(path.glob("*")) or (name == ERROR and path.exists()):
             raise UserError(f"{folder} holds {name}, where a run writes: move it, or name another folder")
 
 
