@@ -42,7 +42,7 @@ def places(cores: int, small: bool) -> Iterator[Place]:
 
     small: one setting, which shows only that all of it works.
     """
-    middle = Place("", _square(10**4 if small else 10**6), 1, 128, cores)
+    middle = Place("", _square(10**6), 1, 128, cores)
     if small:
         yield middle._replace(axis="weights")
         return
