@@ -534,7 +534,7 @@ def test_the_grid_of_the_baselines_is_that_of_its_records() -> None:
     folder = ROOT / "results" / "sweep" / "search"
     text = (folder / "README.md").read_text()
     grid = pd.concat([pd.read_csv(path) for path in (folder / "baselines/by/by.csv", folder / "by" / "by.csv")])
-    errors = grid[grid["method"] != "bbb"].set_index(["method", "optimizer", "optimizer.lr"])["valid_error"]
+    wider = pd.read_csv(folder / "wider" / "by" / "by.csv")
     places = [
         ("sgd", 1e-3),
         ("sgd", 3e-3),
@@ -544,18 +544,25 @@ def test_the_grid_of_the_baselines_is_that_of_its_records() -> None:
         ("adam", 1e-3),
         ("adam", 3e-3),
     ]
-    for method, name in (("dropout", "dropout"), ("mle", "without")):
+    dropout, plain = wider["method"] == "dropout", wider["method"] == "mle"
+    for name, records in (
+        ("dropout", grid[grid["method"] == "dropout"]),
+        ("without", grid[grid["method"] == "mle"]),
+        ("dropout of 10 % of inputs and 30 % of hidden units", wider[dropout & (wider["method.input_rate"] == 0.1)]),
+        ("dropout of no inputs and 50 % of hidden units", wider[dropout & (wider["method.hidden_rate"] == 0.5)]),
+        ("without, `init_scale` 0.5", wider[plain & (wider["network.init_scale"] == 0.5)]),
+        ("without, `init_scale` 2", wider[plain & (wider["network.init_scale"] == 2)]),
+    ):
+        errors = records.set_index(["optimizer", "optimizer.lr"])["valid_error"]
         (line,) = re.findall(rf"^\| {name} \|(.*)\|$", text, re.MULTILINE)
         for place, cell in zip(places, map(str.strip, line.split("|")), strict=True):
-            if (method, *place) in errors:
-                assert f"{errors[(method, *place)]:.2f}" == cell
+            if place in errors:
+                assert f"{errors[place]:.2f}" == cell
             else:
-                assert (method, *place, cell) in {
-                    ("dropout", "adam", 3e-3, ""),
-                    ("mle", "sgd", 6e-3, "diverged at once (no record)"),
-                }
+                untried = ("adam", 3e-3) if name.startswith("dropout") else ("adam", 1e-4)
+                assert cell == "" if place == untried else "diverged" in cell and place[0] == "sgd"
     adam = pd.read_csv(folder / "plain_adam" / "by" / "by.csv").iloc[0]
-    assert f"By Adam the first has {adam['test_error']:.2f} % at 400 units." in " ".join(README.split())
+    assert f"At 400 units the first row has {adam['test_error']:.2f} % by Adam," in " ".join(README.split())
     (row,) = re.findall(r"^\| Adam, 1e-3 \(`plain_adam/`\) \| (.*) \|$", text, re.MULTILINE)
     errors_of_seeds, mean, nll, valid = row.split(" | ")
     assert (mean, nll) == (f"{adam['test_error']:.2f}", f"{adam['test_nll']:.3f}")
@@ -563,6 +570,42 @@ def test_the_grid_of_the_baselines_is_that_of_its_records() -> None:
         values = pd.Series([float(each) for each in listed.split(", ")])
         assert values.mean() == pytest.approx(adam[column], abs=1e-3)
         assert values.std() == pytest.approx(adam[f"{column}_std"], abs=1e-3)
+
+
+def test_less_dropout_on_table_1s_seeds_is_what_its_records_say() -> None:
+    paper, folder = ROOT / "results" / "paper", ROOT / "results" / "sweep" / "search"
+    text, page = (" ".join((each / "README.md").read_text().split()) for each in (folder, paper))
+    found = cells(finished_runs([paper / "runs" / name for name in ("mnist", "mnist_gaussian", "mnist_dropout")]))
+    beside = ("SGD, dropout", "Bayes by Backprop, Gaussian", "Bayes by Backprop, scale mixture")
+    rows = {cell.row: runs for cell, runs in found.items() if cell.units == 400 and cell.row in beside}
+    rows["less"] = list(finished_runs([folder / "dropout_rates"]))
+    numbers, wrong = {}, {}
+    for row, runs in rows.items():
+        of_seed = {run.seed: run for run in runs}
+        in_order = [of_seed[seed] for seed in range(3)]
+        numbers[row] = pd.DataFrame([run.summary["metrics"] for run in in_order])
+        predicted = [run.predictions() for run in in_order]
+        wrong[row] = np.array([100.0 * (each["class"] != each["label"]) for each in predicted])
+    means = {row: columns.mean() for row, columns in numbers.items()}
+    for row, name in (
+        ("less", "10 % and 30 %, 1e-3 (`dropout_rates/`)"),
+        ("SGD, dropout", "20 % and 50 %, 3e-3 (Table 1)"),
+    ):
+        test, valid = (", ".join(f"{x:.2f}" for x in numbers[row][key]) for key in ("test_error", "valid_error"))
+        mean = means[row]
+        assert f"| {name} | {test} | {mean['test_error']:.2f} | {mean['test_nll']:.3f} | {valid} |" in text
+    left = means["SGD, dropout"]["valid_error"] - means["less"]["valid_error"]
+    assert f"Of its 0.16 points {left:.2f} are left on these seeds' validation images." in text
+    assert means["less"]["test_nll"] > max(means[row]["test_nll"] for row in beside)
+    from_dropout, from_gaussian, from_mixture = (crossed(wrong["less"] - wrong[row]) for row in beside)
+    assert f" {from_dropout.value:.2f} ± {from_dropout.half:.2f} from Table 1's dropout, " in text
+    assert f" {abs(from_gaussian.value):.2f} ± {from_gaussian.half:.2f} from the Gaussian prior and " in text
+    assert f" {from_mixture.value:.2f} ± {from_mixture.half:.2f} from the mixture: " in text
+    errors = [means[row]["test_error"] for row in ("less", "SGD, dropout")]
+    assert "has {:.2f} where Table 1's has {:.2f}: as much as the Gaussian prior".format(*errors) in page
+    assert f"Gaussian prior (0.00 ± {from_gaussian.half:.2f}), and {-from_mixture.value:.2f} ± " in page
+    assert f" ± {from_mixture.half:.2f} less than the mixture" in page
+    assert f"the second {errors[0]:.2f} by less dropout." in " ".join(README.split())
 
 
 def test_the_regressions_fresh_seeds_are_those_of_their_records() -> None:
