@@ -562,7 +562,7 @@ def test_the_grid_of_the_baselines_is_that_of_its_records() -> None:
                 untried = ("adam", 3e-3) if name.startswith("dropout") else ("adam", 1e-4)
                 assert cell == "" if place == untried else "diverged" in cell and place[0] == "sgd"
     adam = pd.read_csv(folder / "plain_adam" / "by" / "by.csv").iloc[0]
-    assert f"At 400 units the first row has {adam['test_error']:.2f} % by Adam," in " ".join(README.split())
+    assert f"At 400 units row one has {adam['test_error']:.2f} % by Adam," in " ".join(README.split())
     (row,) = re.findall(r"^\| Adam, 1e-3 \(`plain_adam/`\) \| (.*) \|$", text, re.MULTILINE)
     errors_of_seeds, mean, nll, valid = row.split(" | ")
     assert (mean, nll) == (f"{adam['test_error']:.2f}", f"{adam['test_nll']:.3f}")
@@ -572,40 +572,59 @@ def test_the_grid_of_the_baselines_is_that_of_its_records() -> None:
         assert values.std() == pytest.approx(adam[f"{column}_std"], abs=1e-3)
 
 
-def test_less_dropout_on_table_1s_seeds_is_what_its_records_say() -> None:
+def test_the_baselines_other_settings_on_table_1s_seeds_are_what_their_records_say() -> None:
     paper, folder = ROOT / "results" / "paper", ROOT / "results" / "sweep" / "search"
     text, page = (" ".join((each / "README.md").read_text().split()) for each in (folder, paper))
-    found = cells(finished_runs([paper / "runs" / name for name in ("mnist", "mnist_gaussian", "mnist_dropout")]))
-    beside = ("SGD, dropout", "Bayes by Backprop, Gaussian", "Bayes by Backprop, scale mixture")
-    rows = {cell.row: runs for cell, runs in found.items() if cell.units == 400 and cell.row in beside}
-    rows["less"] = list(finished_runs([folder / "dropout_rates"]))
+    dropout, plain = "SGD, dropout", "SGD"
+    gaussian, mixture = "Bayes by Backprop, Gaussian", "Bayes by Backprop, scale mixture"
+    kinds = ("mnist", "mnist_gaussian", "mnist_dropout", "mnist_mle")
+    found = cells(finished_runs([paper / "runs" / name for name in kinds]))
+    rows = {cell.row: runs for cell, runs in found.items() if cell.units == 400}
+    less, start = "dropout_rates", "plain_start"
+    rows |= {name: list(finished_runs([folder / name])) for name in (less, start)}
     numbers, wrong = {}, {}
-    for row, runs in rows.items():
-        of_seed = {run.seed: run for run in runs}
-        in_order = [of_seed[seed] for seed in range(3)]
-        numbers[row] = pd.DataFrame([run.summary["metrics"] for run in in_order])
-        predicted = [run.predictions() for run in in_order]
-        wrong[row] = np.array([100.0 * (each["class"] != each["label"]) for each in predicted])
-    means = {row: columns.mean() for row, columns in numbers.items()}
+    for row in (dropout, plain, gaussian, mixture, less, start):
+        runs = sorted(rows[row], key=lambda run: run.seed)
+        assert [run.seed for run in runs] == [0, 1, 2]
+        numbers[row] = pd.DataFrame([run.summary["metrics"] for run in runs])
+        wrong[row] = np.array([100.0 * (each["class"] != each["label"]) for each in map(Run.predictions, runs)])
     for row, name in (
-        ("less", "10 % and 30 %, 1e-3 (`dropout_rates/`)"),
-        ("SGD, dropout", "20 % and 50 %, 3e-3 (Table 1)"),
+        (less, "dropout of 10 % and 30 %, 1e-3 (`dropout_rates/`)"),
+        (dropout, "dropout of 20 % and 50 %, 3e-3 (Table 1)"),
+        (start, "without, `init_scale` 0.5, 3e-3 (`plain_start/`)"),
+        (plain, "without, `init_scale` 1, 3e-3 (Table 1)"),
     ):
         test, valid = (", ".join(f"{x:.2f}" for x in numbers[row][key]) for key in ("test_error", "valid_error"))
-        mean = means[row]
-        assert f"| {name} | {test} | {mean['test_error']:.2f} | {mean['test_nll']:.3f} | {valid} |" in text
-    left = means["SGD, dropout"]["valid_error"] - means["less"]["valid_error"]
-    assert f"Of its 0.16 points {left:.2f} are left on these seeds' validation images." in text
-    assert means["less"]["test_nll"] > max(means[row]["test_nll"] for row in beside)
-    from_dropout, from_gaussian, from_mixture = (crossed(wrong["less"] - wrong[row]) for row in beside)
-    assert f" {from_dropout.value:.2f} ± {from_dropout.half:.2f} from Table 1's dropout, " in text
-    assert f" {abs(from_gaussian.value):.2f} ± {from_gaussian.half:.2f} from the Gaussian prior and " in text
-    assert f" {from_mixture.value:.2f} ± {from_mixture.half:.2f} from the mixture: " in text
-    errors = [means[row]["test_error"] for row in ("less", "SGD, dropout")]
-    assert "has {:.2f} where Table 1's has {:.2f}: as much as the Gaussian prior".format(*errors) in page
-    assert f"Gaussian prior (0.00 ± {from_gaussian.half:.2f}), and {-from_mixture.value:.2f} ± " in page
-    assert f" ± {from_mixture.half:.2f} less than the mixture" in page
-    assert f"the second {errors[0]:.2f} by less dropout." in " ".join(README.split())
+        means = numbers[row].mean()
+        assert f"| {name} | {test} | {means['test_error']:.2f} | {means['test_nll']:.3f} | {valid} |" in text
+
+    def beside(one: str, other: str) -> str:
+        difference = crossed(wrong[one] - wrong[other])
+        return f"{difference.value:.2f} ± {difference.half:.2f}".replace("-0.00", "0.00")
+
+    for one, shown in ((less, dropout), (start, plain)):
+        left = numbers[shown]["valid_error"] - numbers[one]["valid_error"]
+        assert f" {left.mean():.2f} ± {mean_half_width(left):.2f}" in text[text.index("Of the 0.16 points") :]
+    assert (
+        f" {beside(less, dropout)} from Table 1's dropout, {beside(less, gaussian)} from the Gaussian prior and "
+        f"{beside(less, mixture)} from the mixture at 400 units" in text
+    )
+    assert f" {beside(start, plain)} from Table 1's, " in text
+    assert f"has {numbers[less]['test_error'].mean():.2f}, where Table 1's has " in page
+    for contrast in (
+        beside(dropout, less) + " less",
+        beside(less, gaussian),
+        beside(mixture, less) + " below",
+        beside(plain, start) + " less",
+        beside(start, mixture) + " more",
+    ):
+        assert contrast in page
+    narrow, rates = (numbers[name]["test_error"].mean() for name in (start, less))
+    assert f"{narrow:.2f} from a narrower start, row two, within error, {rates:.2f} by" in " ".join(README.split())
+    assert crossed(wrong[less] - wrong[dropout]).verdict(0.0) == "same within error"
+    for row in (dropout, gaussian, mixture):
+        assert numbers[less]["test_nll"].mean() > numbers[row]["test_nll"].mean()
+        assert f"{beside(start, row)} from" in text
 
 
 def test_the_regressions_fresh_seeds_are_those_of_their_records() -> None:
