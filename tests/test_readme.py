@@ -620,7 +620,7 @@ def test_the_baselines_other_settings_on_table_1s_seeds_are_what_their_records_s
     ):
         assert contrast in page
     narrow, rates = (numbers[name]["test_error"].mean() for name in (start, less))
-    assert f"{narrow:.2f} from a narrower start, row two, within error, {rates:.2f} by" in " ".join(README.split())
+    assert f"{narrow:.2f} by a narrower start; row two {rates:.2f}, within error, by" in " ".join(README.split())
     assert crossed(wrong[less] - wrong[dropout]).verdict(0.0) == "same within error"
     for row in (dropout, gaussian, mixture):
         assert numbers[less]["test_nll"].mean() > numbers[row]["test_nll"].mean()
