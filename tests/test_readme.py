@@ -18,7 +18,7 @@ from omegaconf import OmegaConf
 from scipy import stats
 
 from bbbrun.report.items.cells import cells
-from bbbrun.report.items.pairs import crossed
+from bbbrun.report.items.pairs import crossed, wrong_images
 from bbbrun.report.judge import judge
 from bbbrun.report.published.paper import claims
 from bbbrun.report.readme import TABLES, between, renewed
@@ -545,13 +545,16 @@ def test_the_grid_of_the_baselines_is_that_of_its_records() -> None:
         ("adam", 3e-3),
     ]
     dropout, plain = wider["method"] == "dropout", wider["method"] == "mle"
+    less = "dropout of 10 % of inputs and 30 % of hidden units"
+    none_of_inputs = "dropout of no inputs and 50 % of hidden units"
+    narrow, wide = "without, `init_scale` 0.5", "without, `init_scale` 2"
     for name, records in (
         ("dropout", grid[grid["method"] == "dropout"]),
         ("without", grid[grid["method"] == "mle"]),
-        ("dropout of 10 % of inputs and 30 % of hidden units", wider[dropout & (wider["method.input_rate"] == 0.1)]),
-        ("dropout of no inputs and 50 % of hidden units", wider[dropout & (wider["method.hidden_rate"] == 0.5)]),
-        ("without, `init_scale` 0.5", wider[plain & (wider["network.init_scale"] == 0.5)]),
-        ("without, `init_scale` 2", wider[plain & (wider["network.init_scale"] == 2)]),
+        (less, wider[dropout & (wider["method.input_rate"] == 0.1)]),
+        (none_of_inputs, wider[dropout & (wider["method.hidden_rate"] == 0.5)]),
+        (narrow, wider[plain & (wider["network.init_scale"] == 0.5)]),
+        (wide, wider[plain & (wider["network.init_scale"] == 2)]),
     ):
         errors = records.set_index(["optimizer", "optimizer.lr"])["valid_error"]
         (line,) = re.findall(rf"^\| {name} \|(.*)\|$", text, re.MULTILINE)
@@ -559,8 +562,17 @@ def test_the_grid_of_the_baselines_is_that_of_its_records() -> None:
             if place in errors:
                 assert f"{errors[place]:.2f}" == cell
             else:
-                untried = ("adam", 3e-3) if name.startswith("dropout") else ("adam", 1e-4)
-                assert cell == "" if place == untried else "diverged" in cell and place[0] == "sgd"
+                assert (name, *place, cell) in {
+                    ("dropout", "adam", 3e-3, ""),
+                    ("without", "sgd", 6e-3, "diverged at once (no record)"),
+                    (less, "adam", 3e-3, ""),
+                    (none_of_inputs, "adam", 3e-3, ""),
+                    (narrow, "sgd", 6e-3, "diverged (no record)"),
+                    (narrow, "adam", 1e-4, ""),
+                    (wide, "sgd", 3e-3, "diverged (no record)"),
+                    (wide, "sgd", 6e-3, "diverged (no record)"),
+                    (wide, "adam", 1e-4, ""),
+                }
     adam = pd.read_csv(folder / "plain_adam" / "by" / "by.csv").iloc[0]
     assert f"At 400 units row one has {adam['test_error']:.2f} % by Adam," in " ".join(README.split())
     (row,) = re.findall(r"^\| Adam, 1e-3 \(`plain_adam/`\) \| (.*) \|$", text, re.MULTILINE)
@@ -582,12 +594,13 @@ def test_the_baselines_other_settings_on_table_1s_seeds_are_what_their_records_s
     rows = {cell.row: runs for cell, runs in found.items() if cell.units == 400}
     less, start = "dropout_rates", "plain_start"
     rows |= {name: list(finished_runs([folder / name])) for name in (less, start)}
-    numbers, wrong = {}, {}
-    for row in (dropout, plain, gaussian, mixture, less, start):
-        runs = sorted(rows[row], key=lambda run: run.seed)
-        assert [run.seed for run in runs] == [0, 1, 2]
-        numbers[row] = pd.DataFrame([run.summary["metrics"] for run in runs])
-        wrong[row] = np.array([100.0 * (each["class"] != each["label"]) for each in map(Run.predictions, runs)])
+    runs_of = {
+        row: sorted(rows[row], key=lambda run: run.seed) for row in (dropout, plain, gaussian, mixture, less, start)
+    }
+    assert all([run.seed for run in runs] == [0, 1, 2] for runs in runs_of.values())
+    numbers = {row: pd.DataFrame([run.summary["metrics"] for run in runs]) for row, runs in runs_of.items()}
+    images = wrong_images({(400, row): runs for row, runs in runs_of.items()})
+    wrong = {row: 100.0 * np.stack(list(of_seed.values())) for row, of_seed in images.items()}
     for row, name in (
         (less, "dropout of 10 % and 30 %, 1e-3 (`dropout_rates/`)"),
         (dropout, "dropout of 20 % and 50 %, 3e-3 (Table 1)"),
