@@ -48,8 +48,8 @@ def test_the_list_holds_every_cell_and_agent_of_the_paper():
     seeds = {}
     for job in agents:
         seeds.setdefault((job.config["method"]["name"], job.config["agent"]["epsilon"]), []).append(job.config["seed"])
-    twenty, ten = list(range(20)), list(range(10))
-    assert seeds == {("bbb", 0.0): twenty, ("mle", 0.0): twenty, ("mle", 0.01): ten, ("mle", 0.05): ten}
+    kinds = [("bbb", 0.0), ("mle", 0.0), ("mle", 0.01), ("mle", 0.05)]
+    assert seeds == {kind: list(range(20)) for kind in kinds}
     pruned = [(job.words[0], job.words[-1]) for job in wanted(["table2"], [3, 4])]
     networks = ("experiment=mnist", "experiment=mnist_tempered")
     assert pruned == [(network, f"seed={seed}") for network in networks for seed in (3, 4)]

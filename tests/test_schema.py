@@ -65,7 +65,7 @@ def test_the_listed_runs_are_the_recorded_ones():
         assert isinstance(config, dict)
         records[setting(config), config["seed"]] += 1
     jobs = wanted([], None)
-    assert len(jobs) == 115
+    assert len(jobs) == 135
     assert all(records[setting(job.config), job.config["seed"]] for job in jobs)
     words = {word.partition("=")[0] for job in jobs for word in job.words}
     judged = {"method.test_samples", "method.final_samples", "train.evaluate_every"}
