@@ -58,7 +58,7 @@ class Tally(NamedTuple):
             return None
         return (
             f"the agent is stuck: it took action {self.last} {_LONG:,} times in a row, and another was best in "
-            f"{others} of them; a larger method.rho_init or agent.epsilon explores more"
+            f"{others} of them"
         )
 
     def row(self, before: "Tally", bandit: Bandit) -> dict[str, float]:
