@@ -157,6 +157,39 @@ def test_its_tree_and_its_files_are_there() -> None:
     assert not missing
 
 
+def regret_curves(agent: str) -> pd.DataFrame:
+    """The cumulative regrets of one agent of Figure 6: a row for each interaction recorded, a column for each seed."""
+    files = (ROOT / "results" / "paper" / "figure6").glob(f"{agent}_seed*.csv")
+    curves = {int(file.stem.rpartition("seed")[2]): pd.read_csv(file, index_col="step") for file in files}
+    return pd.DataFrame({seed: curves[seed]["cumulative_regret"] for seed in sorted(curves)})
+
+
+def test_the_page_tells_which_greedy_agents_decide_their_mean() -> None:
+    text = " ".join((ROOT / "results" / "paper" / "README.md").read_text().split())
+    greedy, bayes = (regret_curves(agent).loc[50_000].astype(int) for agent in ("greedy", "Bayes_by_Backprop"))
+    assert list(greedy.index) == list(bayes.index) == list(range(20))
+    decide = greedy[greedy > 10_000]
+    assert list(decide.index) == [12, 16, 19]
+    for seed in decide.index:
+        assert f"{decide[seed]:,}" in text
+    others = greedy.drop(decide.index)
+    assert f"The other {len(others)} have {others.mean():,.0f} in the mean." in text
+    more = (bayes - greedy).drop(decide.index)
+    half = more.sem() * stats.t.ppf(0.975, len(more) - 1)
+    assert f"Over the {len(more)} other pairs it loses {more.mean():,.0f} more, ± {half:,.0f}." in text
+    assert f"is {bayes.std():,.0f}, greedy's {greedy.std():,.0f}, without the three {others.std():,.0f}." in text
+    runs = finished_runs([ROOT / "results" / "paper" / "runs" / "bandit_greedy"])
+    rows = {run.seed: run.metrics().set_index("step") for run in runs if run.config["agent"]["epsilon"] == 0}
+    eaten = pd.DataFrame({seed: row.loc[50_000, ["eaten_edible", "eaten_poisonous"]] for seed, row in rows.items()})
+    assert eaten[[16, 19]].to_numpy().tolist() == [[0, 0], [2, 5]]
+    early = pd.Series({seed: row.loc[1_000, "eaten_edible"] for seed, row in rows.items()}).drop([16, 19])
+    assert f"but for these two: {early.min()} to {early.max()} edible mushrooms in the first 1,000." in text
+    agents = {"Bayes by Backprop": "Bayes_by_Backprop", "greedy": "greedy"}
+    for row, agent in (agents | {"1 % greedy": "1_percent_greedy", "5 % greedy": "5_percent_greedy"}).items():
+        regrets = regret_curves(agent).loc[50_000]
+        assert f"| {row} | {', '.join(f'{regret:,.0f}' for regret in regrets)} | {regrets.mean():,.0f} |" in text
+
+
 def test_what_results_paper_says_of_misses_is_what_the_records_say() -> None:
     """Sentences on orders, Figure 3's axis, Figure 6's growth and better cells, each from the table it speaks of."""
     paper = ROOT / "results" / "paper"
@@ -335,22 +368,25 @@ def test_what_results_paper_says_of_misses_is_what_the_records_say() -> None:
     assert (differences.max()[1200], differences.min()[400]) == (pytest.approx(-0.05), pytest.approx(0.06))
     regrets = pd.read_csv(paper / "figure6" / "differences.csv").set_index(["method", "other"])
     row = regrets.loc["Bayes by Backprop", "greedy"]
-    assert f"below in {['none', 'one', 'two', 'three', 'four', 'five'][row['lower']]};" in text
-    assert f"it loses {row['difference']:.0f} more, ± {row['half']:,.0f}" in text
+    assert f"Of the {row['pairs']} pairs of one seed it is below in {row['lower']};" in text
+    assert f"it loses {-row['difference']:,.0f} less, ± {row['half']:,.0f}, so the two are not told apart." in text
+    assert row["compared"] == "same within error"
 
     densities = pd.read_csv(paper / "figure3" / "figure3.csv")
     width = densities["weight"].diff().mean()
     outside = 100 * (1 - width * densities["Bayes by Backprop, scale mixture"].sum())
     assert f"{outside:.0f} % of Bayes by Backprop's weights lie outside" in text
 
-    curves = [pd.read_csv(file, index_col="step") for file in (paper / "figure6").glob("Bayes_*_seed*.csv")]
-    regrets = pd.concat([curve["cumulative_regret"] for curve in curves], axis="columns")
+    regrets = regret_curves("Bayes_by_Backprop")
     growth = []
     for a, b in itertools.pairwise((5_000, 10_000, 20_000, 50_000)):
         rates = 1_000 * (regrets.loc[b] - regrets.loc[a]) / (b - a)
         assert len(rates) == 20
         growth.append(f"{rates.mean():.0f} ± {rates.sem() * stats.t.ppf(0.975, 19):.0f}")
     assert f"ours {', '.join(growth)}," in text
+    late = regrets.loc[50_000] - regrets.loc[10_000]
+    half = late.sem() * stats.t.ppf(0.975, 19)
+    assert f"After 10,000 interactions it grows by {late.mean():,.0f} ± {half:,.0f}, the paper's by 1,900." in text
 
     widths = pd.concat(
         [
