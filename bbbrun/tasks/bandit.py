@@ -11,7 +11,6 @@ from bbbrun.errors import UserError
 from bbbrun.runs.writer import RunFolder
 from bbbrun.schema.config import Config
 from bbbrun.schema.datasets import ContextualAgentConfig
-from bbbrun.schema.methods import BayesByBackpropConfig
 from bbbrun.tasks.agent import Agent
 from bbbrun.tasks.tally import Tally
 from bbbrun.training.session import Outcome, Session
@@ -62,8 +61,7 @@ def play(config: Config, bandit: Bandit, run: RunFolder, device: torch.device) -
         last_tally = Tally(*session.saved.get("last_tally", tally))
         last_step: int = session.saved.get("last_step", session.step)
         step, warned = session.step, False
-        samples = isinstance(config.method, BayesByBackpropConfig)
-        explores = "method.rho_init or agent.epsilon" if samples else "agent.epsilon"
+        explores = "method.rho_init or agent.epsilon" if hasattr(config.method, "rho_init") else "agent.epsilon"
 
         def make_checkpoint() -> dict[str, Any]:
             extra = {"tally": list(tally), "last_tally": list(last_tally), "last_step": last_step}
