@@ -204,8 +204,16 @@ def test_the_page_tells_which_greedy_agents_decide_their_mean() -> None:
         f"so do {(greedy < 8_100).sum()} of the 20 agents of greedy,",
     ):
         assert sentence in text, sentence
-    pairs = pd.read_csv(PAPER / "figure6" / "differences.csv").set_index(["method", "other"])["compared"]
-    assert all(pairs[pair] == "same within error" for pair in pairs.index if "greedy" in pair)
+    pairs = pd.read_csv(PAPER / "figure6" / "differences.csv").set_index(["method", "other"])
+    of_greedy = pairs.loc[["greedy" in pair for pair in pairs.index]]
+    assert set(of_greedy["compared"]) == {"same within error"}
+    rows = pd.read_csv(PAPER / "figure6" / "statistics.csv").set_index("agent")
+    assert rows.loc["1% greedy", "iqm_low"] < row["iqm_high"] < rows.loc["5% greedy", "iqm_low"]
+    one, five = (f"{rows.loc[agent, 'iqm']:,.0f}" for agent in ("1% greedy", "5% greedy"))
+    below = [pairs.loc[(agent, "greedy"), "higher"] for agent in ("1% greedy", "5% greedy")]
+    assert below[0] == below[1]
+    assert f"below 1 % and 5 % greedy's, {one} and {five}; its interval, given below, reaches that of 1 %" in text
+    assert f"It is lower in {below[0]} of the 20 pairs with each." in text
 
 
 def test_the_page_compares_bayes_by_backprop_with_greedy() -> None:
@@ -225,7 +233,7 @@ def test_the_page_compares_bayes_by_backprop_with_greedy() -> None:
     for sentence in (
         f"Ours does by the mean {both[0]}, the median {both[1]} and the interquartile mean {both[2]}.",
         f"mean, {ours['iqm_low']:,.0f} to {ours['iqm_high']:,.0f}, lies within greedy's.",
-        f"it was above ({bayes.mean():,.0f} against {greedy[:10].mean():,.0f}).",
+        f"Bayes by Backprop was above ({bayes.mean():,.0f} against {greedy[:10].mean():,.0f}).",
         f"Over the {len(more)} pairs without seeds 12, 16 and 19,",
         f"it loses {more.mean():,.0f} more, ± {half_width(more):,.0f}.",
         f"is {bayes.std():,.0f}, greedy's {greedy.std():,.0f}, and {greedy.drop(DECIDING).std():,.0f} without",
@@ -293,7 +301,16 @@ def test_what_forty_more_seeds_of_the_bandit_show_is_in_their_records() -> None:
     )
     assert f"Bayes by Backprop has {more} and {much} more over the pairs." in text
     assert f"not told apart ({less})." in text
-    assert f"after 1,500 interactions, it has {more} more, though three greedy agents" in page(PAPER / "README.md")
+    eaten = runs.query("method == 'mle' and `optimizer.decay_epochs` == 300").set_index("seed")["eaten_edible"]
+    eaten = eaten[eaten > 0].sort_values()
+    assert eaten.index[0] == 133
+    assert (
+        f"133, eats a part alone, {eaten.iloc[0]} edible ones; of those that eat the next has {eaten.iloc[1]}." in text
+    )
+    paper = page(PAPER / "README.md")
+    assert f"after 1,500 interactions, Bayes by Backprop has {more} more, though three greedy agents" in paper
+    shown = (regret_curves("Bayes_by_Backprop") - regret_curves("greedy")).loc[1_500]
+    assert f"On Figure 6's twenty seeds it has {shown.mean():.0f} ± {half_width(shown):.0f} more after 1,500." in paper
 
 
 def test_what_results_paper_says_of_misses_is_what_the_records_say() -> None:
