@@ -161,17 +161,12 @@ def test_its_tree_and_its_files_are_there() -> None:
 
 def regret_curves(agent: str) -> pd.DataFrame:
     """The cumulative regrets of one agent of Figure 6: a row for each interaction recorded, a column for each seed."""
-    files = (ROOT / "results" / "paper" / "figure6").glob(f"{agent}_seed*.csv")
+    files = (PAPER / "figure6").glob(f"{agent}_seed*.csv")
     curves = {int(file.stem.rpartition("seed")[2]): pd.read_csv(file, index_col="step") for file in files}
     return pd.DataFrame({seed: curves[seed]["cumulative_regret"] for seed in sorted(curves)})
 
 
-def half_width(values: pd.Series) -> float:
-    """Half the 95 % interval of a mean, by Student's t."""
-    return float(values.sem() * stats.t.ppf(0.975, len(values) - 1))
-
-
-def page(path: Path) -> str:
+def text_of(path: Path) -> str:
     """The text of a page with all its white space single."""
     return " ".join(path.read_text().split())
 
@@ -180,7 +175,7 @@ DECIDING = [12, 16, 19]  # the seeds of greedy that lose much
 
 
 def test_the_page_tells_which_greedy_agents_decide_their_mean() -> None:
-    text = page(PAPER / "README.md")
+    text = text_of(PAPER / "README.md")
     greedy = regret_curves("greedy").loc[50_000].astype(int)
     assert list(greedy.index) == list(range(20))
     assert list(greedy.index[greedy > 10_000]) == DECIDING
@@ -192,7 +187,8 @@ def test_the_page_tells_which_greedy_agents_decide_their_mean() -> None:
     # The oracle gets 5 for each edible mushroom that was met.
     met = (last.loc["cumulative_regret", 12] + 100 * runs[12]["reward"].sum()) / 5
     early = pd.Series({seed: run.loc[1_000, "eaten_edible"] for seed, run in runs.items()}).drop([16, 19])
-    row = pd.read_csv(PAPER / "figure6" / "statistics.csv").set_index("agent").loc["greedy"]
+    rows = pd.read_csv(PAPER / "figure6" / "statistics.csv").set_index("agent")
+    row = rows.loc["greedy"]
     for sentence in (
         f"Ours ends at {row['mean']:,.0f} ± {row['mean_95']:,.0f} by the mean, above 1 % greedy.",
         f"The agents of 16 and 19 eat {last.loc['eaten_poisonous', 16]:.0f} and {last.loc['eaten_poisonous', 19]:.0f} "
@@ -207,7 +203,6 @@ def test_the_page_tells_which_greedy_agents_decide_their_mean() -> None:
     pairs = pd.read_csv(PAPER / "figure6" / "differences.csv").set_index(["method", "other"])
     of_greedy = pairs.loc[["greedy" in pair for pair in pairs.index]]
     assert set(of_greedy["compared"]) == {"same within error"}
-    rows = pd.read_csv(PAPER / "figure6" / "statistics.csv").set_index("agent")
     assert rows.loc["1% greedy", "iqm_low"] < row["iqm_high"] < rows.loc["5% greedy", "iqm_low"]
     one, five = (f"{rows.loc[agent, 'iqm']:,.0f}" for agent in ("1% greedy", "5% greedy"))
     below = [pairs.loc[(agent, "greedy"), "higher"] for agent in ("1% greedy", "5% greedy")]
@@ -217,7 +212,7 @@ def test_the_page_tells_which_greedy_agents_decide_their_mean() -> None:
 
 
 def test_the_page_compares_bayes_by_backprop_with_greedy() -> None:
-    text = page(PAPER / "README.md")
+    text = text_of(PAPER / "README.md")
     greedy, bayes = (regret_curves(agent).loc[50_000] for agent in ("greedy", "Bayes_by_Backprop"))
     rows = pd.read_csv(PAPER / "figure6" / "statistics.csv").set_index("agent")
     both = [
@@ -235,7 +230,7 @@ def test_the_page_compares_bayes_by_backprop_with_greedy() -> None:
         f"mean, {ours['iqm_low']:,.0f} to {ours['iqm_high']:,.0f}, lies within greedy's.",
         f"Bayes by Backprop was above ({bayes.mean():,.0f} against {greedy[:10].mean():,.0f}).",
         f"Over the {len(more)} pairs without seeds 12, 16 and 19,",
-        f"it loses {more.mean():,.0f} more, ± {half_width(more):,.0f}.",
+        f"it loses {more.mean():,.0f} more, ± {mean_half_width(more):,.0f}.",
         f"is {bayes.std():,.0f}, greedy's {greedy.std():,.0f}, and {greedy.drop(DECIDING).std():,.0f} without",
         f"regret is {again['cumulative_regret'].mean():,.0f} in the mean, where it was {before.mean():,.0f} ",
         f"A single seed moves by up to {(again['cumulative_regret'] - before).abs().max():,.0f}.",
@@ -244,7 +239,7 @@ def test_the_page_compares_bayes_by_backprop_with_greedy() -> None:
 
 
 def test_the_page_has_the_regrets_and_hours_of_all_agents() -> None:
-    text = page(PAPER / "README.md")
+    text = text_of(PAPER / "README.md")
     agents = {"Bayes by Backprop": "Bayes_by_Backprop", "greedy": "greedy"}
     for row, agent in (agents | {"1 % greedy": "1_percent_greedy", "5 % greedy": "5_percent_greedy"}).items():
         regrets = regret_curves(agent).loc[50_000]
@@ -253,12 +248,12 @@ def test_the_page_has_the_regrets_and_hours_of_all_agents() -> None:
     hours = sum(run.summary["seconds"] for run in shown) / 3600
     assert f"All {len(shown)} runs took {hours:.1f} hours of one core" in text
     ten = [regret_curves(agent).loc[50_000][:10] for agent in ("greedy", "1_percent_greedy", "5_percent_greedy")]
-    first, second, third = (f"{regrets.mean():,.0f} ± {half_width(regrets):,.0f}" for regrets in ten)
-    assert f"until 30 November: {first}, {second} and {third}." in page(PAPER / "choices.md")
+    first, second, third = (f"{regrets.mean():,.0f} ± {mean_half_width(regrets):,.0f}" for regrets in ten)
+    assert f"until 30 November: {first}, {second} and {third}." in text_of(PAPER / "choices.md")
 
 
 def test_the_trials_of_one_other_setting_of_the_bandit_are_the_records() -> None:
-    text = page(SETTINGS / "README.md")
+    text = text_of(SETTINGS / "README.md")
     trials = pd.read_csv(SETTINGS / "others" / "by" / "by.csv")
     changed = {
         "pi 1/4": "`prior.pi` == 0.25",
@@ -284,7 +279,7 @@ def test_the_trials_of_one_other_setting_of_the_bandit_are_the_records() -> None
 
 
 def test_what_forty_more_seeds_of_the_bandit_show_is_in_their_records() -> None:
-    text = page(SETTINGS / "README.md")
+    text = text_of(SETTINGS / "README.md")
     runs = pd.read_csv(SETTINGS / "more" / "by" / "by.csv").query("`agent.steps` == 1500")
     keys = ["method", "optimizer.decay_epochs"]
     stopped = runs.query("eaten_edible == 0").groupby(keys)["seed"].apply(sorted).to_dict()
@@ -297,7 +292,8 @@ def test_what_forty_more_seeds_of_the_bandit_show_is_in_their_records() -> None:
     bayes, greedy, slower = table["bbb", 300], table["mle", 300], table["mle", 1000]
     assert f"{bayes.mean():,.0f} in the mean, greedy's {greedy.mean():,.0f} and {slower.mean():,.0f}:" in text
     more, much, less = (
-        f"{pairs.mean():.0f} ± {half_width(pairs):.0f}" for pairs in (bayes - greedy, bayes - slower, slower - greedy)
+        f"{pairs.mean():.0f} ± {mean_half_width(pairs):.0f}"
+        for pairs in (bayes - greedy, bayes - slower, slower - greedy)
     )
     assert f"Bayes by Backprop has {more} and {much} more over the pairs." in text
     assert f"not told apart ({less})." in text
@@ -307,10 +303,13 @@ def test_what_forty_more_seeds_of_the_bandit_show_is_in_their_records() -> None:
     assert (
         f"133, eats a part alone, {eaten.iloc[0]} edible ones; of those that eat the next has {eaten.iloc[1]}." in text
     )
-    paper = page(PAPER / "README.md")
+    paper = text_of(PAPER / "README.md")
     assert f"after 1,500 interactions, Bayes by Backprop has {more} more, though three greedy agents" in paper
     shown = (regret_curves("Bayes_by_Backprop") - regret_curves("greedy")).loc[1_500]
-    assert f"On Figure 6's twenty seeds it has {shown.mean():.0f} ± {half_width(shown):.0f} more after 1,500." in paper
+    assert (
+        f"On Figure 6's twenty seeds it has {shown.mean():.0f} ± {mean_half_width(shown):.0f} more after 1,500."
+        in paper
+    )
 
 
 def test_what_results_paper_says_of_misses_is_what_the_records_say() -> None:
@@ -504,11 +503,13 @@ def test_what_results_paper_says_of_misses_is_what_the_records_say() -> None:
     for a, b in itertools.pairwise((5_000, 10_000, 20_000, 50_000)):
         rates = 1_000 * (regrets.loc[b] - regrets.loc[a]) / (b - a)
         assert len(rates) == 20
-        growth.append(f"{rates.mean():.0f} ± {rates.sem() * stats.t.ppf(0.975, 19):.0f}")
+        growth.append(f"{rates.mean():.0f} ± {mean_half_width(rates):.0f}")
     assert f"ours {', '.join(growth)}," in text
     late = regrets.loc[50_000] - regrets.loc[10_000]
-    half = late.sem() * stats.t.ppf(0.975, 19)
-    assert f"From 10,000 to 50,000 it grows by {late.mean():,.0f} ± {half:,.0f}, the paper's by 1,900 ±" in text
+    assert (
+        f"From 10,000 to 50,000 it grows by {late.mean():,.0f} ± {mean_half_width(late):,.0f}, the paper's by 1,900 ±"
+        in text
+    )
 
     widths = pd.concat(
         [
