@@ -42,18 +42,18 @@ def test_it_is_short() -> None:
 
 @pytest.mark.parametrize("name", TABLES)
 def test_its_tables_are_those_of_the_records(name: str) -> None:
-    assert between(README, name) == TABLES[name](ROOT / "results" / "paper") + "\n"
+    assert between(README, name) == TABLES[name](PAPER) + "\n"
 
 
 def test_a_number_of_another_report_is_renewed(tmp_path: Path) -> None:
     """Tables are made anew from the report, and the text around them stays."""
     text = "before\n<!-- costs -->\nzzz\n<!-- /costs -->\nbetween\n<!-- results -->\n<!-- /results -->\nafter\n"
-    made = renewed(text, ROOT / "results" / "paper")
+    made = renewed(text, PAPER)
     assert made.startswith("before\n<!-- costs -->\n| ")
     assert made.endswith("|\n<!-- /results -->\nafter\n") or made.endswith(".\n<!-- /results -->\nafter\n")
     assert "zzz" not in made
     with pytest.raises(ValueError, match="<!-- results -->"):
-        renewed("<!-- costs -->\n<!-- /costs -->\n", ROOT / "results" / "paper")
+        renewed("<!-- costs -->\n<!-- /costs -->\n", PAPER)
 
 
 def commands(text: str) -> Iterator[list[str]]:
@@ -314,9 +314,8 @@ def test_what_forty_more_seeds_of_the_bandit_show_is_in_their_records() -> None:
 
 def test_what_results_paper_says_of_misses_is_what_the_records_say() -> None:
     """Sentences on orders, Figure 3's axis, Figure 6's growth and better cells, each from the table it speaks of."""
-    paper = ROOT / "results" / "paper"
-    text = " ".join((paper / "README.md").read_text().split())
-    runs = pd.read_csv(paper / "table1" / "runs.csv").query("temperature == 1")
+    text = text_of(PAPER / "README.md")
+    runs = pd.read_csv(PAPER / "table1" / "runs.csv").query("temperature == 1")
     errors = runs.pivot(index=["units", "seed"], columns="method", values="test_error")
     lost = (errors["Bayes by Backprop, scale mixture"] - errors["SGD, dropout"]).dropna()
     assert f"has the higher error in {(lost > 0).sum()} of {len(lost)} pairs" in text
@@ -339,7 +338,7 @@ def test_what_results_paper_says_of_misses_is_what_the_records_say() -> None:
     halves = {}
     for name, least in (("mnist_gaussian", -1.0), ("mnist", 0.0)):
         shown = [
-            run for run in finished_runs([paper / "runs" / name]) if run.config["method"].get("final_samples") == 1000
+            run for run in finished_runs([PAPER / "runs" / name]) if run.config["method"].get("final_samples") == 1000
         ]
         metrics = [run.summary["metrics"] for run in shown]
         valid = pd.Series([each["valid_error_mean"] - each["valid_error"] for each in metrics])
@@ -350,9 +349,9 @@ def test_what_results_paper_says_of_misses_is_what_the_records_say() -> None:
     below = f"{gaussian:.2f} ± {gaussian_half:.2f}"
     assert f"Of the Gaussian prior it is {below} below, on validation images {halves['mnist_gaussian']}" in text
 
-    cells = pd.read_csv(paper / "table1" / "table1.csv")
+    cells = pd.read_csv(PAPER / "table1" / "table1.csv")
     ours = cells[cells["method"].str.endswith("scale mixture")].pivot(index="units", columns="temperature")
-    mixed = [run for name in ("mnist", "mnist_tempered") for run in finished_runs([paper / "runs" / name])]
+    mixed = [run for name in ("mnist", "mnist_tempered") for run in finished_runs([PAPER / "runs" / name])]
     scores = pd.DataFrame(
         [
             {
@@ -409,7 +408,7 @@ def test_what_results_paper_says_of_misses_is_what_the_records_say() -> None:
         f"our three networks end at {', '.join(f'{value:.2f}' for value in least[:2])} and {least.iloc[2]:.2f}" in text
     )
 
-    orders = judge(paper, ["table1"], claims().to_dict("records")).query("published.isna()")
+    orders = judge(PAPER, ["table1"], claims().to_dict("records")).query("published.isna()")
     assert len(orders) == 18
     apart = orders[orders["compared"].isin(["better", "worse"])]
     names = {"SGD, dropout": "dropout", "Bayes by Backprop, scale mixture": "mixture"}
@@ -432,7 +431,7 @@ def test_what_results_paper_says_of_misses_is_what_the_records_say() -> None:
     ]
     assert f"the check tells {len(apart)} of 18 apart:" in text
 
-    table = paper / "table1"
+    table = PAPER / "table1"
     by_pairs = pd.read_csv(table / "differences.csv").set_index(["method", "other"])
     assert (by_pairs["pairs"] == 9).all()
     assert (by_pairs["images"] == 10_000).all()
@@ -488,12 +487,12 @@ def test_what_results_paper_says_of_misses_is_what_the_records_say() -> None:
     assert f"Dropout less Gaussian is {sizes[0]} units, {sizes[1]} and {sizes[2]}." in text
     differences = (errors["SGD, dropout"] - errors[short["Gaussian"]]).groupby("units")
     assert (differences.max()[1200], differences.min()[400]) == (pytest.approx(-0.05), pytest.approx(0.06))
-    regrets = pd.read_csv(paper / "figure6" / "differences.csv").set_index(["method", "other"])
+    regrets = pd.read_csv(PAPER / "figure6" / "differences.csv").set_index(["method", "other"])
     row = regrets.loc["Bayes by Backprop", "greedy"]
     less = f"it loses {-row['difference']:,.0f} less, ± {row['half']:,.0f}"
     assert f"over the {row['pairs']} pairs of one seed {less}, and is below in {row['lower']}," in text
 
-    densities = pd.read_csv(paper / "figure3" / "figure3.csv")
+    densities = pd.read_csv(PAPER / "figure3" / "figure3.csv")
     width = densities["weight"].diff().mean()
     outside = 100 * (1 - width * densities["Bayes by Backprop, scale mixture"].sum())
     assert f"{outside:.0f} % of Bayes by Backprop's weights lie outside" in text
@@ -514,7 +513,7 @@ def test_what_results_paper_says_of_misses_is_what_the_records_say() -> None:
     widths = pd.concat(
         [
             pd.read_csv(ROOT / "results" / "sweep" / "sigma_scale" / "summary.csv"),
-            pd.read_csv(paper / "figure5" / "summary.csv").assign(sigma_scale=0.03),
+            pd.read_csv(PAPER / "figure5" / "summary.csv").assign(sigma_scale=0.03),
         ]
     ).pivot(index="seed", columns=["method", "sigma_scale"], values=["iqr_at_1", "iqr_inside"])
     ratios = re.findall(r"\| (0\.\d+) \| ([\d.]+) \| (\d[\d., *]*\d)", text)
@@ -525,7 +524,7 @@ def test_what_results_paper_says_of_misses_is_what_the_records_say() -> None:
         stars = ["*" if width > 0.71 else "" for width in widths["iqr_inside", "bbb", float(bayes)]]
         assert listed.split(", ") == [f"{value:.2g}{star}" for value, star in zip(values, stars, strict=True)]
 
-    curves = pd.read_csv(paper / "figure2" / "figure2.csv").pivot(index="epoch", columns="method", values="mean")
+    curves = pd.read_csv(PAPER / "figure2" / "figure2.csv").pivot(index="epoch", columns="method", values="mean")
     below = curves.index[curves["Bayes by Backprop, scale mixture"] <= curves["SGD, dropout"]]
     assert f"every epoch shown but {' and '.join(map(str, below))}." in text
 
@@ -613,11 +612,11 @@ def test_what_is_said_of_the_regression_inside_the_data_is_what_its_records_say(
         f"{rmse[0]:.4f} ± {rmse[1]:.4f} higher, on 18."
     )
     assert said in " ".join((folder / "README.md").read_text().split())
-    shown = worse(pd.read_csv(ROOT / "results" / "paper" / "figure5" / "summary.csv"), "test_nll")
+    shown = worse(pd.read_csv(PAPER / "figure5" / "summary.csv"), "test_nll")
     assert shown[2] == 5
     said = "its test nll is lower on each of the five seeds, "
     said += f"in the mean by {shown[0]:.3f} ± {shown[1]:.3f} nats, and on 18 of twenty"
-    assert said in " ".join((ROOT / "results" / "paper" / "README.md").read_text().split())
+    assert said in text_of(PAPER / "README.md")
 
 
 def test_the_table_of_two_amd_processors_is_that_of_their_measurements() -> None:
@@ -744,12 +743,12 @@ def test_the_grid_of_the_baselines_is_that_of_its_records() -> None:
 
 
 def test_the_baselines_other_settings_on_table_1s_seeds_are_what_their_records_say() -> None:
-    paper, folder = ROOT / "results" / "paper", ROOT / "results" / "sweep" / "search"
-    text, page = (" ".join((each / "README.md").read_text().split()) for each in (folder, paper))
+    folder = ROOT / "results" / "sweep" / "search"
+    text, page = text_of(folder / "README.md"), text_of(PAPER / "README.md")
     dropout, plain = "SGD, dropout", "SGD"
     gaussian, mixture = "Bayes by Backprop, Gaussian", "Bayes by Backprop, scale mixture"
     kinds = ("mnist", "mnist_gaussian", "mnist_dropout", "mnist_mle")
-    found = cells(finished_runs([paper / "runs" / name for name in kinds]))
+    found = cells(finished_runs([PAPER / "runs" / name for name in kinds]))
     rows = {cell.row: runs for cell, runs in found.items() if cell.units == 400}
     less, start = "dropout_rates", "plain_start"
     rows |= {name: list(finished_runs([folder / name])) for name in (less, start)}
@@ -806,7 +805,7 @@ def test_the_regressions_fresh_seeds_are_those_of_their_records() -> None:
     assert sorted(bayes.index) == sorted(standard.index) == list(range(210, 230))
     assert records["command"].str.contains("dataset.test_points=10000").all()
     text = " ".join((folder / "README.md").read_text().split())
-    paper = " ".join((ROOT / "results" / "paper" / "README.md").read_text().split())
+    paper = text_of(PAPER / "README.md")
     for first, sentence in (
         (220, "On seeds 220 to 229 Bayes by Backprop holds {} % ({} to {})"),
         (210, "on 210 to 219 {} ({} to {})"),
@@ -840,12 +839,12 @@ def test_the_table_of_the_tables_settings_is_that_of_its_records() -> None:
 
 
 def test_what_other_trainings_of_the_same_seeds_change_is_what_their_records_say() -> None:
-    sweep, paper = ROOT / "results" / "sweep", ROOT / "results" / "paper"
-    text = (paper / "README.md").read_text()
+    sweep = ROOT / "results" / "sweep"
+    text = (PAPER / "README.md").read_text()
     mixture, gaussian, dropout = "Bayes by Backprop, scale mixture", "Bayes by Backprop, Gaussian", "SGD, dropout"
 
     def shown(*folders: Path) -> dict[tuple[str, int, int], Run]:
-        found = cells(finished_runs([paper / "runs" / "mnist", *others, *folders]))
+        found = cells(finished_runs([PAPER / "runs" / "mnist", *others, *folders]))
         return {(cell.row, cell.units, run.seed): run for cell, group in found.items() for run in group}
 
     def compared(runs: dict[tuple[str, int, int], Run], alone: bool, one: str, other: str, units: int | None) -> str:
@@ -861,7 +860,7 @@ def test_what_other_trainings_of_the_same_seeds_change_is_what_their_records_say
             half = crossed(np.array([first - second for first, second in wrong])).half
         return f"{less.mean():.2f} ± {half:.2f}" + (f" ({(less < 0).sum()})" if units is None else "")
 
-    others = [paper / "runs" / name for name in ("mnist_gaussian", "mnist_dropout", "mnist_mle")]
+    others = [PAPER / "runs" / name for name in ("mnist_gaussian", "mnist_dropout", "mnist_mle")]
     now, wide, first = shown(), shown(sweep / "rounding"), shown(sweep / "no_predictions")
     assert {key for key in now if now[key].folder != wide[key].folder} == {(mixture, 1200, seed) for seed in range(3)}
 
