@@ -42,7 +42,8 @@ def _gaussian_noise(pixels: Pixels, random: np.random.Generator) -> Pixels:
 
 
 def _shot_noise(pixels: Pixels, random: np.random.Generator) -> Pixels:
-    return np.clip(random.poisson(pixels * 5) / 5, 0, 1)
+    noisy: Pixels = random.poisson(pixels * 5) / 5
+    return np.clip(noisy, 0, 1)
 
 
 def _impulse_noise(pixels: Pixels, random: np.random.Generator) -> Pixels:

@@ -152,6 +152,6 @@ def _unit(recorded: Numbers) -> float:
     values = np.unique(np.round(recorded[np.isfinite(recorded)], 9))
     if len(values) < 2:
         return 0.0
-    unit = float(np.diff(values).min())
+    unit = float(np.min(np.diff(values)))
     multiples = values / unit
     return unit if np.allclose(multiples, np.round(multiples), rtol=0, atol=1e-3) else 0.0

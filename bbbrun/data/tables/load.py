@@ -145,7 +145,7 @@ def _feature(column: Any, train: Any, categorical: bool) -> Feature:
         )
     codes = positions(train, levels)
     counts = np.bincount(codes[~np.isnan(codes)].astype(np.int64), minlength=len(levels))
-    return Feature(name, tuple(levels), tuple((counts / max(counts.sum(), 1)).tolist()), 1.0)
+    return Feature(name, tuple(levels), tuple((counts / max(int(counts.sum()), 1)).tolist()), 1.0)
 
 
 def _scaler(train: Any, name: str) -> Any:
