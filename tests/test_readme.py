@@ -838,6 +838,39 @@ def test_the_table_of_the_tables_settings_is_that_of_its_records() -> None:
     assert f"lower by {better:.2f} in the mean" in (ROOT / "CHANGELOG.md").read_text()
 
 
+def test_the_chance_of_the_draws_is_that_of_the_recorded_sets() -> None:
+    """Of each network the rows of results/sweep/draws; of all the ranges on both pages."""
+    folder = ROOT / "results" / "sweep" / "draws"
+    sets = pd.read_csv(folder / "errors.csv")
+    text, paper = text_of(folder / "README.md"), text_of(PAPER / "README.md")
+    variances = sets.groupby(["network", "draws", "order"])["error"].var()
+    deviations = variances.groupby(["network", "draws"]).mean().pow(0.5).unstack()
+    assert sets.groupby("network")["order"].max().eq(19).all()
+    errors = sets.set_index(["network", "draws"])["error"].sort_index()
+    for name, network in (
+        ("scale mixture, 2 x 1200, seed 0", "mixture-1200"),
+        ("scale mixture, 2 x 400, seed 0", "mixture-400"),
+        ("Gaussian prior, 2 x 400, seed 0", "gaussian-400"),
+        ("scale mixture at temperature 0.05, 2 x 400, seed 1", "tempered-400"),
+    ):
+        hundred, thousand = (errors.loc[network, draws] for draws in (100, 1000))
+        assert (
+            f"| {name} | {len(hundred)} | {hundred.mean():.2f} ({hundred.min():.2f} to {hundred.max():.2f}) "
+            f"| {deviations.at[network, 100]:.3f} | {thousand.mean():.2f} | {deviations.at[network, 1000]:.3f} |"
+        ) in text
+    low, high = deviations[1000].min(), deviations[1000].max()
+    assert f"the chance of the draws is {low:.3f} to {high:.3f} points, as one standard deviation" in text
+    assert f"less by the root of three, at most {high / 3**0.5:.3f}." in text
+    ratio = deviations[100] / deviations[1000]
+    assert f"divide the standard deviation by {ratio.min():.1f} to {ratio.max():.1f}, not by the root of ten" in text
+    wide, narrow = deviations.loc["mixture-1200"], deviations.drop("mixture-1200")
+    assert (
+        f"deviates by {narrow[1000].min():.3f} to {narrow[1000].max():.3f} points at 400 units (three networks) and "
+        f"{wide[1000]:.3f} at 1200 (one), by other 100 by {narrow[100].min():.3f} to {narrow[100].max():.3f} and "
+        f"{wide[100]:.3f} ("
+    ) in paper.replace("([", "(")
+
+
 def test_what_other_trainings_of_the_same_seeds_change_is_what_their_records_say() -> None:
     sweep = ROOT / "results" / "sweep"
     text = (PAPER / "README.md").read_text()
