@@ -839,36 +839,55 @@ def test_the_table_of_the_tables_settings_is_that_of_its_records() -> None:
 
 
 def test_the_chance_of_the_draws_is_that_of_the_recorded_sets() -> None:
-    """Of each network the rows of results/sweep/draws; of all the ranges on both pages."""
+    """Of each network the rows of results/sweep/draws; of all the ranges on each page that names them."""
     folder = ROOT / "results" / "sweep" / "draws"
-    sets = pd.read_csv(folder / "errors.csv")
-    text, paper = text_of(folder / "README.md"), text_of(PAPER / "README.md")
-    variances = sets.groupby(["network", "draws", "order"])["error"].var()
-    deviations = variances.groupby(["network", "draws"]).mean().pow(0.5).unstack()
-    assert sets.groupby("network")["order"].max().eq(19).all()
-    errors = sets.set_index(["network", "draws"])["error"].sort_index()
-    for name, network in (
-        ("scale mixture, 2 x 1200, seed 0", "mixture-1200"),
-        ("scale mixture, 2 x 400, seed 0", "mixture-400"),
-        ("Gaussian prior, 2 x 400, seed 0", "gaussian-400"),
-        ("scale mixture at temperature 0.05, 2 x 400, seed 1", "tempered-400"),
+    errors, doubt = (pd.read_csv(folder / f"{name}.csv") for name in ("errors", "doubt"))
+    text, paper, choices = (text_of(path) for path in (folder / "README.md", PAPER / "README.md", PAPER / "choices.md"))
+    variances = errors.groupby(["draws", "sets", "network", "order"])["error"].agg(["var", "size"])
+    deviations = variances["var"].groupby(["draws", "sets", "network"]).mean().pow(0.5)
+    hundred, thousand = (deviations[draws, "all"] for draws in (100, 1000))
+    of_all = errors[errors["sets"] == "all"].set_index(["network", "draws"])["error"].sort_index()
+    for name, network, count in (
+        ("scale mixture, 2 x 1200, seed 0", "mixture-1200", 200),
+        ("scale mixture, 2 x 400, seed 0", "mixture-400", 100),
+        ("Gaussian prior, 2 x 400, seed 0", "gaussian-400", 100),
+        ("scale mixture at temperature 0.05, 2 x 400, seed 1", "tempered-400", 100),
     ):
-        hundred, thousand = (errors.loc[network, draws] for draws in (100, 1000))
+        small, large = (of_all.loc[network, draws] for draws in (100, 1000))
         assert (
-            f"| {name} | {len(hundred)} | {hundred.mean():.2f} ({hundred.min():.2f} to {hundred.max():.2f}) "
-            f"| {deviations.at[network, 100]:.3f} | {thousand.mean():.2f} | {deviations.at[network, 1000]:.3f} |"
+            f"| {name} | {count} | {small.mean():.2f} ({small.min():.2f} to {small.max():.2f}) "
+            f"| {hundred[network]:.3f} | {count // 10} | {large.mean():.2f} | {thousand[network]:.3f} |"
         ) in text
-    low, high = deviations[1000].min(), deviations[1000].max()
+        assert len(small) == count
+        sizes = variances["size"].xs(network, level="network")
+        assert sizes[1000, "all"].tolist() == [count // 10] * 20
+        assert all(sizes[1000, str(part)].tolist() == [5] * 20 for part in range(count // 50))
+    low, high = thousand.min(), thousand.max()
     assert f"the chance of the draws is {low:.3f} to {high:.3f} points, as one standard deviation" in text
-    assert f"less by the root of three, at most {high / 3**0.5:.3f}." in text
-    ratio = deviations[100] / deviations[1000]
-    assert f"divide the standard deviation by {ratio.min():.1f} to {ratio.max():.1f}, not by the root of ten" in text
-    wide, narrow = deviations.loc["mixture-1200"], deviations.drop("mixture-1200")
+    assert f"If a cell's three networks are alike, its mean has {low / 3**0.5:.3f} to {high / 3**0.5:.3f}." in text
+    assert f"its standard deviation is {low:.3f} to {high:.3f} points" in text_of(ROOT / "CHANGELOG.md")
+    parts = deviations[1000].drop("all").unstack("network")
+    wide, narrow = parts["mixture-1200"], parts.drop(columns="mixture-1200").stack()
     assert (
-        f"deviates by {narrow[1000].min():.3f} to {narrow[1000].max():.3f} points at 400 units (three networks) and "
-        f"{wide[1000]:.3f} at 1200 (one), by other 100 by {narrow[100].min():.3f} to {narrow[100].max():.3f} and "
-        f"{wide[100]:.3f} ("
-    ) in paper.replace("([", "(")
+        f"have {wide.min():.3f} to {wide.max():.3f}, the two of each other network's {narrow.min():.3f} to "
+        f"{narrow.max():.3f}."
+    ) in text
+    ratio = hundred / thousand
+    assert f"divide the standard deviation by {ratio.min():.1f} to {ratio.max():.1f}." in text
+    images = doubt.set_index(["network", "draws"])["images"]["mixture-1200"]
+    assert f"{images[100]} images are wrong in 5 to 95 % of the sets of 100, and {images[1000]} in 5 to 95 %" in text
+    moved = 2**0.5 * hundred["mixture-1200"]
+    assert f"deviates by {moved:.3f} in the first network here, so 0.13 is {0.13 / moved:.1f} of these" in text
+    at_400 = [each.drop("mixture-1200") for each in (thousand, hundred)]
+    ranges = [f"{each.min():.3f} to {each.max():.3f}" for each in at_400]
+    at_1200 = [f"{each['mixture-1200']:.3f}" for each in (thousand, hundred)]
+    assert f"its standard deviation is {ranges[0]} points at 400 units (three networks) and {at_1200[0]} at" in paper
+    assert f"By 100 it is {ranges[1]} at 400 and {at_1200[1]} at 1200." in paper
+    assert f"it is {ranges[1]} and {at_1200[1]}. By 1,000 draws" in choices
+    assert f"measured, it is {ranges[0]} and {at_1200[0]}." in choices
+    runs = pd.read_csv(folder / "by" / "runs.csv")["command"]
+    told = [sorted(words) for words in commands((folder / "README.md").read_text().replace("\\\n", ""))]
+    assert all(sorted(shlex.split(command)[1:]) in told for command in runs)
 
 
 def test_what_other_trainings_of_the_same_seeds_change_is_what_their_records_say() -> None:
