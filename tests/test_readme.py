@@ -866,25 +866,47 @@ def test_the_chance_of_the_draws_is_that_of_the_recorded_sets() -> None:
     assert f"the chance of the draws is {low:.3f} to {high:.3f} points, as one standard deviation" in text
     assert f"If a cell's three networks are alike, its mean has {low / 3**0.5:.3f} to {high / 3**0.5:.3f}." in text
     assert f"its standard deviation is {low:.3f} to {high:.3f} points" in text_of(ROOT / "CHANGELOG.md")
-    parts = deviations[1000].drop("all").unstack("network")
-    wide, narrow = parts["mixture-1200"], parts.drop(columns="mixture-1200").stack()
+    parts = {draws: deviations[draws].drop("all").unstack("network") for draws in (100, 1000)}
+    wide = [f"{each['mixture-1200'].min():.3f} to {each['mixture-1200'].max():.3f}" for each in parts.values()]
+    others = [each.drop(columns="mixture-1200").stack() for each in parts.values()]
+    narrow = [f"{each.min():.3f} to {each.max():.3f}" for each in others]
+    assert {others[0].idxmin()[1], others[0].idxmax()[1]} == {"mixture-400"}
+    second = f"{thousand['mixture-400']:.3f}"
+    assert f"have {wide[1]}, and the two of each other network's {narrow[1]}, all of the second's {second}." in text
+    assert f"By 100 draws the parts have {wide[0]} and {narrow[0]}, these two of the second network." in text
+    ratio, of_parts = hundred / thousand, (parts[100] / parts[1000]).stack()
     assert (
-        f"have {wide.min():.3f} to {wide.max():.3f}, the two of each other network's {narrow.min():.3f} to "
-        f"{narrow.max():.3f}."
+        f"divide the standard deviation by {ratio.min():.1f} to {ratio.max():.1f}, in the parts of fifty sets by "
+        f"{of_parts.min():.1f} to {of_parts.max():.1f}."
     ) in text
-    ratio = hundred / thousand
-    assert f"divide the standard deviation by {ratio.min():.1f} to {ratio.max():.1f}." in text
-    images = doubt.set_index(["network", "draws"])["images"]["mixture-1200"]
-    assert f"{images[100]} images are wrong in 5 to 95 % of the sets of 100, and {images[1000]} in 5 to 95 %" in text
-    moved = 2**0.5 * hundred["mixture-1200"]
-    assert f"deviates by {moved:.3f} in the first network here, so 0.13 is {0.13 / moved:.1f} of these" in text
+    images = doubt.pivot(index="network", columns="draws", values="images")
+    fewer = images[100] / images[1000]
+    assert (
+        f"{images[100].min()} to {images[100].max()} images are wrong in 5 to 95 % of the sets by 100 draws and "
+        f"{images[1000].min()} to {images[1000].max()} by 1,000 (`doubt.csv`), fewer by {fewer.min():.1f} to "
+        f"{fewer.max():.1f}."
+    ) in text
+    assert f"by the root of that, {fewer.min() ** 0.5:.1f} to {fewer.max() ** 0.5:.1f}." in text
+    earlier = [
+        run.summary["metrics"]["test_error"]
+        for run in finished_runs([ROOT / "results" / "sweep" / "hundred_draws"])
+        if run.config["network"]["hidden"] == [1200, 1200]
+    ]
+    assert f"had {earlier[0]:.2f} % and, by other 100 draws, 1.35" in text
+    moved, far = 2**0.5 * hundred["mixture-1200"], 1.35 - earlier[0]
+    assert f"deviates by {moved:.3f} in the first network here, so {far:.2f} is {far / moved:.1f} of these" in text
+    assert (
+        f"By the 0.055 by 100 draws that was said before, without a record, it would be {far / 0.055 / 2**0.5:.1f}"
+        in text
+    )
     at_400 = [each.drop("mixture-1200") for each in (thousand, hundred)]
     ranges = [f"{each.min():.3f} to {each.max():.3f}" for each in at_400]
     at_1200 = [f"{each['mixture-1200']:.3f}" for each in (thousand, hundred)]
     assert f"its standard deviation is {ranges[0]} points at 400 units (three networks) and {at_1200[0]} at" in paper
-    assert f"By 100 it is {ranges[1]} at 400 and {at_1200[1]} at 1200." in paper
-    assert f"it is {ranges[1]} and {at_1200[1]}. By 1,000 draws" in choices
-    assert f"measured, it is {ranges[0]} and {at_1200[0]}." in choices
+    assert f"Over sets of 100 it is about {hundred.mean():.2f} in all four." in paper
+    assert hundred.round(2).nunique() == 1
+    assert f"At 400 units it is {ranges[1]} by 100 draws and {ranges[0]} by 1,000." in choices
+    assert f"At 1200 it is {at_1200[1]} and {at_1200[0]}." in choices
     runs = pd.read_csv(folder / "by" / "runs.csv")["command"]
     told = [sorted(words) for words in commands((folder / "README.md").read_text().replace("\\\n", ""))]
     assert all(sorted(shlex.split(command)[1:]) in told for command in runs)
