@@ -611,7 +611,7 @@ def test_what_is_said_of_the_regression_inside_the_data_is_what_its_records_say(
         f"{median[1]:.4f} higher and its width inside {width[0]:.4f} ± {width[1]:.4f} wider, on all; its test RMSE "
         f"{rmse[0]:.4f} ± {rmse[1]:.4f} higher, on 18."
     )
-    assert said in " ".join((folder / "README.md").read_text().split())
+    assert said in text_of(folder / "README.md")
     shown = worse(pd.read_csv(PAPER / "figure5" / "summary.csv"), "test_nll")
     assert shown[2] == 5
     said = "its test nll is lower on each of the five seeds, "
@@ -804,7 +804,7 @@ def test_the_regressions_fresh_seeds_are_those_of_their_records() -> None:
     bayes, standard = (records[records["method"] == name].set_index("seed") for name in ("bbb", "mle"))
     assert sorted(bayes.index) == sorted(standard.index) == list(range(210, 230))
     assert records["command"].str.contains("dataset.test_points=10000").all()
-    text = " ".join((folder / "README.md").read_text().split())
+    text = text_of(folder / "README.md")
     paper = text_of(PAPER / "README.md")
     for first, sentence in (
         (220, "On seeds 220 to 229 Bayes by Backprop holds {} % ({} to {})"),
@@ -866,6 +866,7 @@ def test_the_chance_of_the_draws_is_that_of_the_recorded_sets() -> None:
     assert f"the chance of the draws is {low:.3f} to {high:.3f} points, as one standard deviation" in text
     assert f"If a cell's three networks are alike, its mean has {low / 3**0.5:.3f} to {high / 3**0.5:.3f}." in text
     assert f"its standard deviation is {low:.3f} to {high:.3f} points" in text_of(ROOT / "CHANGELOG.md")
+    assert f"change the error of one network by a standard deviation of {low:.3f} to {high:.3f} points" in paper
     parts = {draws: deviations[draws].drop("all").unstack("network") for draws in (100, 1000)}
     wide = [f"{each['mixture-1200'].min():.3f} to {each['mixture-1200'].max():.3f}" for each in parts.values()]
     others = [each.drop(columns="mixture-1200").stack() for each in parts.values()]
